@@ -1,0 +1,1 @@
+export { DisposedError, type ErrorCode, SwitchyardError } from './core/errors.js';

@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    // A process per file: a crash in native code then names its file instead of ending the run.
+    pool: 'forks',
+    // Tests run whole models on slow shared machines; a limit is only there to end a hang.
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+  },
+});
