@@ -1,14 +1,26 @@
 // A pool of its own threads: workers spin briefly after work, then park.
+//
+// A region (one parallel_for) is published by opening the gate, one atomic word of
+//   region number · 2^16 | open bit 2^15 | pool threads inside.
+// 1. The caller writes the region's fields, opens the gate under the next number and wakes parked workers.
+// 2. A worker that sees an open gate with a new number enters by a compare-and-swap that adds 1, claims tasks,
+//    and leaves by subtracting 1.
+// 3. The caller claims tasks too; when none is left it closes the gate and waits for those inside. A worker that
+//    never came (parked, or descheduled by the system) is not waited for, and can no longer enter.
 #pragma once
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
 
 namespace switchyard {
+
+// Tells the processor that this is a waiting loop.
+void cpu_relax();
 
 class ThreadPool {
  public:
@@ -21,7 +33,8 @@ class ThreadPool {
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   // Runs fn(task, worker) for every task in [0, tasks), each claimed atomically, on at most `width` threads
-  // (the caller is worker 0). Returns when all are done; rethrows the first exception of a task.
+  // (the caller is worker 0, worker < width). Returns when all are done; rethrows the first exception of a task,
+  // after which tasks not yet begun are skipped. One region at a time: not from inside a task, not from two threads.
   template <class F>
   void parallel_for(int64_t tasks, int width, const F& fn) {
     if (tasks <= 0) return;
@@ -34,24 +47,32 @@ class ThreadPool {
 
  private:
   using Call = void (*)(const void* fn, int64_t task, int worker);
-  void run(int64_t tasks, int width, Call call, const void* fn);
-  void work(int worker);   // claims tasks until none is left
-  void loop(int worker);   // body of a pool thread
+  // Where one worker sleeps; apart, so that waking one leaves the others alone.
+  struct alignas(64) Bed {
+    std::atomic<bool> parked{false};
+    std::mutex mutex;
+    std::condition_variable wake;
+  };
 
+  void run(int64_t tasks, int width, Call call, const void* fn);
+  void work(int worker);  // claims tasks until none is left
+  void loop(int worker);  // body of a pool thread
+  bool enter(int worker, uint64_t* seen);
+  void wake(Bed& bed);
+  void stop();
+
+  std::vector<std::unique_ptr<Bed>> beds_;  // of workers 1, 2, …
   std::vector<std::thread> workers_;
+  // The region; written only while the gate is closed and nobody is inside.
   Call call_ = nullptr;
   const void* fn_ = nullptr;
   int64_t tasks_ = 0;
-  int width_ = 0;
-  alignas(64) std::atomic<int64_t> next_{0};
-  alignas(64) std::atomic<uint64_t> epoch_{0};  // one per region; workers wait for it to change
-  alignas(64) std::atomic<int> busy_{0};        // pool threads still inside the region
-  std::atomic<int> parked_{0};
-  std::atomic<bool> stop_{false};
-  std::mutex mutex_;
-  std::condition_variable wake_;
+  std::exception_ptr error_;  // guarded by error_mutex_
   std::mutex error_mutex_;
-  std::exception_ptr error_;
+  alignas(64) std::atomic<int64_t> next_{0};
+  alignas(64) std::atomic<uint64_t> gate_{0};
+  std::atomic<int> width_{0};
+  std::atomic<bool> stop_{false};
 };
 
 }  // namespace switchyard

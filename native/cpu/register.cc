@@ -1,0 +1,17 @@
+// Every kernel of the CPU backend: a kernel's file has one register function, declared and called here.
+#include "runtime/kernel.h"
+
+namespace switchyard {
+
+// void register_xxx(KernelRegistry&);  one line per file of native/cpu and native/moe
+
+const KernelRegistry& cpu_kernels() {
+  // Function pointers only, the same for every environment of the process.
+  static const KernelRegistry registry = [] {
+    KernelRegistry r;
+    return r;
+  }();
+  return registry;
+}
+
+}  // namespace switchyard
