@@ -8,5 +8,7 @@ export default defineConfig({
     // Tests run whole models on slow shared machines; a limit is only there to end a hang.
     testTimeout: 120_000,
     hookTimeout: 120_000,
+    // .ci/run counts the tests from the report.
+    reporters: process.env.CI ? ['default', ['json', { outputFile: 'build/ci/tests.json' }]] : ['default'],
   },
 });

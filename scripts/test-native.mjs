@@ -1,0 +1,67 @@
+// Builds every program of native/test with the native sources (all but the binding) under a sanitizer, and runs it.
+// Usage: node scripts/test-native.mjs [--sanitize=address,undefined | --sanitize=thread | --sanitize=none] [NAME…]
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { nativeSources } from './native-sources.mjs';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const args = process.argv.slice(2);
+const option = args.find((arg) => arg.startsWith('--sanitize='));
+const sanitize = option?.split('=')[1] ?? 'address,undefined';
+const names = args.filter((arg) => !arg.startsWith('--'));
+
+const tests = (existsSync(path.join(root, 'native/test')) ? readdirSync(path.join(root, 'native/test')) : [])
+  .filter((file) => file.endsWith('.cc') && (names.length === 0 || names.includes(file.slice(0, -3))))
+  .sort();
+if (tests.length === 0) {
+  console.error(`native tests: no program ${names.join(', ')} in native/test`);
+  process.exit(1);
+}
+
+const flags = [
+  '-std=c++20 -O1 -g -fno-omit-frame-pointer -fno-math-errno -ffp-contract=off -Wall -Wextra -pthread -Inative',
+  sanitize === 'none' ? '' : `-fsanitize=${sanitize} -fno-sanitize-recover=all`,
+].join(' ');
+const folder = `build/native-test/${sanitize.replace(',', '-')}`;
+const object = (source) => `${folder}/${source.replace(/^native\//, '').replace(/\.cc$/, '.o')}`;
+const library = nativeSources().filter((source) => !source.startsWith('native/binding/'));
+const programs = tests.map((file) => `${folder}/test/${file.slice(0, -3)}`);
+
+// A makefile, for its depfiles and its jobs: only what changed is compiled again.
+const makefile = [
+  `FLAGS := ${flags}`,
+  `LIBRARY := ${library.map(object).join(' ')}`,
+  `all: ${programs.join(' ')}`,
+  '.SECONDARY:',
+  `${folder}/%.o: native/%.cc ${folder}/makefile`,
+  '\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@$(CXX) $(FLAGS) -MMD -MP -c $< -o $@',
+  `${folder}/test/%: ${folder}/test/%.o $(LIBRARY)`,
+  '\t@$(CXX) $(FLAGS) $^ -o $@ -ldl',
+  `-include ${[...library, ...tests.map((file) => `native/test/${file}`)].map((s) => object(s).replace(/o$/, 'd')).join(' ')}`,
+].join('\n');
+mkdirSync(path.join(root, folder), { recursive: true });
+writeIfChanged(path.join(root, folder, 'makefile'), `${makefile}\n`);
+
+function writeIfChanged(file, text) {
+  if (!existsSync(file) || readFileSync(file, 'utf8') !== text) writeFileSync(file, text);
+}
+
+const jobs = process.env.JOBS || availableParallelism();
+const built = spawnSync('make', ['-f', `${folder}/makefile`, `-j${jobs}`], { cwd: root, stdio: 'inherit' });
+if (built.error) console.error(`native tests: make did not start (${built.error.message})`);
+if (built.status !== 0) process.exit(1);
+
+let failed = 0;
+for (const program of programs) {
+  const run = spawnSync(path.join(root, program), { cwd: root, stdio: 'inherit', timeout: 10 * 60_000 });
+  const passed = run.status === 0;
+  if (!passed) failed++;
+  console.log(
+    `${passed ? 'passed' : 'FAILED'} ${path.basename(program)}${passed ? '' : ` (${run.signal ?? run.status})`}`,
+  );
+}
+console.log(`native tests (${sanitize}): ${programs.length - failed} passed, ${failed} failed`);
+process.exit(failed === 0 ? 0 : 1);
