@@ -64,14 +64,24 @@ struct Context {
   }
 };
 
+// Where an output may lie exactly on an input of the same bytes. Everywhere else the loader refuses programs whose
+// outputs overlap an operand of the same instruction, so a kernel never sees its inputs change under it.
+enum class InPlace {
+  kNo,
+  kArena,  // on an intermediate
+  kAny,    // also on an input or constant of the program: the caller's memory is written
+};
+
 struct Kernel {
   std::string_view name;
   // Attributes in order, "name:type" joined by commas; types are int, float, ints. Empty: none.
   std::string_view signature;
-  // Checks operand counts, dtypes, ranks, sizes and attributes; sets scratch sizes. Throws Error(kProgram…).
+  // Checks operand counts, dtypes, ranks, sizes and attributes; sets scratch sizes. Throws Error(kProgram…). Runs once
+  // at load; where an int attribute is a run-time integer, instead before each run that brings another value.
   void (*prepare)(Instruction&);
   // May assume all that prepare() checked. Values of index tensors are data: check them here and throw.
   void (*run)(const Instruction&, const Context&);
+  InPlace in_place = InPlace::kNo;
 };
 
 class KernelRegistry {
