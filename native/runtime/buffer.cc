@@ -1,0 +1,69 @@
+#include "runtime/buffer.h"
+
+#include <bit>
+#include <cstring>
+
+#include "runtime/error.h"
+
+namespace switchyard {
+namespace {
+
+// Enough for the outputs of decode steps (a row of logits is 0.2 to 0.6 MB) and of small prompts.
+constexpr int64_t kMostKept = int64_t{64} << 20;
+
+// Sizes of blocks: eight steps to each power of two, so that few sizes serve all at 12.5 % waste or less.
+int64_t block_size(int64_t bytes) {
+  if (bytes <= 512) return (bytes + 63) / 64 * 64 + (bytes == 0 ? 64 : 0);
+  const int64_t step = int64_t{1} << (std::bit_width(static_cast<uint64_t>(bytes - 1)) - 4);
+  return (bytes + step - 1) / step * step;
+}
+
+}  // namespace
+
+Buffer::Buffer(std::shared_ptr<BufferPool> pool, Block block, int64_t bytes)
+    : pool_(std::move(pool)), block_(std::move(block)), bytes_(bytes) {
+  pool_->count(bytes_, 1);
+}
+
+Buffer::~Buffer() { pool_->give_back(std::move(block_), bytes_); }
+
+std::shared_ptr<Buffer> BufferPool::allocate(int64_t bytes, bool zeroed) {
+  if (bytes < 0 || bytes > (int64_t{1} << 46)) {
+    fail(ErrorCode::kOption, "[buffer] got %lld bytes, expected 0 to 2^46", static_cast<long long>(bytes));
+  }
+  const int64_t size = block_size(bytes);
+  Block block;
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = free_.find(size);
+    if (found != free_.end() && !found->second.empty()) {
+      block = std::move(found->second.back());
+      found->second.pop_back();
+      kept_ -= size;
+    }
+  }
+  if (block.data() == nullptr) block = Block(size);
+  if (zeroed && !block.zeroed()) std::memset(block.data(), 0, static_cast<size_t>(bytes));
+  return std::make_shared<Buffer>(shared_from_this(), std::move(block), bytes);
+}
+
+void BufferPool::give_back(Block block, int64_t bytes) {
+  count(bytes, -1);
+  const int64_t size = block_size(bytes);
+  block.used();
+  std::lock_guard lock(mutex_);
+  if (kept_ + size > kMostKept) return;  // the block is freed
+  try {
+    free_[size].push_back(std::move(block));
+    kept_ += size;
+  } catch (const std::bad_alloc&) {
+    // Called by a destructor: without memory for the list the block is simply freed.
+  }
+}
+
+void BufferPool::count(int64_t bytes, int sign) {
+  usage_->buffers += sign * bytes;
+  if (bytes >= kExternalBytes) usage_->external += sign * bytes;
+}
+
+}  // namespace switchyard

@@ -1,0 +1,55 @@
+// The native memory of a tensor.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "runtime/memory.h"
+
+namespace switchyard {
+
+class BufferPool;
+
+// 64-byte aligned, fixed size, held by shared_ptr: by a JavaScript handle, by runs in flight and by programs whose
+// constant it is. Its memory goes back to the pool with the last of them, on whatever thread that is.
+class Buffer {
+ public:
+  Buffer(std::shared_ptr<BufferPool> pool, Block block, int64_t bytes);
+  ~Buffer();
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+  std::byte* data() const { return block_.data(); }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  std::shared_ptr<BufferPool> pool_;
+  Block block_;
+  int64_t bytes_;
+};
+
+// Keeps freed blocks by size, so that the outputs of a decode step are those of the step before and no step asks the
+// system for pages. One per environment; safe on all threads.
+class BufferPool : public std::enable_shared_from_this<BufferPool> {
+ public:
+  explicit BufferPool(std::shared_ptr<MemoryUsage> usage) : usage_(std::move(usage)) {}
+
+  // Contents are undefined unless `zeroed`.
+  std::shared_ptr<Buffer> allocate(int64_t bytes, bool zeroed);
+  MemoryUsage& usage() const { return *usage_; }
+
+ private:
+  friend class Buffer;
+  void give_back(Block block, int64_t bytes);
+  void count(int64_t bytes, int sign);
+
+  std::shared_ptr<MemoryUsage> usage_;
+  std::mutex mutex_;
+  std::map<int64_t, std::vector<Block>> free_;  // by the size of the block
+  int64_t kept_ = 0;                            // bytes in free_
+};
+
+}  // namespace switchyard

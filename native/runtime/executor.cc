@@ -1,0 +1,161 @@
+#include "runtime/executor.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "runtime/error.h"
+
+namespace switchyard {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// After a task the thread watches for the next this long before it parks: what JavaScript needs between two decode
+// steps that follow each other at once.
+constexpr std::chrono::microseconds kSpin{50};
+constexpr size_t kMostEvents = 1'000'000;
+
+double microseconds(Clock::time_point t) {
+  return std::chrono::duration<double, std::micro>(t.time_since_epoch()).count();
+}
+
+}  // namespace
+
+Executor::Executor(int threads, std::shared_ptr<BufferPool> buffers, Done done)
+    : pool_(threads), buffers_(std::move(buffers)), done_(std::move(done)) {
+  try {
+    thread_ = std::thread([this] { loop(); });
+  } catch (const std::system_error&) {
+    fail(ErrorCode::kOutOfMemory, "[runtime] got no thread from the system, expected one");
+  }
+}
+
+void Executor::submit(std::unique_ptr<Task> task) {
+  {
+    std::lock_guard lock(mutex_);
+    if (stopping_) fail(ErrorCode::kDisposed, "[runtime] got a use after dispose(), expected a live runtime");
+    queue_.push_back(std::move(task));
+    queued_.fetch_add(1, std::memory_order_release);
+  }
+  wake_.notify_one();
+}
+
+void Executor::stop() {
+  std::lock_guard once(stop_mutex_);
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_one();
+  if (!thread_.joinable()) return;
+  thread_.join();
+  for (Block* block : {&arena_, &shared_scratch_, &worker_scratch_}) reserve(*block, -1);
+}
+
+std::vector<TraceEvent> Executor::take_trace() {
+  std::lock_guard lock(trace_mutex_);
+  return std::exchange(trace_, {});
+}
+
+// The next task, or nothing once all are done after stop().
+std::unique_ptr<Task> Executor::next() {
+  const auto until = Clock::now() + kSpin;
+  while (queued_.load(std::memory_order_acquire) == 0 && !stopping() && Clock::now() < until) {
+    for (int i = 0; i < 32; i++) cpu_relax();
+  }
+  std::unique_lock lock(mutex_);
+  wake_.wait(lock, [this] { return stopping() || !queue_.empty(); });
+  if (queue_.empty()) return nullptr;
+  std::unique_ptr<Task> task = std::move(queue_.front());
+  queue_.pop_front();
+  queued_.fetch_sub(1, std::memory_order_relaxed);
+  return task;
+}
+
+void Executor::loop() {
+  while (std::unique_ptr<Task> task = next()) {
+    try {
+      if (stopping()) fail(ErrorCode::kAborted, "[runtime] got stopped before a task began");
+      task->perform(*this);
+    } catch (...) {
+      task->error = std::current_exception();
+    }
+    finish(std::move(task));
+  }
+}
+
+void Executor::finish(std::unique_ptr<Task> task) {
+  try {
+    done_(std::move(task));
+  } catch (const std::bad_alloc&) {
+    // No memory to hand the result over: its promise stays open, the process lives.
+  }
+}
+
+// Makes `block` hold at least `bytes`; -1 frees it. Nothing in it survives.
+std::byte* Executor::reserve(Block& block, int64_t bytes) {
+  if (block.bytes() >= bytes && bytes >= 0) return block.data();
+  MemoryUsage& usage = buffers_->usage();
+  const auto replace = [&](Block with) {
+    usage.arena += with.bytes() - block.bytes();
+    usage.external += with.bytes() - block.bytes();
+    block = std::move(with);
+  };
+  replace(Block());  // first, so that both are never held at once
+  if (bytes > 0) replace(Block(bytes));
+  return block.data();
+}
+
+std::vector<std::shared_ptr<Buffer>> Executor::run(Program& program, std::span<const std::shared_ptr<Buffer>> inputs,
+                                                   std::span<const int64_t> ints, const RunOptions& options) {
+  program.check_run(inputs, ints.size());
+  // Another runtime may hold the same program; its operands are bound to one run at a time.
+  std::lock_guard lock(program.mutex);
+  program.set_ints(ints);
+
+  std::vector<std::shared_ptr<Buffer>> outputs;
+  outputs.reserve(program.output_bytes().size());
+  for (const int64_t bytes : program.output_bytes()) outputs.push_back(buffers_->allocate(bytes, false));
+
+  Context context;
+  context.pool = &pool_;
+  context.threads = std::clamp(options.threads, 1, pool_.threads());
+  context.tier = options.tier;
+  // Workers write beside each other: a cache line and the neighbour that the prefetcher takes along lie between.
+  context.worker_stride = (program.worker_scratch() + 127) / 128 * 128;
+  context.shared_scratch = reserve(shared_scratch_, program.shared_scratch());
+  context.worker_scratch =
+      reserve(worker_scratch_, checked_mul(context.worker_stride, context.threads, "runtime"));
+  // An empty arena has an address too: an intermediate without elements must not be a null pointer.
+  program.bind(inputs, outputs, reserve(arena_, std::max<int64_t>(program.arena_bytes(), 1)));
+  run_steps(program, context, options);
+  return outputs;
+}
+
+void Executor::run_steps(Program& program, const Context& context, const RunOptions& options) {
+  const std::span<Program::Step> steps = program.steps();
+  for (size_t i = 0; i < steps.size(); i++) {
+    if (stopping() || (options.abort != nullptr && options.abort->load(std::memory_order_relaxed))) {
+      fail(ErrorCode::kAborted, "[run] got an abort before instruction %zu of %zu", i, steps.size());
+    }
+    const Instruction& instruction = steps[i].instruction;
+    if (options.trace) {
+      run_traced(program, static_cast<uint32_t>(i), instruction, context);
+    } else {
+      instruction.kernel->run(instruction, context);
+    }
+  }
+}
+
+void Executor::run_traced(const Program& program, uint32_t number, const Instruction& instruction,
+                          const Context& context) {
+  const auto start = Clock::now();
+  instruction.kernel->run(instruction, context);
+  const auto end = Clock::now();
+  std::lock_guard lock(trace_mutex_);
+  if (trace_.size() >= kMostEvents) return;
+  trace_.push_back({instruction.kernel->name, program.id, number, microseconds(start),
+                    std::chrono::duration<double, std::micro>(end - start).count()});
+}
+
+}  // namespace switchyard
