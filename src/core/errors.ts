@@ -13,6 +13,7 @@ export type ErrorCode =
   | 'ERR_NATIVE'
   | 'ERR_IO'
   | 'ERR_PROGRAM'
+  | 'ERR_TEMPLATE'
   | 'ERR_DEVICE';
 
 export interface ErrorDetails {
