@@ -1,0 +1,267 @@
+import { mismatch, SwitchyardError } from '../core/errors.js';
+import { PRE_TOKENIZERS, type PreTokenizerRule } from './gguf-pre-tokenizers.js';
+import { Tokenizer, type TokenizerFiles } from './tokenizer.js';
+import type { AddedToken, NamedTemplate, TokenizerJson, TokenizerModel } from './tokenizer-json.js';
+
+/** The typed metadata this module reads; a getter gives `fallback` for a missing key and throws for another type. */
+export interface GgufTokenizerMetadata {
+  getString(key: string, fallback: undefined): string | undefined;
+  getStringArray(key: string, fallback: undefined): readonly string[] | undefined;
+  getIntArray(key: string, fallback: undefined): readonly number[] | undefined;
+  getFloatArray(key: string, fallback: undefined): readonly number[] | undefined;
+  getInt(key: string, fallback: undefined): number | undefined;
+  getBool(key: string, fallback: undefined): boolean | undefined;
+}
+
+/** `tokenizer.ggml.token_type`. */
+enum TokenType {
+  Normal = 1,
+  Unknown = 2,
+  Control = 3,
+  UserDefined = 4,
+  Unused = 5,
+  Byte = 6,
+}
+
+const prefix = 'tokenizer.ggml.';
+const where = (key: string) => `GGUF ${prefix}${key}`;
+
+/** The tokenizer of a GGUF file. Throws ERR_FORMAT for broken metadata, ERR_UNSUPPORTED for an unknown kind. */
+export function tokenizerFromGguf(metadata: GgufTokenizerMetadata): Tokenizer {
+  return Tokenizer.fromFiles(ggufTokenizerFiles(metadata));
+}
+
+/** GGUF metadata as the files a Hugging Face folder would have. */
+export function ggufTokenizerFiles(metadata: GgufTokenizerMetadata): TokenizerFiles {
+  const kind = metadata.getString(`${prefix}model`, undefined);
+  const vocabulary = readVocabulary(metadata);
+  const convert = new Map([
+    ['gpt2', byteLevelJson],
+    ['llama', sentencePieceJson],
+  ]).get(kind ?? '');
+  if (convert === undefined) {
+    throw mismatch(
+      'ERR_UNSUPPORTED',
+      where('model'),
+      `'${kind}'`,
+      "'gpt2' (byte-level BPE) or 'llama' (SentencePiece BPE)",
+    );
+  }
+  const { json, addBos } = convert(metadata, vocabulary);
+  const special = (name: string) => {
+    const id = metadata.getInt(`${prefix}${name}_token_id`, undefined);
+    return id === undefined ? undefined : vocabulary.token(`${name}_token_id`, id);
+  };
+  const bos = special('bos');
+  const eos = special('eos');
+  const wantsBos = metadata.getBool(`${prefix}add_bos_token`, undefined) ?? addBos;
+  const wantsEos = metadata.getBool(`${prefix}add_eos_token`, undefined) ?? false;
+  json.post_processor = surround(wantsBos ? bos : undefined, wantsEos ? eos : undefined);
+  return {
+    tokenizerJson: json,
+    tokens: vocabulary.tokens,
+    tokenizerConfig: {
+      bos_token: bos,
+      eos_token: eos,
+      pad_token: special('padding'),
+      unk_token: special('unknown'),
+      clean_up_tokenization_spaces: false,
+      chat_template: chatTemplates(metadata),
+    },
+  };
+}
+
+interface Vocabulary {
+  readonly tokens: readonly string[];
+  readonly types: readonly number[];
+  /** Every token to its id; the first of equal tokens counts. Without a prototype: '__proto__' is a token like others. */
+  readonly ids: Record<string, number>;
+  readonly added: AddedToken[];
+  token(key: string, id: number): string;
+}
+
+function readVocabulary(metadata: GgufTokenizerMetadata): Vocabulary {
+  const tokens = metadata.getStringArray(`${prefix}tokens`, undefined);
+  if (tokens === undefined || tokens.length === 0) {
+    throw mismatch('ERR_FORMAT', where('tokens'), 'no tokens', 'the list of all tokens');
+  }
+  const types =
+    metadata.getIntArray(`${prefix}token_type`, undefined) ?? new Array<number>(tokens.length).fill(1);
+  if (types.length !== tokens.length) {
+    throw mismatch(
+      'ERR_FORMAT',
+      where('token_type'),
+      `${types.length} types`,
+      `one for each of ${tokens.length} tokens`,
+    );
+  }
+  const ids: Record<string, number> = Object.create(null);
+  const added: AddedToken[] = [];
+  for (const [id, content] of tokens.entries()) {
+    ids[content] ??= id;
+    const type = types[id];
+    const special = type === TokenType.Control || type === TokenType.Unknown;
+    // An empty or repeated token can never be found in a text.
+    if ((special || type === TokenType.UserDefined) && content !== '' && ids[content] === id) {
+      added.push({ id, content, special, normalized: false });
+    }
+  }
+  const token = (key: string, id: number) => {
+    const text = tokens[id];
+    if (text !== undefined) return text;
+    throw mismatch('ERR_FORMAT', where(key), `${id}`, `an id from 0 to ${tokens.length - 1}`);
+  };
+  return { tokens, types, ids, added, token };
+}
+
+interface Converted {
+  json: TokenizerJson;
+  /** Whether a text begins with the beginning-of-text token when the file does not say. */
+  addBos: boolean;
+}
+
+/** GPT-2's way: words by a pattern, bytes as characters, merges by rank. */
+function byteLevelJson(metadata: GgufTokenizerMetadata, vocabulary: Vocabulary): Converted {
+  const rule = preTokenizerRule(metadata);
+  const merges = metadata.getStringArray(`${prefix}merges`, undefined);
+  if (merges === undefined) throw mismatch('ERR_FORMAT', where('merges'), 'no merges', 'the list of merges');
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false };
+  const splits = rule.patterns.map((pattern) => ({
+    type: 'Split',
+    pattern: { Regex: pattern },
+    behavior: 'Isolated',
+    invert: false,
+  }));
+  const json: TokenizerJson = {
+    model: {
+      type: 'BPE',
+      vocab: vocabulary.ids,
+      merges: merges.map((merge, i) => splitMerge(merge, i)),
+      ignore_merges: rule.ignoreMerges ?? false,
+    },
+    added_tokens: vocabulary.added,
+    normalizer: rule.normalizer === undefined ? null : { type: rule.normalizer },
+    pre_tokenizer: { type: 'Sequence', pretokenizers: [...splits, byteLevel] },
+    post_processor: null,
+    decoder: byteLevel,
+  };
+  return { json, addBos: rule.addBos ?? false };
+}
+
+function splitMerge(merge: string, rank: number): [string, string] {
+  // A half is never empty, so the first blank that can part the two is at 1.
+  const at = merge.indexOf(' ', 1);
+  if (at > 0 && at + 1 < merge.length) return [merge.slice(0, at), merge.slice(at + 1)];
+  throw mismatch(
+    'ERR_FORMAT',
+    where(`merges[${rank}]`),
+    JSON.stringify(merge),
+    'two tokens with a blank between them',
+  );
+}
+
+function preTokenizerRule(metadata: GgufTokenizerMetadata): PreTokenizerRule {
+  const name = metadata.getString(`${prefix}pre`, undefined) ?? 'default';
+  const rule = PRE_TOKENIZERS.get(name);
+  if (rule !== undefined) return rule;
+  const known = [...PRE_TOKENIZERS.keys()].join(', ');
+  throw new SwitchyardError('ERR_UNSUPPORTED', `[${where('pre')}] got '${name}', expected one of ${known}`, {
+    hint: 'use the Hugging Face folder of the model, whose tokenizer.json holds the pattern',
+  });
+}
+
+/** SentencePiece's way: blanks as '▁', merges of any two tokens that make a token, best score first, bytes as a last resort. */
+function sentencePieceJson(metadata: GgufTokenizerMetadata, vocabulary: Vocabulary): Converted {
+  const scores = metadata.getFloatArray(`${prefix}scores`, undefined);
+  if (scores === undefined || scores.length !== vocabulary.tokens.length) {
+    const got = scores === undefined ? 'no scores' : `${scores.length} scores`;
+    throw mismatch('ERR_FORMAT', where('scores'), got, `one for each of ${vocabulary.tokens.length} tokens`);
+  }
+  const addPrefix = metadata.getBool(`${prefix}add_space_prefix`, undefined) ?? true;
+  const blankToMark = { type: 'Replace', pattern: { String: ' ' }, content: '▁' };
+  const unknown = vocabulary.tokens[vocabulary.types.indexOf(TokenType.Unknown)];
+  const model: TokenizerModel = {
+    type: 'BPE',
+    vocab: vocabulary.ids,
+    merges: mergesOfScores(vocabulary, scores),
+    unk_token: unknown ?? null,
+    fuse_unk: true,
+    byte_fallback: true,
+  };
+  const strip = addPrefix ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : [];
+  const json: TokenizerJson = {
+    model,
+    added_tokens: vocabulary.added,
+    normalizer: addPrefix
+      ? { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '▁' }, blankToMark] }
+      : blankToMark,
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: {
+      type: 'Sequence',
+      decoders: [
+        { type: 'Replace', pattern: { String: '▁' }, content: ' ' },
+        { type: 'ByteFallback' },
+        { type: 'Fuse' },
+        ...strip,
+      ],
+    },
+  };
+  return { json, addBos: true };
+}
+
+/**
+ * Every way to put a token together from two others, by falling score; ways to the same token by the ids of the halves.
+ * (Conversion of SentencePiece models in the `transformers` library.)
+ */
+function mergesOfScores(vocabulary: Vocabulary, scores: readonly number[]): [string, string][] {
+  const { tokens, types, ids } = vocabulary;
+  // Only normal tokens take part: text never merges into a control token or a byte.
+  const idOf = (text: string) => {
+    const id = ids[text];
+    return id !== undefined && types[id] === TokenType.Normal ? id : undefined;
+  };
+  const merges: { left: number; right: number; score: number }[] = [];
+  for (const [id, token] of tokens.entries()) {
+    if (ids[token] !== id || types[id] !== TokenType.Normal) continue;
+    const first = merges.length;
+    let at = 0;
+    for (const char of token) {
+      at += char.length;
+      if (at >= token.length) break;
+      const left = idOf(token.slice(0, at));
+      const right = left === undefined ? undefined : idOf(token.slice(at));
+      if (left !== undefined && right !== undefined) merges.push({ left, right, score: scores[id] });
+    }
+    if (merges.length > first + 1) {
+      const ways = merges.splice(first).sort((a, b) => a.left - b.left || a.right - b.right);
+      merges.push(...ways);
+    }
+  }
+  // The sort is stable, so equal scores keep the order of ids.
+  merges.sort((a, b) => b.score - a.score);
+  return merges.map(({ left, right }) => [tokens[left], tokens[right]]);
+}
+
+/** A post-processor that puts a token before or after every text. */
+function surround(bos: string | undefined, eos: string | undefined): unknown {
+  if (bos === undefined && eos === undefined) return null;
+  const token = (id: string | undefined) => (id === undefined ? [] : [{ SpecialToken: { id, type_id: 0 } }]);
+  const text = (id: string) => [{ Sequence: { id, type_id: 0 } }];
+  return {
+    type: 'TemplateProcessing',
+    single: [...token(bos), ...text('A'), ...token(eos)],
+    pair: [...token(bos), ...text('A'), ...token(eos), ...token(bos), ...text('B'), ...token(eos)],
+  };
+}
+
+function chatTemplates(metadata: GgufTokenizerMetadata): string | NamedTemplate[] | undefined {
+  const main = metadata.getString('tokenizer.chat_template', undefined);
+  const names = metadata.getStringArray('tokenizer.chat_templates', undefined) ?? [];
+  const others = names.flatMap((name): NamedTemplate[] => {
+    const template = metadata.getString(`tokenizer.chat_template.${name}`, undefined);
+    return template === undefined ? [] : [{ name, template }];
+  });
+  if (others.length === 0) return main;
+  return main === undefined ? others : [{ name: 'default', template: main }, ...others];
+}
