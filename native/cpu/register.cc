@@ -6,10 +6,11 @@ namespace switchyard {
 // void register_xxx(KernelRegistry&);  one line per file of native/cpu and native/moe
 
 const KernelRegistry& cpu_kernels() {
-  // Function pointers only, the same for every environment of the process.
-  static const KernelRegistry registry = [] {
-    KernelRegistry r;
-    return r;
+  // Function pointers only, the same for every environment of the process. Never destroyed: at process.exit() the
+  // runtime threads may still run kernels.
+  static const KernelRegistry& registry = *[] {
+    KernelRegistry& r = *new KernelRegistry;
+    return &r;
   }();
   return registry;
 }

@@ -42,6 +42,21 @@ Registers cpuid(uint32_t leaf, uint32_t subleaf) {
   return r;
 }
 
+Registers extended_cpuid(uint32_t leaf) {
+  Registers r;
+#if defined(_MSC_VER)
+  int v[4];
+  __cpuid(v, static_cast<int>(0x80000000));
+  if (static_cast<uint32_t>(v[0]) < leaf) return r;
+  __cpuid(v, static_cast<int>(leaf));
+  r = {static_cast<uint32_t>(v[0]), static_cast<uint32_t>(v[1]), static_cast<uint32_t>(v[2]),
+       static_cast<uint32_t>(v[3])};
+#else
+  __get_cpuid(leaf, &r.eax, &r.ebx, &r.ecx, &r.edx);
+#endif
+  return r;
+}
+
 // The register state that the operating system saves; call only where OSXSAVE is set.
 uint64_t saved_state() {
 #if defined(_MSC_VER)
@@ -107,12 +122,33 @@ bool parse_tier(std::string_view name, Tier* out) {
   return false;
 }
 
-// A fact of the machine, the same for every environment of the process.
+// A fact of the machine, the same for every environment of the process. Never destroyed: at process.exit() the
+// runtime threads may still read it.
 const std::vector<Tier>& present_tiers() {
-  static const std::vector<Tier> tiers = detect();
+  static const std::vector<Tier>& tiers = *new std::vector<Tier>(detect());
   return tiers;
 }
 
 Tier best_tier() { return present_tiers().back(); }
+
+std::string cpu_name() {
+#if defined(SWITCHYARD_X64)
+  // Three leaves of 16 characters.
+  std::string name;
+  for (uint32_t leaf = 0x80000002; leaf <= 0x80000004; leaf++) {
+    const Registers r = extended_cpuid(leaf);
+    for (const uint32_t word : {r.eax, r.ebx, r.ecx, r.edx}) {
+      for (int shift = 0; shift < 32; shift += 8) name += static_cast<char>(word >> shift & 0xFF);
+    }
+  }
+  name = name.substr(0, name.find('\0'));
+  const size_t first = name.find_first_not_of(' '), last = name.find_last_not_of(' ');
+  return first == std::string::npos ? "x64" : name.substr(first, last - first + 1);
+#elif defined(__aarch64__) || defined(_M_ARM64)
+  return "arm64";
+#else
+  return "unknown";
+#endif
+}
 
 }  // namespace switchyard

@@ -1,5 +1,6 @@
 // Instruction-set tiers: what this machine has, and which one kernels use.
 #pragma once
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -14,5 +15,6 @@ bool parse_tier(std::string_view name, Tier* out);
 // Tiers this process may run, ascending: CPUID, XCR0 and, for AMX, the kernel's permission (asked once).
 const std::vector<Tier>& present_tiers();
 Tier best_tier();
+std::string cpu_name();  // the maker's words, or the architecture
 
 }  // namespace switchyard
