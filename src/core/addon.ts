@@ -1,0 +1,148 @@
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { DisposedError, type ErrorCode, SwitchyardError } from './errors.js';
+
+// The native objects are opaque: only the addon's functions take them.
+declare const brand: unique symbol;
+export interface NativeBuffer {
+  readonly [brand]: 'buffer';
+}
+export interface NativeProgram {
+  readonly [brand]: 'program';
+}
+export interface NativeWeight {
+  readonly [brand]: 'weight';
+}
+/** A thread that runs programs one by one, with its pool of workers and its arena. */
+export interface NativeRuntime {
+  readonly [brand]: 'runtime';
+}
+export interface NativeAbort {
+  readonly [brand]: 'abort';
+}
+
+export interface DeviceInfo {
+  cpu: string;
+  cores: number;
+  /** Instruction-set tiers this machine has, ascending: 'scalar', 'avx2', 'avx512', … */
+  tiers: string[];
+  bestTier: string;
+  amx: boolean;
+  pageSize: number;
+}
+
+export interface KernelInfo {
+  name: string;
+  /** Attributes in order, 'name:type' joined by commas; types are int, float, ints. */
+  signature: string;
+}
+
+export interface RunOptions {
+  /** Threads for this run, at most those of the runtime (the default). */
+  threads?: number;
+  /** Default: the best tier of the machine. */
+  tier?: string;
+  /** Aborting rejects the run with ERR_ABORTED before its next instruction. */
+  abort?: NativeAbort;
+  /** Record an event per instruction, for takeTrace. */
+  trace?: boolean;
+}
+
+/** One instruction of a run with `trace: true`. */
+export interface TraceEvent {
+  /** The kernel. */
+  name: string;
+  /** `id` of programInfo. */
+  program: number;
+  /** The number of the instruction in its program. */
+  instruction: number;
+  /** Microseconds on the clock of process.hrtime. */
+  start: number;
+  /** Microseconds. */
+  duration: number;
+}
+
+/** Bytes held by this environment. */
+export interface MemoryUsage {
+  buffers: number;
+  weights: number;
+  arena: number;
+}
+
+/** The native half. Every function throws (a promise rejects with) a SwitchyardError. */
+export interface Addon {
+  readonly version: string;
+  deviceInfo(): DeviceInfo;
+  kernels(): KernelInfo[];
+
+  /** @param options.threads 1 to 1024; the runtime's own thread is one of them */
+  createRuntime(options: { threads: number }): NativeRuntime;
+  /** Rejects what runs and waits with ERR_ABORTED, ends the threads, frees the arena. Twice is fine. */
+  disposeRuntime(runtime: NativeRuntime): void;
+
+  /** Zeros. */
+  createBuffer(bytes: number): NativeBuffer;
+  /** A copy of the view's bytes. */
+  bufferFrom(data: ArrayBufferView): NativeBuffer;
+  /** Fills the whole of `target` from the buffer's bytes at `byteOffset` (default 0). */
+  readBuffer(buffer: NativeBuffer, target: ArrayBufferView, byteOffset?: number): void;
+  /** Copies the whole of `source` to the buffer's bytes at `byteOffset` (default 0). */
+  writeBuffer(buffer: NativeBuffer, source: ArrayBufferView, byteOffset?: number): void;
+  bufferBytes(buffer: NativeBuffer): number;
+  /** Gives the memory back once no run and no program holds it. Twice is fine; any other use is ERR_DISPOSED. */
+  disposeBuffer(buffer: NativeBuffer): void;
+
+  /** Checks the whole program (docs/program-format.md) and keeps its constants and weights alive. */
+  createProgram(binary: Uint8Array, constants: NativeBuffer[], weights: NativeWeight[]): NativeProgram;
+  programInfo(program: NativeProgram): { id: number; instructions: number; arenaBytes: number };
+  disposeProgram(program: NativeProgram): void;
+  /** Runs of one runtime follow each other in the order of the calls. Resolves to the program's outputs. */
+  run(
+    runtime: NativeRuntime,
+    program: NativeProgram,
+    inputs: NativeBuffer[],
+    ints: number[],
+    options?: RunOptions,
+  ): Promise<NativeBuffer[]>;
+  createAbort(): NativeAbort;
+  abort(abort: NativeAbort): void;
+
+  /** The events of the runs with `trace: true` since the last call, at most a million. */
+  takeTrace(runtime: NativeRuntime): TraceEvent[];
+  memoryUsage(): MemoryUsage;
+  setErrorFactory(factory: (code: ErrorCode, message: string, hint?: string) => Error): void;
+}
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+let loaded: Addon | undefined;
+
+/** The addon, loaded at first use. Throws ERR_NATIVE with the command that builds it where there is none. */
+export function addon(): Addon {
+  loaded ??= load();
+  return loaded;
+}
+
+/** The file of the addon; throws where there is none. */
+export function addonPath(): string {
+  const require = createRequire(import.meta.url);
+  const find = require('node-gyp-build') as { path(folder: string): string };
+  return find.path(root);
+}
+
+function load(): Addon {
+  let native: Addon;
+  try {
+    native = createRequire(import.meta.url)(addonPath()) as Addon;
+  } catch (cause) {
+    const system = `${process.platform}-${process.arch}, Node ${process.versions.node}`;
+    throw new SwitchyardError('ERR_NATIVE', `[addon] got no native addon for ${system}, expected one`, {
+      cause,
+      hint: `build it with 'npm run build:native' in ${root} (needs a C++20 compiler)`,
+    });
+  }
+  native.setErrorFactory((code, message, hint) => {
+    const disposed = code === 'ERR_DISPOSED' && /^\[([^\]]+)\]/.exec(message);
+    return disposed ? new DisposedError(disposed[1]) : new SwitchyardError(code, message, { hint });
+  });
+  return native;
+}
