@@ -291,7 +291,7 @@ export const geluTanh = (x: Tensor): Tensor =>
 /** log(1 + eˣ), without overflow. */
 export const softplus = (x: Tensor): Tensor => add(maximum(x, 0), log1p(exp(neg(abs(x)))));
 export const clamp = (x: Tensor, low: number, high: number): Tensor => minimum(maximum(x, low), high);
-export const isNaN = (x: Tensor): Tensor => notEqual(x, x);
+export const isNotANumber = (x: Tensor): Tensor => notEqual(x, x);
 
 export const ACTIVATIONS = { silu, gelu, gelu_tanh: geluTanh, relu } as const;
 export type Activation = keyof typeof ACTIVATIONS;

@@ -1,14 +1,5 @@
 /** Softmax, norms and cross-entropy: fused kernels, each with its twin of small ops. */
-import {
-  apply1,
-  checkDType,
-  checkInt,
-  checkRank,
-  checkSize,
-  defineOp,
-  type OpInput,
-  tensorInput,
-} from '../op.js';
+import { apply1, checkDType, checkRank, checkSize, defineOp, type OpInput, tensorInput } from '../op.js';
 import { type Shape, sizeOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import {

@@ -89,7 +89,7 @@ export async function evaluate(tensors: readonly Tensor[], device: Device): Prom
   const open = [...new Set(tensors.filter((t) => t.source.kind === 'node'))];
   if (open.length === 0) return;
   const buffers = await Executable.build(device, [], open).run([]);
-  open.forEach((t, i) => t.resolve(buffers[i] as NativeBuffer));
+  for (const [i, t] of open.entries()) t.resolve(buffers[i] as NativeBuffer);
 }
 
 /** Whole numbers that differ from call to call without a new program. */

@@ -36,15 +36,15 @@ class Lowerer {
     this.#order = topological(options.outputs);
     this.#rootOf = options.fuse ? clusterElementwise(this.#order, options.outputs) : new Map();
     this.#groups = options.fuse ? groupLinears(this.#order) : new Map();
-    options.inputs.forEach((t, index) =>
-      this.#values.set(t, { storage: storage('input', t.bytes, index), dtype: t.dtype, shape: t.shape }),
-    );
+    for (const [index, t] of options.inputs.entries()) {
+      this.#values.set(t, { storage: storage('input', t.bytes, index), dtype: t.dtype, shape: t.shape });
+    }
     checkMutation(this.#order);
   }
 
   run(): Lowering {
     for (const node of this.#order) this.#lowerNode(node);
-    this.options.outputs.forEach((t, index) => this.#keep(t, index));
+    for (const [index, t] of this.options.outputs.entries()) this.#keep(t, index);
     return {
       instructions: this.#instructions,
       inputs: this.options.inputs,

@@ -11,7 +11,7 @@ export function planMemory(instructions: readonly Instruction[]): number {
   instructions.forEach((instruction, i) => {
     for (const value of [...instruction.inputs, ...instruction.outputs]) {
       const s = value?.storage;
-      if (!s || s.kind !== 'arena') continue;
+      if (s?.kind !== 'arena') continue;
       if (s.first < 0) {
         s.first = i;
         live.push(s);

@@ -13,7 +13,7 @@ export function expandTwins(outputs: readonly Tensor[]): Tensor[] {
     const fresh = node.op.twin
       ? expandTwins(node.op.twin(inputs, node.attrs))
       : apply(node.op, inputs, node.attrs);
-    node.outputs.forEach((t, i) => replaced.set(t, fresh[i] as Tensor));
+    for (const [i, t] of node.outputs.entries()) replaced.set(t, fresh[i] as Tensor);
   }
   return outputs.map(see);
 }
