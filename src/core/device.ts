@@ -1,6 +1,12 @@
 /** Devices: where programs run, with how many threads and which instruction set. */
 import { availableParallelism } from 'node:os';
-import { type Addon, loadAddon, type NativeBuffer, type NativeRuntime, type NativeWeight } from './addon.js';
+import {
+  type Addon,
+  addon as loadAddon,
+  type NativeBuffer,
+  type NativeRuntime,
+  type NativeWeight,
+} from './addon.js';
 import { arrayOf, type TypedArray } from './dtype.js';
 import { type Env, readEnv, TIERS, type Tier } from './env.js';
 import { checkOptions, SwitchyardError } from './errors.js';

@@ -36,23 +36,23 @@ export class Tracer {
 
   /** Takes the timings of the runs that ended since the last call; all of them ran this program. */
   collect(device: Device, program: Lowering): void {
-    for (const { instruction, startUs, durationUs } of device.addon.takeTrace(device.native)) {
+    for (const { instruction, start, duration } of device.addon.takeTrace(device.native)) {
       const i = program.instructions[instruction];
       if (!i) continue;
       const { flops, bytes } = instructionCost(i);
       const ops = i.nodes.map((n) => n.op.name).join('+');
-      const rates = { 'GFLOP/s': flops / durationUs / 1e3, 'GB/s': bytes / durationUs / 1e3 };
+      const rates = { 'GFLOP/s': flops / duration / 1e3, 'GB/s': bytes / duration / 1e3 };
       if (this.print) {
         process.stderr.write(
-          `${i.kernel.padEnd(18)} ${(durationUs / 1e3).toFixed(3).padStart(9)} ms ${rates['GFLOP/s'].toFixed(1).padStart(8)} GFLOP/s ${rates['GB/s'].toFixed(1).padStart(7)} GB/s  ${shapesOf(i)}\n`,
+          `${i.kernel.padEnd(18)} ${(duration / 1e3).toFixed(3).padStart(9)} ms ${rates['GFLOP/s'].toFixed(1).padStart(8)} GFLOP/s ${rates['GB/s'].toFixed(1).padStart(7)} GB/s  ${shapesOf(i)}\n`,
         );
       }
       if (this.file !== undefined) {
         this.#events.push({
           name: i.kernel,
           ph: 'X',
-          ts: startUs,
-          dur: durationUs,
+          ts: start,
+          dur: duration,
           pid: 0,
           tid: 0,
           args: { ops, shapes: shapesOf(i), flops, bytes, ...rates },

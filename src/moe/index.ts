@@ -1,8 +1,8 @@
 /** Public names of `import { moe }`. */
 export { runExperts } from './experts.js';
-export { gatingNames, resolveGating, softmaxTopK, topKSoftmax } from './gating/index.js';
 export type { Choice, Gating, GatingContext, GatingName } from './gating/index.js';
-export { MoELayer } from './layer.js';
+export { gatingNames, resolveGating, softmaxTopK, topKSoftmax } from './gating/index.js';
 export type { MoELayerOptions, MoEOutput, MoEParameters, RoutingPlan } from './layer.js';
+export { MoELayer } from './layer.js';
 export { loadBalancingLoss } from './losses.js';
-export { loadStatistics, type LoadStatistics, statisticsOfLoad } from './statistics.js';
+export { type LoadStatistics, loadStatistics, statisticsOfLoad } from './statistics.js';

@@ -67,10 +67,17 @@ export class MoELayer {
     const { nExperts, topK } = options;
     for (const name of ['dModel', 'dFf', 'nExperts', 'topK'] as const) {
       if (!Number.isInteger(options[name]) || options[name] < 1) {
-        throw new SwitchyardError('ERR_OPTION', `[MoELayer] got ${name} ${options[name]}, expected a whole number ≥ 1`);
+        throw new SwitchyardError(
+          'ERR_OPTION',
+          `[MoELayer] got ${name} ${options[name]}, expected a whole number ≥ 1`,
+        );
       }
     }
-    if (topK > nExperts) throw new SwitchyardError('ERR_OPTION', `[MoELayer] got topK ${topK}, expected at most nExperts ${nExperts}`);
+    if (topK > nExperts)
+      throw new SwitchyardError(
+        'ERR_OPTION',
+        `[MoELayer] got topK ${topK}, expected at most nExperts ${nExperts}`,
+      );
     this.nExperts = nExperts;
     this.topK = topK;
     this.gating = resolveGating(options.gating ?? 'softmax-top-k');
@@ -85,9 +92,19 @@ export class MoELayer {
     const d = x.shape[x.rank - 1] as number;
     const tokens = reshape(x, [sizeOf(x.shape.slice(0, -1)), d]); // [N, D]
     const routerLogits = parameters.router.forward(tokens); // [N, E]
-    const choice = this.gating.choose(routerLogits, { topK: this.topK, selectionBias: parameters.selectionBias ?? null });
+    const choice = this.gating.choose(routerLogits, {
+      topK: this.topK,
+      selectionBias: parameters.selectionBias ?? null,
+    });
     const plan = moePlan(choice.expertIds, this.nExperts);
-    const output = runExperts(tokens, plan, choice.combineWeights, parameters.experts, this.activation, compute);
+    const output = runExperts(
+      tokens,
+      plan,
+      choice.combineWeights,
+      parameters.experts,
+      this.activation,
+      compute,
+    );
     return {
       output: reshape(output, x.shape),
       plan: { ...plan, ...choice, routerLogits },
@@ -105,6 +122,10 @@ function randomParameters({ dModel, dFf, nExperts, seed = 0 }: MoELayerOptions):
   };
   return {
     router: new Linear(draw(nExperts, dModel)),
-    experts: { gate: draw(nExperts, dFf, dModel), up: draw(nExperts, dFf, dModel), down: draw(nExperts, dModel, dFf) },
+    experts: {
+      gate: draw(nExperts, dFf, dModel),
+      up: draw(nExperts, dFf, dModel),
+      down: draw(nExperts, dModel, dFf),
+    },
   };
 }

@@ -20,7 +20,11 @@ export function loadStatistics(expertIds: ArrayLike<number>, nExperts: number): 
     const e = expertIds[i] as number;
     if (e === -1) dropped++;
     else if (e >= 0 && e < nExperts) load[e] = (load[e] as number) + 1;
-    else throw new SwitchyardError('ERR_OPTION', `[loadStatistics] got expert ${e}, expected -1 to ${nExperts - 1}`);
+    else
+      throw new SwitchyardError(
+        'ERR_OPTION',
+        `[loadStatistics] got expert ${e}, expected -1 to ${nExperts - 1}`,
+      );
   }
   return statisticsOfLoad(load, dropped);
 }
@@ -32,5 +36,10 @@ export function statisticsOfLoad(load: readonly number[], dropped = 0): LoadStat
   const variance = load.reduce((sum, n) => sum + (n - mean) ** 2, 0) / Math.max(1, load.length);
   const entropy = load.reduce((sum, n) => (n === 0 ? sum : sum - (n / taken) * Math.log2(n / taken)), 0);
   const total = taken + dropped;
-  return { tokensPerExpert: load, entropy, cv: mean === 0 ? 0 : Math.sqrt(variance) / mean, dropped: total === 0 ? 0 : dropped / total };
+  return {
+    tokensPerExpert: load,
+    entropy,
+    cv: mean === 0 ? 0 : Math.sqrt(variance) / mean,
+    dropped: total === 0 ? 0 : dropped / total,
+  };
 }

@@ -1,6 +1,6 @@
 /** Public names of `import { nn }`. */
-export { Attention, type Attend, type AttentionConfig } from './attention.js';
+export { type Attend, Attention, type AttentionConfig } from './attention.js';
 export { FeedForward } from './feed-forward.js';
 export { Embedding, Linear, type Matrix } from './linear.js';
 export { LayerNorm, RmsNorm } from './norm.js';
-export { RotaryEmbedding, type RopeConfig, ropeFrequencies, type RopeScaling } from './rope.js';
+export { type RopeConfig, type RopeScaling, RotaryEmbedding, ropeFrequencies } from './rope.js';

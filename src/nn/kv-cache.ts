@@ -40,9 +40,13 @@ export class KvCache {
   take(): number {
     const block = this.#free.pop();
     if (block === undefined) {
-      throw new SwitchyardError('ERR_CONTEXT_LENGTH', `[kv cache] got a request for more than ${this.blocks * KV_BLOCK} tokens, expected all sequences together to fit`, {
-        hint: 'load the model with a larger contextLength or cacheTokens, or run fewer sequences at once',
-      });
+      throw new SwitchyardError(
+        'ERR_CONTEXT_LENGTH',
+        `[kv cache] got a request for more than ${this.blocks * KV_BLOCK} tokens, expected all sequences together to fit`,
+        {
+          hint: 'load the model with a larger contextLength or cacheTokens, or run fewer sequences at once',
+        },
+      );
     }
     return block;
   }

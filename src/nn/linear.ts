@@ -1,8 +1,8 @@
 import type { ComputeMode } from '../core/format.js';
 import { add } from '../core/ops/elementwise.js';
+import { takeRows } from '../core/ops/indexing.js';
 import { matmul } from '../core/ops/linalg.js';
 import { embedding, linear } from '../core/ops/linear.js';
-import { takeRows } from '../core/ops/indexing.js';
 import type { Tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
 
@@ -20,7 +20,10 @@ export class Linear {
 
   /** x […, K] → […, N]. `compute` applies to packed weights. */
   forward(x: Tensor, compute: ComputeMode = 'f32'): Tensor {
-    const y = this.weight instanceof Weight ? linear(x, this.weight, compute) : matmul(x, this.weight, { transposeB: true });
+    const y =
+      this.weight instanceof Weight
+        ? linear(x, this.weight, compute)
+        : matmul(x, this.weight, { transposeB: true });
     return this.bias ? add(y, this.bias) : y;
   }
 }

@@ -23,11 +23,23 @@ export type RopeScaling =
       readonly truncate: boolean;
     }
   /** Llama 3.1's ramp over wavelengths. */
-  | { readonly type: 'llama3'; readonly factor: number; readonly lowFreqFactor: number; readonly highFreqFactor: number; readonly originalMaxSeqLen: number }
+  | {
+      readonly type: 'llama3';
+      readonly factor: number;
+      readonly lowFreqFactor: number;
+      readonly highFreqFactor: number;
+      readonly originalMaxSeqLen: number;
+    }
   /** One divisor per frequency, as GGUF files store them. */
   | { readonly type: 'factors'; readonly factors: readonly number[] }
   /** LongRoPE (Ding et al. 2024): divisors for short and long sequences; the long ones apply beyond the original length. */
-  | { readonly type: 'longrope'; readonly shortFactors: readonly number[]; readonly longFactors: readonly number[]; readonly originalMaxSeqLen: number; readonly attentionFactor: number };
+  | {
+      readonly type: 'longrope';
+      readonly shortFactors: readonly number[];
+      readonly longFactors: readonly number[];
+      readonly originalMaxSeqLen: number;
+      readonly attentionFactor: number;
+    };
 
 export interface RopeConfig {
   readonly theta: number;
@@ -39,16 +51,23 @@ export interface RopeConfig {
 }
 
 /** YaRN's magnitude correction, 0.1·s·ln(factor) + 1 (section 3.4). */
-export const yarnMagnitude = (factor: number, s = 1): number => (factor <= 1 ? 1 : 0.1 * s * Math.log(factor) + 1);
+export const yarnMagnitude = (factor: number, s = 1): number =>
+  factor <= 1 ? 1 : 0.1 * s * Math.log(factor) + 1;
 
 /**
  * Inverse frequencies [dim/2] and the factor on cos and sin.
  * @param length longest sequence that will be seen; only dynamic and LongRoPE scaling depend on it
  */
-export function ropeFrequencies(config: RopeConfig, length: number): { frequencies: Float32Array; scale: number } {
+export function ropeFrequencies(
+  config: RopeConfig,
+  length: number,
+): { frequencies: Float32Array; scale: number } {
   const { dim, theta, scaling } = config;
   if (dim % 2 !== 0 || dim <= 0 || !(theta > 0)) {
-    throw new SwitchyardError('ERR_OPTION', `[rope] got dim ${dim} and theta ${theta}, expected an even dim and a positive theta`);
+    throw new SwitchyardError(
+      'ERR_OPTION',
+      `[rope] got dim ${dim} and theta ${theta}, expected an even dim and a positive theta`,
+    );
   }
   const plain = base(dim, theta);
   switch (scaling.type) {
@@ -74,11 +93,15 @@ export function ropeFrequencies(config: RopeConfig, length: number): { frequenci
   }
 }
 
-const base = (dim: number, theta: number): Float32Array => Float32Array.from({ length: dim / 2 }, (_, i) => 1 / Math.fround(theta ** Math.fround((2 * i) / dim)));
+const base = (dim: number, theta: number): Float32Array =>
+  Float32Array.from({ length: dim / 2 }, (_, i) => 1 / Math.fround(theta ** Math.fround((2 * i) / dim)));
 
 function divided(frequencies: Float32Array, factors: readonly number[]): Float32Array {
   if (factors.length !== frequencies.length) {
-    throw new SwitchyardError('ERR_FORMAT', `[rope] got ${factors.length} factors, expected ${frequencies.length}`);
+    throw new SwitchyardError(
+      'ERR_FORMAT',
+      `[rope] got ${factors.length} factors, expected ${frequencies.length}`,
+    );
   }
   return frequencies.map((f, i) => f / (factors[i] as number));
 }
@@ -91,9 +114,14 @@ function llama3(f: number, s: RopeScaling & { type: 'llama3' }): number {
   return ((1 - smooth) * f) / s.factor + smooth * f;
 }
 
-function yarn(plain: Float32Array, { dim, theta }: RopeConfig, s: RopeScaling & { type: 'yarn' }): { frequencies: Float32Array; scale: number } {
+function yarn(
+  plain: Float32Array,
+  { dim, theta }: RopeConfig,
+  s: RopeScaling & { type: 'yarn' },
+): { frequencies: Float32Array; scale: number } {
   // the dimension whose wavelength makes `turns` turns over the original length
-  const dimensionOf = (turns: number): number => (dim * Math.log(s.originalMaxSeqLen / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
+  const dimensionOf = (turns: number): number =>
+    (dim * Math.log(s.originalMaxSeqLen / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
   let low = dimensionOf(s.betaFast);
   let high = dimensionOf(s.betaSlow);
   if (s.truncate) {
@@ -108,7 +136,9 @@ function yarn(plain: Float32Array, { dim, theta }: RopeConfig, s: RopeScaling & 
     return (f / s.factor) * ramp + f * (1 - ramp);
   });
   const both = s.mscale && s.mscaleAllDim;
-  const magnitude = both ? yarnMagnitude(s.factor, s.mscale as number) / yarnMagnitude(s.factor, s.mscaleAllDim as number) : yarnMagnitude(s.factor);
+  const magnitude = both
+    ? yarnMagnitude(s.factor, s.mscale as number) / yarnMagnitude(s.factor, s.mscaleAllDim as number)
+    : yarnMagnitude(s.factor);
   return { frequencies, scale: s.attentionFactor ?? magnitude };
 }
 

@@ -11,5 +11,6 @@ export interface SoftmaxTopKOptions {
 /** p = softmax(logits) over all experts; the k largest p are the weights (Jiang et al. 2024, section 2.1). */
 export const softmaxTopK = ({ renormalize = true, scale = 1 }: SoftmaxTopKOptions = {}): Gating => ({
   name: 'softmax-top-k',
-  choose: (logits, { topK, selectionBias }) => routeTopK(logits, { k: topK, score: 'softmax', renormalize, scale, bias: selectionBias }),
+  choose: (logits, { topK, selectionBias }) =>
+    routeTopK(logits, { k: topK, score: 'softmax', renormalize, scale, bias: selectionBias }),
 });
