@@ -1,0 +1,28 @@
+// The table behind format_info(), as constants that kernels can be specialised on.
+#pragma once
+#include "formats/format.h"
+
+namespace switchyard {
+
+constexpr int kFormatCount = static_cast<int>(Format::kCount);
+
+// In the order of the enum. Block layouts of the files: llama.cpp, ggml/src/ggml-common.h.
+constexpr FormatInfo kFormatTable[kFormatCount] = {
+    {"f32", 1, 4, 32, 1, ScaleKind::kNone, 0},
+    {"f16", 1, 2, 16, 1, ScaleKind::kNone, 0},
+    {"bf16", 1, 2, 16, 1, ScaleKind::kNone, 0},
+    {"q8_0", 32, 34, 8, 32, ScaleKind::kScale, 128},
+    {"q4_0", 32, 18, 4, 32, ScaleKind::kScale, 8},
+    {"q4_1", 32, 20, 4, 32, ScaleKind::kScaleMin, 0},
+    {"q5_0", 32, 22, 5, 32, ScaleKind::kScale, 16},
+    {"q5_1", 32, 24, 5, 32, ScaleKind::kScaleMin, 0},
+    {"q2_k", 256, 84, 2, 16, ScaleKind::kSuperMin, 0},
+    {"q3_k", 256, 110, 3, 16, ScaleKind::kSuper, 4},
+    {"q4_k", 256, 144, 4, 32, ScaleKind::kSuperMin, 0},
+    {"q5_k", 256, 176, 5, 32, ScaleKind::kSuperMin, 0},
+    {"q6_k", 256, 210, 6, 16, ScaleKind::kSuper, 32},
+};
+
+constexpr bool is_float_format(Format f) { return kFormatTable[static_cast<int>(f)].scales == ScaleKind::kNone; }
+
+}  // namespace switchyard

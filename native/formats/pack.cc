@@ -1,0 +1,220 @@
+#include "formats/pack.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "formats/format_table.h"
+#include "formats/half.h"
+#include "formats/stored_blocks.h"
+
+namespace switchyard {
+namespace {
+
+int64_t align_up(int64_t n) { return (n + kPanelAlign - 1) / kPanelAlign * kPanelAlign; }
+
+uint16_t half_at(const std::byte* p) {
+  uint16_t h;
+  std::memcpy(&h, p, 2);
+  return h;
+}
+
+float float_at(Format f, const std::byte* p) {
+  if (f == Format::kF16) return f16_to_f32(half_at(p));
+  if (f == Format::kBF16) return bf16_to_f32(half_at(p));
+  float v;
+  std::memcpy(&v, p, 4);
+  return v;
+}
+
+// Four codes of one lane in the bytes of a word, shifted to the plane's place.
+uint32_t spread(const uint8_t* codes, int from_bit, uint32_t mask, int to_bit) {
+  uint32_t word = 0;
+  for (int i = 0; i < 4; i++) word |= ((codes[i] >> from_bit & mask) << to_bit) << (8 * i);
+  return word;
+}
+
+void merge(std::byte* vector, int lane, uint32_t bits) {
+  uint32_t word;
+  std::memcpy(&word, vector + 4 * lane, 4);
+  word |= bits;
+  std::memcpy(vector + 4 * lane, &word, 4);
+}
+
+// One plane of `bits` bits (1, 2, 4, 8) of the codes, starting at bit `from`.
+std::byte* pack_plane(const uint8_t* codes, int bits, int from, std::byte* plane, int lane) {
+  const int vectors = bits;                // of 64 bytes for 8 code vectors
+  const uint32_t mask = (1u << bits) - 1;
+  for (int v = 0; v < 8; v++) {
+    // 4 bits: code vectors v and v + 4 share a vector; 2 bits: four neighbours do; 1 bit: all eight.
+    const int vector = bits == 4 ? v % 4 : v * vectors / 8;
+    const int to = bits == 4 ? v / 4 * 4 : bits == 2 ? v % 4 * 2 : bits == 1 ? v : 0;
+    merge(plane + 64 * vector, lane, spread(codes + 4 * v, from, mask, to));
+  }
+  return plane + 64 * vectors;
+}
+
+void pack_codes(const uint8_t* codes, int code_bits, std::byte* chunk, int lane) {
+  const int low = code_bits == 3 ? 2 : code_bits == 5 || code_bits == 6 ? 4 : code_bits;
+  std::byte* rest = pack_plane(codes, low, 0, chunk, lane);
+  if (code_bits > low) pack_plane(codes, code_bits - low, low, rest, lane);
+}
+
+int code_at(const std::byte* chunk, int code_bits, int lane, int k) {
+  const int v = k / 4;
+  const int low = code_bits == 3 ? 2 : code_bits == 5 || code_bits == 6 ? 4 : code_bits;
+  const auto plane = [&](const std::byte* base, int bits) {
+    const int vector = bits == 4 ? v % 4 : v * bits / 8;
+    const int shift = bits == 4 ? v / 4 * 4 : bits == 2 ? v % 4 * 2 : bits == 1 ? v : 0;
+    return (std::to_integer<int>(base[64 * vector + 4 * lane + k % 4]) >> shift) & ((1 << bits) - 1);
+  };
+  int code = plane(chunk, low);
+  if (code_bits > low) code |= plane(chunk + 64 * low, code_bits - low) << low;
+  return code;
+}
+
+void put_half(std::byte* at, int lane, uint16_t bits) { std::memcpy(at + 2 * lane, &bits, 2); }
+
+void pack_scales(const FormatInfo& info, const StoredBlock& b, int chunk_in_block, std::byte* scales, int lane) {
+  switch (info.scales) {
+    case ScaleKind::kScaleMin: put_half(scales + 32, lane, b.m); [[fallthrough]];
+    case ScaleKind::kScale: put_half(scales, lane, b.d); break;
+    case ScaleKind::kSuper:
+      for (int h = 0; h < 2; h++) scales[16 * h + lane] = static_cast<std::byte>(b.c[2 * chunk_in_block + h]);
+      break;
+    case ScaleKind::kSuperMin:
+      if (info.group == 16) {
+        for (int h = 0; h < 2; h++) {
+          const int g = 2 * chunk_in_block + h;
+          scales[16 * h + lane] = static_cast<std::byte>(b.c[g] | b.n[g] << 4);
+        }
+      } else {
+        scales[lane] = static_cast<std::byte>(b.c[chunk_in_block]);
+        scales[16 + lane] = static_cast<std::byte>(b.n[chunk_in_block]);
+      }
+      break;
+    case ScaleKind::kNone: break;
+  }
+}
+
+struct Scale {
+  float s, m;
+};
+
+// The one formula of s and m; the vector kernels compute the same operations in the same order.
+Scale scale_at(const FormatInfo& info, const PanelLayout& layout, const std::byte* panel, int lane, int64_t k) {
+  const int64_t chunk = k / kChunk;
+  const int half = info.group == 16 ? static_cast<int>(k / 16 % 2) : 0;
+  const std::byte* scales = panel + layout.scales_at + chunk * chunk_scale_bytes(info.scales);
+  const std::byte* supers = panel + layout.supers_at + chunk / kSuperChunks * super_bytes(info.scales);
+  const float zero = static_cast<float>(-info.zero);
+  switch (info.scales) {
+    case ScaleKind::kScale: {
+      const float s = f16_to_f32(half_at(scales + 2 * lane));
+      return {s, s * zero};
+    }
+    case ScaleKind::kScaleMin:
+      return {f16_to_f32(half_at(scales + 2 * lane)), f16_to_f32(half_at(scales + 32 + 2 * lane))};
+    case ScaleKind::kSuper: {
+      const float d = f16_to_f32(half_at(supers + 2 * lane));
+      const float s = d * static_cast<float>(static_cast<int8_t>(scales[16 * half + lane]));
+      return {s, s * zero};
+    }
+    default: {
+      const float d = f16_to_f32(half_at(supers + 2 * lane)), dmin = f16_to_f32(half_at(supers + 32 + 2 * lane));
+      int c = std::to_integer<int>(scales[16 * half + lane]), n = c >> 4;
+      if (info.group == 16) {
+        c &= 15;
+      } else {
+        n = std::to_integer<int>(scales[16 + lane]);
+      }
+      return {d * static_cast<float>(c), -(dmin * static_cast<float>(n))};
+    }
+  }
+}
+
+}  // namespace
+
+PanelLayout panel_layout(Format f, int64_t columns) {
+  const FormatInfo& info = format_info(f);
+  PanelLayout layout;
+  layout.columns = columns;
+  if (info.scales == ScaleKind::kNone) {
+    const int64_t bytes = f == Format::kF32 ? columns * 64 : (columns + 1) / 2 * 64;
+    layout.scales_at = layout.supers_at = layout.bytes = bytes;
+    return layout;
+  }
+  const int64_t chunks = columns / kChunk;
+  layout.scales_at = chunks * chunk_code_bytes(info.code_bits);
+  layout.supers_at = align_up(layout.scales_at + chunks * chunk_scale_bytes(info.scales));
+  layout.bytes = align_up(layout.supers_at + (chunks + kSuperChunks - 1) / kSuperChunks * super_bytes(info.scales));
+  return layout;
+}
+
+int64_t stored_row_bytes(Format f, int64_t columns) {
+  const FormatInfo& info = format_info(f);
+  return columns / info.values_per_block * info.bytes_per_block;
+}
+
+void pack_block_row(Format f, const PanelLayout& layout, const std::byte* row, std::byte* panel, int lane) {
+  const FormatInfo& info = format_info(f);
+  const int chunks_per_block = info.values_per_block / kChunk;
+  StoredBlock block;
+  for (int64_t b = 0; b < layout.columns / info.values_per_block; b++) {
+    read_stored_block(f, row + b * info.bytes_per_block, &block);
+    for (int i = 0; i < chunks_per_block; i++) {
+      const int64_t chunk = b * chunks_per_block + i;
+      pack_codes(block.codes + i * kChunk, info.code_bits, panel + chunk * chunk_code_bytes(info.code_bits), lane);
+      pack_scales(info, block, i, panel + layout.scales_at + chunk * chunk_scale_bytes(info.scales), lane);
+    }
+    std::byte* supers = panel + layout.supers_at + b * super_bytes(info.scales);
+    if (info.scales == ScaleKind::kSuper || info.scales == ScaleKind::kSuperMin) put_half(supers, lane, block.d);
+    if (info.scales == ScaleKind::kSuperMin) put_half(supers + 32, lane, block.m);
+  }
+}
+
+void pack_float_row(Format stored, Format packed, const std::byte* values, int64_t stride, int64_t first,
+                    int64_t count, std::byte* panel, int lane) {
+  for (int64_t i = 0; i < count; i++) {
+    const std::byte* from = values + i * stride;
+    const int64_t k = first + i;
+    if (packed == Format::kF32) {
+      const float v = float_at(stored, from);
+      std::memcpy(panel + k * 64 + 4 * lane, &v, 4);
+      continue;
+    }
+    uint16_t h;
+    if (stored == packed) {
+      h = half_at(from);
+    } else {
+      const float v = float_at(stored, from);
+      h = packed == Format::kF16 ? f32_to_f16(v) : f32_to_bf16(v);
+    }
+    std::memcpy(panel + k / 2 * 64 + 4 * lane + k % 2 * 2, &h, 2);
+  }
+}
+
+void decode_lane(Format f, const PanelLayout& layout, const std::byte* panel, int lane, int64_t first, int64_t count,
+                 float* out) {
+  const FormatInfo& info = format_info(f);
+  if (info.scales == ScaleKind::kNone) {
+    for (int64_t i = 0; i < count; i++) {
+      const int64_t k = first + i;
+      out[i] = f == Format::kF32 ? float_at(f, panel + k * 64 + 4 * lane)
+                                 : float_at(f, panel + k / 2 * 64 + 4 * lane + k % 2 * 2);
+    }
+    return;
+  }
+  for (int64_t i = 0; i < count;) {
+    const Scale scale = scale_at(info, layout, panel, lane, first + i);
+    const int64_t group_end = ((first + i) / info.group + 1) * info.group - first;
+    for (; i < count && i < group_end; i++) {
+      const int64_t k = first + i;
+      const std::byte* chunk = panel + k / kChunk * chunk_code_bytes(info.code_bits);
+      const int code = code_at(chunk, info.code_bits, lane, static_cast<int>(k % kChunk));
+      out[i] = std::fma(scale.s, static_cast<float>(code), scale.m);
+    }
+  }
+}
+
+}  // namespace switchyard

@@ -1,0 +1,71 @@
+// The packed layout, and the way into it and back out.
+//
+// A weight [N, K] is cut in ceil(N / 16) panels; lane j of panel p belongs to output 16·p + j, lanes past N are zero.
+// Every panel has the same size, a multiple of 64 bytes, and starts on a 64-byte boundary.
+//
+// Float formats:
+//   f32         [K][16]
+//   f16, bf16   [ceil(K / 2)][16][2]: the two values of a pair lie side by side (the order of vdpbf16ps and of AMX)
+//
+// Block formats, three areas one after another, each starting on a 64-byte boundary:
+//   codes   per chunk of 32 values: one or two planes. A code vector v (0…7) is 64 bytes that hold the values
+//           k = 4v…4v+3 of all lanes, byte 4·lane + k % 4 (the order of vpdpbusd). Codes are unsigned.
+//             8 bits   8 code vectors
+//             4 bits   4 vectors; vector i holds code vector i in the low nibbles, i + 4 in the high ones
+//             2 bits   2 vectors; vector i holds code vector 4i + j in bits 2j, 2j+1
+//             1 bit    1 vector; bit v belongs to code vector v
+//           3 bits = a 2-bit plane, then a 1-bit plane with bit 2; 5 = 4 + 1; 6 = 4-bit plane, then a 2-bit plane
+//           with bits 4 and 5.
+//   scales  per chunk of 32 values:
+//             kScale      f16 s[16]
+//             kScaleMin   f16 s[16], f16 m[16]
+//             kSuper      i8 c[2][16] (groups of 16 values)
+//             kSuperMin   u8 c[16], u8 n[16]; q2_k, whose groups have 16 values: u8 (c | n << 4)[2][16]
+//   supers  per 256 values: kSuper f16 d[16]; kSuperMin f16 d[16], f16 dmin[16]; else absent
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "formats/format.h"
+
+namespace switchyard {
+
+constexpr int kChunk = 32;         // values of K per chunk of codes
+constexpr int kSuperChunks = 8;    // chunks that share a super-scale
+constexpr int kPanelAlign = 64;
+
+struct PanelLayout {
+  int64_t columns = 0;    // K
+  int64_t scales_at = 0;  // bytes from the panel's start
+  int64_t supers_at = 0;
+  int64_t bytes = 0;      // of a panel
+};
+
+// Bytes of codes and of scales per chunk (32 values × 16 lanes); block formats only.
+constexpr int chunk_code_bytes(int code_bits) { return code_bits * 64; }
+constexpr int chunk_scale_bytes(ScaleKind kind) { return kind == ScaleKind::kScaleMin ? 64 : 32; }
+constexpr int super_bytes(ScaleKind kind) {
+  return kind == ScaleKind::kSuper ? 32 : kind == ScaleKind::kSuperMin ? 64 : 0;
+}
+
+// The largest K that panel_layout() takes; a panel then stays far below 2^63 bytes.
+constexpr int64_t kMaxColumns = int64_t{1} << 40;
+
+PanelLayout panel_layout(Format f, int64_t columns);
+
+// Bytes of one stored row of K values (K a multiple of values_per_block).
+int64_t stored_row_bytes(Format f, int64_t columns);
+
+// Packs one stored row of a block format into one lane of a panel that was zero before.
+void pack_block_row(Format f, const PanelLayout& layout, const std::byte* row, std::byte* panel, int lane);
+
+// Packs `count` float values that stand for k = first, first + 1, … of one lane. `stride` in bytes between stored
+// values; `stored` and `packed` are float formats.
+void pack_float_row(Format stored, Format packed, const std::byte* values, int64_t stride, int64_t first,
+                    int64_t count, std::byte* panel, int lane);
+
+// The values k = first … first + count - 1 of one lane in f32: fma(s, q, m), exactly as every kernel sees them.
+void decode_lane(Format f, const PanelLayout& layout, const std::byte* panel, int lane, int64_t first, int64_t count,
+                 float* out);
+
+}  // namespace switchyard
