@@ -1,0 +1,260 @@
+#include "runtime/weight.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <new>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/mman.h>
+#endif
+
+#include "formats/format_table.h"
+#include "runtime/error.h"
+#include "runtime/file.h"
+
+namespace switchyard {
+
+// Zeroed, 64-byte aligned memory; huge pages where the system has them, since decoding reads all of it per token.
+class PackedMemory {
+ public:
+  explicit PackedMemory(int64_t bytes) {
+#if defined(__unix__) || defined(__APPLE__)
+    // Whole huge pages, so that the advice can hold for all of it.
+    if (bytes >= kHuge) {
+      mapped_ = static_cast<size_t>(bytes) + kHuge;
+      void* p = ::mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (p == MAP_FAILED) out_of_memory(bytes);
+      base_ = p;
+      const auto at = reinterpret_cast<uintptr_t>(p);
+      data_ = reinterpret_cast<std::byte*>((at + kHuge - 1) / kHuge * kHuge);
+#if defined(MADV_HUGEPAGE)
+      ::madvise(data_, static_cast<size_t>(bytes), MADV_HUGEPAGE);
+#endif
+      return;
+    }
+#endif
+    base_ = ::operator new(static_cast<size_t>(bytes), std::align_val_t(kPanelAlign), std::nothrow);
+    if (base_ == nullptr) out_of_memory(bytes);
+    data_ = static_cast<std::byte*>(base_);
+    std::memset(data_, 0, static_cast<size_t>(bytes));
+  }
+  ~PackedMemory() {
+#if defined(__unix__) || defined(__APPLE__)
+    if (mapped_ != 0) {
+      ::munmap(base_, mapped_);
+      return;
+    }
+#endif
+    ::operator delete(base_, std::align_val_t(kPanelAlign));
+  }
+  PackedMemory(const PackedMemory&) = delete;
+  PackedMemory& operator=(const PackedMemory&) = delete;
+
+  std::byte* data() const { return data_; }
+
+ private:
+  static constexpr int64_t kHuge = int64_t{2} << 20;
+
+  [[noreturn]] static void out_of_memory(int64_t bytes) {
+    fail(ErrorCode::kOutOfMemory, "[weight] got no memory, expected %lld bytes for a packed weight",
+         static_cast<long long>(bytes));
+  }
+
+  void* base_ = nullptr;
+  std::byte* data_ = nullptr;
+  size_t mapped_ = 0;
+};
+
+namespace {
+
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
+
+// A span of one part that one task reads and packs: whole rows, or whole columns where the part is stored by columns.
+struct Piece {
+  int part = 0;
+  bool by_columns = false;
+  int64_t first = 0, count = 0;  // rows or columns of the part
+  int64_t at = 0, bytes = 0;     // from the part's start
+};
+
+struct PartPlan {
+  int64_t first_row = 0;  // in the flattened weight
+  int64_t row_step = 0;   // bytes
+  int64_t column_step = 0;  // bytes; block formats: unused
+  const File* file = nullptr;
+};
+
+[[noreturn]] void refuse(const WeightSource& source, ErrorCode code, const std::string& text) {
+  throw Error(code, "[weight] '" + source.name + "': " + text);
+}
+
+void check_source(const WeightSource& source) {
+  const FormatInfo& info = format_info(source.stored);
+  if (source.experts < 1 || source.rows < 1 || source.columns < 1 || source.columns > kMaxColumns) {
+    refuse(source, ErrorCode::kShape,
+           "got " + std::to_string(source.experts) + " experts of [" + std::to_string(source.rows) + ", " +
+               std::to_string(source.columns) + "], expected positive sizes");
+  }
+  if (source.columns % info.values_per_block != 0) {
+    refuse(source, ErrorCode::kShape,
+           "got " + std::to_string(source.columns) + " columns, expected a multiple of " +
+               std::to_string(info.values_per_block) + " for " + info.name);
+  }
+  if (source.as && *source.as != source.stored && !(is_float_format(source.stored) && is_float_format(*source.as))) {
+    refuse(source, ErrorCode::kFormat,
+           std::string("got ") + info.name + " to be packed as " + format_info(*source.as).name +
+               ", expected two float formats");
+  }
+}
+
+// Checks one part and cuts it in pieces.
+PartPlan plan_part(const WeightSource& source, int index, int64_t first_row, std::vector<Piece>* pieces) {
+  const WeightPart& part = source.parts[index];
+  const bool floats = is_float_format(source.stored);
+  const int64_t size = floats ? format_info(source.stored).bytes_per_block : 0;
+  const bool strided = part.row_stride != 0 || part.column_stride != 0;
+  PartPlan plan;
+  plan.first_row = first_row;
+  if (part.rows < 1 || part.offset < 0 || part.bytes < 0 || part.row_stride < 0 || part.column_stride < 0) {
+    refuse(source, ErrorCode::kShape, "got a part of negative size, expected rows, offset, bytes and strides >= 0");
+  }
+  if (part.path.empty() && part.memory == nullptr) {
+    refuse(source, ErrorCode::kShape, "got a part of no file and no memory, expected one of them");
+  }
+  if (strided && !floats) refuse(source, ErrorCode::kFormat, "got strides for a block format, expected dense rows");
+  if (strided && (part.row_stride == 0 || part.column_stride == 0)) {
+    refuse(source, ErrorCode::kShape, "got one stride of 0, expected both or none");
+  }
+  const int64_t row_bytes = stored_row_bytes(source.stored, source.columns);
+  plan.row_step = strided ? checked_mul(part.row_stride, size, "weight") : row_bytes;
+  plan.column_step = strided ? checked_mul(part.column_stride, size, "weight") : size;
+  const bool by_columns = strided && part.column_stride > part.row_stride;
+  const int64_t count = by_columns ? source.columns : part.rows;
+  const int64_t step = by_columns ? plan.column_step : plan.row_step;
+  const int64_t one = !floats ? row_bytes
+                      : by_columns ? checked_add(checked_mul(part.rows - 1, plan.row_step, "weight"), size, "weight")
+                                   : checked_add(checked_mul(source.columns - 1, plan.column_step, "weight"), size,
+                                                 "weight");
+  const int64_t span = checked_add(checked_mul(count - 1, step, "weight"), one, "weight");
+  checked_add(part.offset, part.bytes, "weight");
+  if (strided ? part.bytes < span : part.bytes != span) {
+    refuse(source, ErrorCode::kShape,
+           "got " + std::to_string(part.bytes) + " bytes for " + std::to_string(part.rows) + " rows, expected " +
+               (strided ? "at least " : "") + std::to_string(span));
+  }
+  const int64_t per_piece = std::max<int64_t>(1, (kPieceBytes - one) / step + 1);
+  for (int64_t first = 0; first < count; first += per_piece) {
+    const int64_t n = std::min(per_piece, count - first);
+    pieces->push_back({index, by_columns, first, n, first * step, (n - 1) * step + one});
+  }
+  return plan;
+}
+
+}  // namespace
+
+std::shared_ptr<Weight> Weight::pack(const WeightSource& source, ThreadPool& pool, int threads,
+                                     const std::atomic<bool>* abort) {
+  check_source(source);
+  const bool floats = is_float_format(source.stored);
+  std::vector<Piece> pieces;
+  std::vector<PartPlan> plans;
+  std::map<std::string, std::unique_ptr<File>> files;
+  const int64_t all_rows = checked_mul(source.experts, source.rows, "weight");
+  int64_t covered = 0;
+  for (size_t i = 0; i < source.parts.size(); i++) {
+    const WeightPart& part = source.parts[i];
+    plans.push_back(plan_part(source, static_cast<int>(i), covered, &pieces));
+    covered = checked_add(covered, part.rows, "weight");
+    if (part.path.empty()) continue;
+    std::unique_ptr<File>& file = files[part.path];
+    try {
+      if (!file) file = std::make_unique<File>(part.path);
+    } catch (const Error& e) {
+      refuse(source, e.code(), e.what());
+    }
+    plans.back().file = file.get();
+  }
+  if (covered != all_rows) {
+    refuse(source, ErrorCode::kShape,
+           "got parts of " + std::to_string(covered) + " rows, expected " + std::to_string(all_rows));
+  }
+
+  std::shared_ptr<Weight> weight(new Weight);
+  weight->format_ = source.as.value_or(source.stored);
+  weight->experts_ = source.experts;
+  weight->rows_ = source.rows;
+  // A panel of kMaxColumns has at most 2^46 bytes; the products are checked.
+  weight->layout_ = panel_layout(weight->format_, source.columns);
+  weight->expert_stride_ = checked_mul(weight->panels(), weight->layout_.bytes, "weight");
+  weight->bytes_ = checked_mul(weight->expert_stride_, source.experts, "weight");
+  weight->memory_ = std::make_shared<PackedMemory>(weight->bytes_);
+  weight->data_ = weight->memory_->data();
+
+  int64_t buffer_bytes = 0;
+  for (const Piece& piece : pieces) {
+    if (plans[piece.part].file != nullptr) buffer_bytes = std::max(buffer_bytes, piece.bytes);
+  }
+  const int width = std::max(1, std::min(threads, pool.threads()));
+  std::vector<std::unique_ptr<std::byte[]>> buffers(width);
+
+  pool.parallel_for(static_cast<int64_t>(pieces.size()), width, [&](int64_t task, int worker) {
+    if (abort != nullptr && abort->load(std::memory_order_relaxed)) {
+      fail(ErrorCode::kAborted, "[weight] '%s': aborted", source.name.c_str());
+    }
+    const Piece& piece = pieces[task];
+    const PartPlan& plan = plans[piece.part];
+    const WeightPart& part = source.parts[piece.part];
+    const std::byte* from = part.memory == nullptr ? nullptr : part.memory + piece.at;
+    if (plan.file != nullptr) {
+      std::unique_ptr<std::byte[]>& buffer = buffers[worker];
+      if (!buffer) buffer.reset(new std::byte[buffer_bytes]);
+      try {
+        plan.file->read(part.offset + piece.at, piece.bytes, buffer.get());
+      } catch (const Error& e) {
+        refuse(source, e.code(), e.what());
+      }
+      from = buffer.get();
+    }
+    const int64_t first = piece.by_columns ? 0 : piece.first, count = piece.by_columns ? part.rows : piece.count;
+    for (int64_t i = 0; i < count; i++) {
+      const int64_t row = plan.first_row + first + i, expert = row / source.rows, n = row % source.rows;
+      std::byte* panel = weight->data_ + expert * weight->expert_stride_ + n / kPanel * weight->layout_.bytes;
+      const std::byte* stored = from + i * plan.row_step;
+      const int lane = static_cast<int>(n % kPanel);
+      if (!floats) {
+        pack_block_row(source.stored, weight->layout_, stored, panel, lane);
+      } else {
+        pack_float_row(source.stored, weight->format_, stored, plan.column_step, piece.by_columns ? piece.first : 0,
+                       piece.by_columns ? piece.count : source.columns, panel, lane);
+      }
+    }
+  });
+  return weight;
+}
+
+std::shared_ptr<Weight> Weight::repeated(int64_t experts) const {
+  if (experts_ != 1 || experts < 1) {
+    fail(ErrorCode::kShape, "[weight] got %lld experts to repeat %lld times, expected one expert, at least once",
+         static_cast<long long>(experts_), static_cast<long long>(experts));
+  }
+  std::shared_ptr<Weight> weight(new Weight(*this));
+  weight->experts_ = experts;
+  weight->expert_stride_ = 0;
+  return weight;
+}
+
+void Weight::read(int64_t expert, int64_t row, int64_t rows, float* out) const {
+  if (expert < 0 || expert >= experts_ || row < 0 || rows < 0 || row > rows_ - rows) {
+    fail(ErrorCode::kShape, "[weight] got rows %lld to %lld of expert %lld, expected them within %lld x [%lld, %lld]",
+         static_cast<long long>(row), static_cast<long long>(row) + static_cast<long long>(rows),
+         static_cast<long long>(expert), static_cast<long long>(experts_), static_cast<long long>(rows_),
+         static_cast<long long>(columns()));
+  }
+  for (int64_t i = 0; i < rows; i++) {
+    decode_lane(format_, layout_, panel(expert, (row + i) / kPanel), static_cast<int>((row + i) % kPanel), 0,
+                columns(), out + i * columns());
+  }
+}
+
+}  // namespace switchyard

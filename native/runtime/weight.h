@@ -1,0 +1,80 @@
+// A packed weight: E experts of [rows, columns], read by the kernels of native/cpu. Immutable once packed.
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "formats/format.h"
+#include "formats/pack.h"
+#include "runtime/thread_pool.h"
+
+namespace switchyard {
+
+// Consecutive rows of the flattened [experts · rows] of a weight: either a range of a file or memory.
+struct WeightPart {
+  int64_t rows = 0;
+  std::string path;                   // empty: `memory` counts
+  int64_t offset = 0;                 // in the file
+  const std::byte* memory = nullptr;  // must outlive pack()
+  int64_t bytes = 0;                  // of the range; dense parts must match it exactly
+  // Float formats: elements from one row (column) to the next, so that transposed and interleaved storage can be
+  // read. Both 0: dense rows.
+  int64_t row_stride = 0;
+  int64_t column_stride = 0;
+};
+
+struct WeightSource {
+  std::string name;  // of the tensor, for messages
+  Format stored = Format::kF32;
+  std::optional<Format> as;  // convert to another float format while packing; float formats only
+  int64_t experts = 1;
+  int64_t rows = 0;     // N, per expert
+  int64_t columns = 0;  // K; block formats: a multiple of the block
+  std::vector<WeightPart> parts;
+};
+
+class PackedMemory;
+
+class Weight {
+ public:
+  // Reads the parts in bounded pieces and packs them on `threads` threads. Memory beyond the packed size: at most one
+  // piece (1 MiB, or one stored row) per thread. Throws kShape, kFormat, kIo (names the tensor and the file),
+  // kOutOfMemory, or kAborted soon after *abort becomes true.
+  static std::shared_ptr<Weight> pack(const WeightSource& source, ThreadPool& pool, int threads,
+                                      const std::atomic<bool>* abort = nullptr);
+
+  // The same bytes seen as `experts` equal experts. This weight must have one expert.
+  std::shared_ptr<Weight> repeated(int64_t experts) const;
+
+  Format format() const { return format_; }
+  int64_t experts() const { return experts_; }
+  int64_t rows() const { return rows_; }
+  int64_t columns() const { return layout_.columns; }
+  int64_t panels() const { return (rows_ + kPanel - 1) / kPanel; }
+  int64_t bytes() const { return bytes_; }  // of the packed memory, shared by repeated()
+  const PanelLayout& layout() const { return layout_; }
+  const std::byte* panel(int64_t expert, int64_t panel) const {
+    return data_ + expert * expert_stride_ + panel * layout_.bytes;
+  }
+
+  // Dequantises rows [row, row + rows) of one expert to out [rows, columns]. Throws kShape outside the weight.
+  void read(int64_t expert, int64_t row, int64_t rows, float* out) const;
+
+ private:
+  Weight() = default;
+
+  Format format_ = Format::kF32;
+  int64_t experts_ = 1;
+  int64_t rows_ = 0;
+  PanelLayout layout_;
+  int64_t expert_stride_ = 0;  // bytes; 0 where the experts are equal
+  int64_t bytes_ = 0;
+  std::byte* data_ = nullptr;
+  std::shared_ptr<PackedMemory> memory_;
+};
+
+}  // namespace switchyard
