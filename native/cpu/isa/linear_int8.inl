@@ -1,0 +1,119 @@
+// The int8 kernels of one instruction set, after linear_f32.inl; the includer has defined kInt8Rows.
+//
+// For every group of 16 or 32 values, in rising order:
+//   dot = Σ (q - zero)·x, exact in i32;   acc = fma(s·scale, f32(dot), acc)
+//   and where the format stores m:        acc = fma(m, scale·Σx, acc)
+// Integers are exact, so every tier gives the same bits.
+
+template <Format f, int R>
+void int8_block(const PanelJob& job, const std::byte* panel, const std::byte* x, float* y, int64_t outputs) {
+  using S = Spec<f>;
+  constexpr int N = 8 / S::kGroups;  // code vectors per group
+  F acc[R];
+  for (int r = 0; r < R; r++) acc[r] = f_zero();
+  const int64_t chunks = job.layout.columns / kChunk;
+  for (int64_t c = 0; c < chunks; c++, x += R * kInt8RowBytes) {
+    const std::byte* codes = panel + c * S::kCodeBytes;
+    const std::byte* scales = panel + job.layout.scales_at + c * S::kScaleBytes;
+    const std::byte* supers = panel + job.layout.supers_at + c / kSuperChunks * S::kSuperBytes;
+    const int8_t* values = reinterpret_cast<const int8_t*>(x);
+    const float* scale = reinterpret_cast<const float*>(x + 32 * R);
+    const int32_t* minus_sum = reinterpret_cast<const int32_t*>(x + 36 * R);
+    const float* scaled_sum = reinterpret_cast<const float*>(x + 48 * R);
+    if constexpr (R <= kStreamRows) {
+      for (int line = 0; line < S::kCodeBytes; line += 64) prefetch(codes + line + kPrefetch);
+      prefetch(scales + kPrefetch);
+    }
+    SY_UNROLL(2)
+    for (int h = 0; h < S::kGroups; h++) {
+      const int sums = S::kGroups == 2 ? h : 2;
+      I code[N];
+      SY_UNROLL(8)
+      for (int v = 0; v < N; v++) code[v] = code_vector<f>(codes, v + h * N);
+      F s, m;
+      load_scale<f>(scales, supers, h, &s, &m);
+      SY_UNROLL(16)
+      for (int r = 0; r < R; r++) {
+        const I dot = i_dot<S::kBits, S::kInfo.zero, N>(code, values + 32 * r + 16 * h, minus_sum[sums * R + r]);
+        acc[r] = f_fma(f_mul(s, f_set1(scale[r])), f_from_i32(dot), acc[r]);
+        if constexpr (S::kHasMin) acc[r] = f_fma(m, f_set1(scaled_sum[sums * R + r]), acc[r]);
+      }
+    }
+  }
+  for (int r = 0; r < R; r++) f_store_n(y + r * job.y_stride, acc[r], outputs < 16 ? outputs : 16);
+}
+
+template <Format f, int R>
+void int8_from(int64_t rows, const PanelJob& job, const std::byte* panel, const std::byte* x, float* y,
+               int64_t outputs) {
+  if constexpr (R > 1) {
+    if (rows < R) return int8_from<f, R - 1>(rows, job, panel, x, y, outputs);
+  }
+  int8_block<f, R>(job, panel, x, y, outputs);
+}
+
+template <Format f>
+void int8_panels(const PanelJob& job) {
+  for (int64_t p = 0; p < job.panel_count; p++) {
+    for (int64_t i = job.first_block; i < job.last_block; i++) {
+      const int64_t row = job.block_row(i);
+      int8_from<f, kInt8Rows>(job.block_row(i + 1) - row, job, job.panels + p * job.layout.bytes,
+                              job.x + row * job.x_row_bytes, job.y + row * job.y_stride + 16 * p,
+                              job.outputs - 16 * p);
+    }
+  }
+}
+
+// One block of rows to the int8 form: scale = max|x| / 127, codes rounded to nearest even. A group with a value that
+// is not finite gets the scale NaN, which then reaches every output.
+inline void pack_int8(const float* x, int64_t stride, int64_t rows, int64_t k, std::byte* out) {
+  constexpr float kRound = 12582912.0f;  // 1.5·2^23: adding it rounds to an integer
+  constexpr float kTiny = 0x1p-100f;     // a group below counts as zero: 127 / max would overflow
+  for (int64_t c = 0; c < k / kChunk; c++, out += rows * kInt8RowBytes) {
+    float* scales = reinterpret_cast<float*>(out + 32 * rows);
+    int32_t* minus_sums = reinterpret_cast<int32_t*>(out + 36 * rows);
+    float* scaled_sums = reinterpret_cast<float*>(out + 48 * rows);
+    for (int64_t r = 0; r < rows; r++) {
+      const float* from = x + r * stride + c * kChunk;
+      int8_t* codes = reinterpret_cast<int8_t*>(out) + 32 * r;
+      int32_t bits[kChunk];
+      __builtin_memcpy(bits, from, sizeof bits);
+      int32_t top = 0;  // of the magnitudes' bits, which are ordered as the magnitudes are, NaN last
+      for (int i = 0; i < kChunk; i++) {
+        const int32_t magnitude = bits[i] & 0x7fffffff;
+        top = magnitude > top ? magnitude : top;
+      }
+      float largest, inverse = 0, scale = 0;
+      __builtin_memcpy(&largest, &top, 4);
+      if (top >= 0x7f800000) {
+        scale = __builtin_nanf("");
+      } else if (largest >= kTiny) {
+        scale = largest / 127.0f;
+        inverse = 127.0f / largest;
+      }
+      int32_t sum[2] = {0, 0};
+      for (int i = 0; i < kChunk; i++) {
+        const float rounded = inverse == 0 ? 0 : from[i] * inverse + kRound - kRound;
+        bits[i] = static_cast<int32_t>(rounded);
+      }
+      for (int i = 0; i < kChunk; i++) codes[i] = static_cast<int8_t>(bits[i]);
+      for (int i = 0; i < 16; i++) sum[0] += bits[i];
+      for (int i = 16; i < 32; i++) sum[1] += bits[i];
+      const int32_t all = sum[0] + sum[1];
+      scales[r] = scale;
+      minus_sums[r] = -sum[0];
+      minus_sums[rows + r] = -sum[1];
+      minus_sums[2 * rows + r] = -all;
+      scaled_sums[r] = scale * static_cast<float>(sum[0]);
+      scaled_sums[rows + r] = scale * static_cast<float>(sum[1]);
+      scaled_sums[2 * rows + r] = scale * static_cast<float>(all);
+    }
+  }
+}
+
+template <int... kFormats>
+void fill_int8(LinearTable* table) {
+  table->int8_rows = kInt8Rows;
+  table->pack_int8 = pack_int8;
+  ((table->int8[kFormats] = int8_panels<static_cast<Format>(kFormats)>), ...);
+}

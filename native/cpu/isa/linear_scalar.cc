@@ -1,0 +1,29 @@
+// The linear kernels without vector instructions: the oracle, and what runs on an unknown machine.
+#include <cmath>
+#include <cstring>
+
+#include "cpu/linear_table.h"
+#include "formats/half.h"
+
+namespace switchyard {
+namespace isa_scalar {
+
+#define SY_UNROLL(n)
+
+constexpr int kMicroRows = 4, kMicroPanels = 1;
+constexpr int kDirectRows = 1, kDirectChains = 1;
+constexpr int kInt8Rows = 4;
+constexpr int kPrefetch = 0, kStreamRows = 0;
+
+#include "cpu/isa/simd_scalar.inl"
+#include "cpu/isa/linear_f32.inl"
+#include "cpu/isa/linear_int8.inl"
+
+}  // namespace isa_scalar
+
+void fill_linear_scalar(LinearTable* table) {
+  isa_scalar::fill_f32<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
+  isa_scalar::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,340 @@
+// linear and grouped_linear are one task list over (expert, weight, run of panels, run of row blocks):
+//   1. bring the rows into the forms that the weights want (f32 blocks, int8, bf16), in parallel over rows;
+//   2. claim tasks of about equal cost until none is left.
+// Few rows read the activations as they are (f32_direct) and need no first step in f32.
+#include "cpu/linear.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "formats/half.h"
+
+namespace switchyard {
+namespace {
+
+constexpr int64_t kAlign = 64;
+int64_t aligned(int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
+
+enum Form { kFormF32, kFormRounded, kFormInt8, kFormBf16, kForms };
+
+// Cost is counted in bytes of weights read; a multiply-add counts as the time of so many bytes.
+constexpr double kMacCost[kForms] = {0.12, 0.12, 0.05, 0.05};
+constexpr double kTasksPerThread = 8;
+constexpr double kSmallestTask = 16 << 10;  // bytes: below, claiming costs more than balance gains
+constexpr double kSerialCost = 48 << 10;    // a call below takes less time than waking the pool
+constexpr int64_t kSplitRows = 64;          // fewer rows do not pay for expanding a slab again
+constexpr int64_t kPackRows = 16;           // rows per task of the first step
+constexpr int64_t kSerialPack = 32 << 10;   // values
+
+Form form_of(const LinearTable& table, Format format, int compute) {
+  const int f = static_cast<int>(format);
+  if (compute == 2 && !is_float_format(format)) return kFormInt8;
+  if (compute == 1 && is_float_format(format)) return table.bf16[f] != nullptr ? kFormBf16 : kFormRounded;
+  return kFormF32;
+}
+
+int64_t row_bytes(Form form, int64_t k) {
+  return form == kFormInt8 ? int8_row_bytes(k) : form == kFormBf16 ? bf16_row_bytes(k) : f32_row_bytes(k);
+}
+
+int64_t block_rows(const LinearTable& table, Form form) {
+  return form == kFormInt8 ? table.int8_rows : form == kFormBf16 ? table.bf16_rows : table.f32_rows;
+}
+
+// Runs fn serially where the whole is too small to share.
+template <class F>
+void parallel(const Context& context, int64_t tasks, bool serial, const F& fn) {
+  context.pool->parallel_for(tasks, serial ? 1 : context.threads, fn);
+}
+
+struct Segment {
+  int64_t first, rows;
+};
+
+Segment segment_of(const int32_t* offsets, int64_t all_rows, int64_t expert) {
+  if (offsets == nullptr) return {0, all_rows};
+  return {offsets[expert], int64_t{offsets[expert + 1]} - offsets[expert]};
+}
+
+// The last expert that starts at or before `row`.
+int64_t expert_at(const int32_t* offsets, int64_t experts, int64_t row) {
+  if (offsets == nullptr) return 0;
+  return std::upper_bound(offsets, offsets + experts + 1, row) - offsets - 1;
+}
+
+int64_t blocks_of(int64_t rows, int64_t per_block) { return (rows + per_block - 1) / per_block; }
+
+struct Packing {
+  const float* x;
+  int64_t rows, columns;
+  const int32_t* offsets;
+  int64_t experts;
+  int64_t per_block, row_bytes;
+  PackFn pack;
+  std::byte* out;
+  int64_t skip_rows;  // segments of at most so many rows are read as they are
+};
+
+// Packs the row blocks of every segment; a task packs those that start within its rows.
+void pack_rows(const Packing& p, const Context& context) {
+  const int64_t used = p.offsets == nullptr ? p.rows : p.offsets[p.experts];
+  parallel(context, (used + kPackRows - 1) / kPackRows, used * p.columns < kSerialPack, [&](int64_t task, int) {
+    const int64_t begin = task * kPackRows, end = std::min(begin + kPackRows, used);
+    for (int64_t row = begin; row < end;) {
+      const Segment s = segment_of(p.offsets, p.rows, expert_at(p.offsets, p.experts, row));
+      const int64_t next = s.first + s.rows;
+      if (s.rows <= p.skip_rows) {
+        row = next;
+        continue;
+      }
+      const int64_t blocks = blocks_of(s.rows, p.per_block);
+      PanelJob cut;
+      cut.rows = s.rows;
+      cut.blocks = blocks;
+      int64_t i = (row - s.first) * blocks / s.rows;
+      for (; i < blocks; i++) {
+        const int64_t first = cut.block_row(i), at = s.first + first;
+        if (at < begin) continue;
+        if (at >= end) break;
+        p.pack(p.x + at * p.columns, p.columns, cut.block_row(i + 1) - first, p.columns, p.out + at * p.row_bytes);
+      }
+      row = next;
+    }
+  });
+}
+
+// How the product of one segment with one weight is cut in tasks.
+struct Cut {
+  Form form = kFormF32;
+  bool direct = false;
+  int64_t blocks = 1;
+  int64_t panels_per_task = 1, groups = 0, splits = 1;
+  int64_t tasks() const { return groups * splits; }
+};
+
+double panel_cost(Form form, const PanelLayout& layout, int64_t rows) {
+  return static_cast<double>(layout.bytes) + kMacCost[form] * static_cast<double>(layout.columns * kPanel * rows);
+}
+
+// Panels of `cost` each in tasks of about `target`; blocked kernels want whole slabs.
+void cut_panels(Cut* cut, int64_t panels, double cost, int64_t unit, int64_t rows, double target) {
+  const int64_t per_task = std::clamp<int64_t>(static_cast<int64_t>(target / cost), 1, panels);
+  cut->panels_per_task = std::min(panels, (per_task + unit - 1) / unit * unit);
+  cut->groups = (panels + cut->panels_per_task - 1) / cut->panels_per_task;
+  const double task = cost * static_cast<double>(cut->panels_per_task);
+  const int64_t most = std::max<int64_t>(1, std::min(cut->blocks, rows / kSplitRows));
+  cut->splits = std::clamp<int64_t>(static_cast<int64_t>(task / target), 1, most);
+}
+
+void zero_rows(float* y, int64_t width, int64_t from, int64_t rows) {
+  if (from < rows) std::memset(y + from * width, 0, static_cast<size_t>((rows - from) * width) * sizeof(float));
+}
+
+// The scratch of one call, taken in the order in which linear_shared_scratch() counts it.
+struct Scratch {
+  std::byte* at;
+  std::byte* take(int64_t bytes) {
+    std::byte* p = at;
+    at += aligned(bytes);
+    return p;
+  }
+};
+
+void run_job(const LinearTable& table, const Cut& cut, Format format, const PanelJob& job) {
+  const int f = static_cast<int>(format);
+  if (cut.form == kFormInt8) return table.int8[f](job);
+  if (cut.form == kFormBf16) return table.bf16[f](job);
+  if (cut.direct) return table.f32_direct[f](job);
+  table.f32_blocks[f](job);
+}
+
+}  // namespace
+
+void check_offsets(const char* where, const int32_t* offsets, int64_t experts, int64_t rows) {
+  for (int64_t e = 0; e <= experts; e++) {
+    const int64_t low = e == 0 ? 0 : offsets[e - 1], high = e == 0 ? 0 : rows;
+    if (offsets[e] >= low && offsets[e] <= high) continue;
+    fail(ErrorCode::kShape, "[%s] got expert offset %d at %lld, expected %lld to %lld", where, offsets[e],
+         static_cast<long long>(e), static_cast<long long>(low), static_cast<long long>(high));
+  }
+}
+
+int64_t linear_shared_scratch(int64_t rows, int64_t columns, int64_t experts, std::span<const Weight* const> weights,
+                              int compute) {
+  bool f32 = false, int8 = false, bf16 = false;
+  for (const Weight* w : weights) {
+    const bool floats = is_float_format(w->format());
+    (compute == 2 && !floats ? int8 : compute == 1 && floats ? bf16 : f32) = true;
+  }
+  const auto bytes = [&](int64_t per_row) { return aligned(checked_mul(rows, per_row, "linear")); };
+  const int64_t count = checked_mul(experts, static_cast<int64_t>(weights.size()), "linear") + 1;
+  int64_t total = aligned(checked_mul(count, 8, "linear"));
+  if (f32) total += bytes(f32_row_bytes(columns));
+  if (int8) total += bytes(int8_row_bytes(columns));
+  // A tier with bf16 arithmetic packs bf16 rows; the others keep rounded rows, and blocks of them.
+  if (bf16) total += std::max(bytes(bf16_row_bytes(columns)), 2 * bytes(f32_row_bytes(columns)));
+  return total;
+}
+
+void run_linear(const LinearCall& call, const Context& context) {
+  const LinearTable& table = linear_table(context.tier);
+  const int64_t k = call.columns, experts = call.experts, weights = static_cast<int64_t>(call.weights.size());
+  const int64_t used = call.offsets == nullptr ? call.rows : call.offsets[experts];
+  for (int64_t w = 0; w < weights; w++) zero_rows(call.y[w], call.weights[w]->rows(), used, call.rows);
+  if (used == 0) return;
+
+  Scratch scratch{context.shared_scratch};
+  int64_t* first_task = reinterpret_cast<int64_t*>(scratch.take((experts * weights + 1) * 8));
+  bool needed[kForms] = {};
+  for (const Weight* w : call.weights) needed[form_of(table, w->format(), call.compute)] = true;
+  const std::byte* as_is[kForms] = {};  // rows as they are, for f32_direct
+  std::byte* blocks[kForms] = {};
+  as_is[kFormF32] = reinterpret_cast<const std::byte*>(call.x);
+  for (const Form form : {kFormF32, kFormInt8, kFormRounded, kFormBf16}) {
+    if (!needed[form]) continue;
+    const int64_t per_row = row_bytes(form, k);
+    if (form == kFormRounded) {
+      float* rounded = reinterpret_cast<float*>(scratch.take(used * per_row));
+      parallel(context, used, used * k < kSerialPack, [&](int64_t row, int) {
+        for (int64_t i = row * k; i < (row + 1) * k; i++) rounded[i] = bf16_to_f32(f32_to_bf16(call.x[i]));
+      });
+      as_is[form] = reinterpret_cast<const std::byte*>(rounded);
+    }
+    blocks[form] = scratch.take(used * per_row);
+    const bool f32 = form == kFormF32 || form == kFormRounded;
+    pack_rows({f32 ? reinterpret_cast<const float*>(as_is[form]) : call.x, call.rows, k, call.offsets, experts,
+               block_rows(table, form), per_row,
+               f32 ? table.pack_f32 : form == kFormInt8 ? table.pack_int8 : table.pack_bf16, blocks[form],
+               f32 ? table.direct_rows : 0},
+              context);
+  }
+
+  double total = 0;
+  for (int64_t e = 0; e < experts; e++) {
+    const int64_t rows = segment_of(call.offsets, call.rows, e).rows;
+    if (rows == 0) continue;
+    for (const Weight* w : call.weights) {
+      const Form form = form_of(table, w->format(), call.compute);
+      total += panel_cost(form, w->layout(), rows) * static_cast<double>(w->panels());
+    }
+  }
+  const double target = std::max(kSmallestTask, total / (context.threads * kTasksPerThread));
+  const auto cut_of = [&](int64_t e, const Weight& w) {
+    Cut cut;
+    const int64_t rows = segment_of(call.offsets, call.rows, e).rows;
+    if (rows == 0) return cut;
+    cut.form = form_of(table, w.format(), call.compute);
+    cut.direct = (cut.form == kFormF32 || cut.form == kFormRounded) && rows <= table.direct_rows;
+    cut.blocks = cut.direct ? 1 : blocks_of(rows, block_rows(table, cut.form));
+    cut_panels(&cut, w.panels(), panel_cost(cut.form, w.layout(), rows), rows <= table.direct_rows ? 1 : kSlabPanels,
+               rows, target);
+    return cut;
+  };
+  int64_t tasks = 0;
+  for (int64_t e = 0; e < experts; e++) {
+    for (int64_t w = 0; w < weights; w++) {
+      first_task[e * weights + w] = tasks;
+      tasks += cut_of(e, *call.weights[w]).tasks();
+    }
+  }
+  first_task[experts * weights] = tasks;
+
+  parallel(context, tasks, total < kSerialCost, [&](int64_t task, int worker) {
+    const int64_t which = std::upper_bound(first_task, first_task + experts * weights + 1, task) - first_task - 1;
+    const int64_t e = which / weights, i = which % weights;
+    const Weight& w = *call.weights[i];
+    const Cut cut = cut_of(e, w);
+    const int64_t place = task - first_task[which];
+    const int64_t group = place / cut.splits, split = place % cut.splits;
+    const int64_t panel = group * cut.panels_per_task;
+    const Segment s = segment_of(call.offsets, call.rows, e);
+    PanelJob job;
+    job.panels = w.panel(e, panel);
+    job.panel_count = std::min(cut.panels_per_task, w.panels() - panel);
+    job.layout = w.layout();
+    job.x_row_bytes = row_bytes(cut.form, k);
+    job.x = (cut.direct ? as_is[cut.form] : blocks[cut.form]) + s.first * job.x_row_bytes;
+    job.rows = s.rows;
+    job.blocks = cut.blocks;
+    job.first_block = split * cut.blocks / cut.splits;
+    job.last_block = (split + 1) * cut.blocks / cut.splits;
+    job.y = call.y[i] + s.first * w.rows() + panel * kPanel;
+    job.y_stride = w.rows();
+    job.outputs = w.rows() - panel * kPanel;
+    job.scratch = context.scratch_of(worker);
+    run_job(table, cut, w.format(), job);
+  });
+}
+
+int64_t linear_transposed_scratch(int64_t rows, const Weight& weight) {
+  return aligned(checked_mul(weight.experts() + 1, 8, "linear_transposed")) +
+         aligned(checked_mul(rows, f32_row_bytes(weight.rows()), "linear_transposed"));
+}
+
+void run_linear_transposed(const LinearTransposedCall& call, const Context& context) {
+  const LinearTable& table = linear_table(context.tier);
+  const Weight& weight = *call.weight;
+  const int64_t n = weight.rows(), k = weight.columns(), experts = call.experts;
+  const int64_t used = call.offsets == nullptr ? call.rows : call.offsets[experts];
+  zero_rows(call.dx, k, used, call.rows);
+  if (used == 0) return;
+  Scratch scratch{context.shared_scratch};
+  int64_t* first_task = reinterpret_cast<int64_t*>(scratch.take((experts + 1) * 8));
+  std::byte* blocks = scratch.take(used * f32_row_bytes(n));
+  pack_rows({call.dy, call.rows, n, call.offsets, experts, table.f32_rows, f32_row_bytes(n), table.pack_f32, blocks, 0},
+            context);
+
+  // A unit of 32 columns takes the place of a panel.
+  const int64_t units = (k + kChunk - 1) / kChunk;
+  const auto unit_cost = [&](int64_t rows) {
+    const double bytes = static_cast<double>(weight.panels() * weight.layout().bytes) / static_cast<double>(units);
+    return bytes + kMacCost[kFormF32] * static_cast<double>(n * kChunk * rows);
+  };
+  double total = 0;
+  for (int64_t e = 0; e < experts; e++) {
+    const int64_t rows = segment_of(call.offsets, call.rows, e).rows;
+    if (rows > 0) total += unit_cost(rows) * static_cast<double>(units);
+  }
+  const double target = std::max(kSmallestTask, total / (context.threads * kTasksPerThread));
+  const auto cut_of = [&](int64_t e) {
+    Cut cut;
+    const int64_t rows = segment_of(call.offsets, call.rows, e).rows;
+    if (rows == 0) return cut;
+    cut.blocks = blocks_of(rows, table.f32_rows);
+    cut_panels(&cut, units, unit_cost(rows), 1, rows, target);
+    return cut;
+  };
+  int64_t tasks = 0;
+  for (int64_t e = 0; e < experts; e++) {
+    first_task[e] = tasks;
+    tasks += cut_of(e).tasks();
+  }
+  first_task[experts] = tasks;
+
+  parallel(context, tasks, total < kSerialCost, [&](int64_t task, int worker) {
+    const int64_t e = std::upper_bound(first_task, first_task + experts + 1, task) - first_task - 1;
+    const Cut cut = cut_of(e);
+    const int64_t place = task - first_task[e];
+    const int64_t unit = place / cut.splits * cut.panels_per_task, split = place % cut.splits;
+    const Segment s = segment_of(call.offsets, call.rows, e);
+    PanelJob job;
+    job.panels = weight.panel(e, 0);
+    job.panel_count = weight.panels();
+    job.layout = weight.layout();
+    job.x_row_bytes = f32_row_bytes(n);
+    job.x = blocks + s.first * job.x_row_bytes;
+    job.rows = s.rows;
+    job.blocks = cut.blocks;
+    job.first_block = split * cut.blocks / cut.splits;
+    job.last_block = (split + 1) * cut.blocks / cut.splits;
+    job.first_column = unit * kChunk;
+    job.outputs = std::min(cut.panels_per_task * kChunk, k - job.first_column);
+    job.transposed_rows = n;
+    job.y = call.dx + s.first * k + job.first_column;
+    job.y_stride = k;
+    job.scratch = context.scratch_of(worker);
+    table.f32_transposed[static_cast<int>(weight.format())](job);
+  });
+}
+
+}  // namespace switchyard

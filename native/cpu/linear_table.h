@@ -1,0 +1,84 @@
+// What an instruction set gives to the linear kernels: one table of functions over panels. Plain data only, because
+// every file of isa/ includes it.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "formats/format_table.h"
+#include "formats/pack.h"
+
+namespace switchyard {
+
+// A run of panels of one expert against a run of row blocks. The rows of an expert are cut evenly in `blocks` blocks:
+// block i holds rows [i·rows / blocks, (i + 1)·rows / blocks).
+struct PanelJob {
+  const std::byte* panels = nullptr;  // the first panel
+  int64_t panel_count = 0;
+  PanelLayout layout;
+  const std::byte* x = nullptr;       // row 0 of the expert, in the form that the function reads
+  int64_t x_row_bytes = 0;            // block i starts at x + (its first row)·x_row_bytes
+  int64_t rows = 0;
+  int64_t blocks = 0;
+  int64_t first_block = 0, last_block = 0;
+  float* y = nullptr;                 // row 0 of the expert, at the first output of the job
+  int64_t y_stride = 0;
+  int64_t outputs = 0;                // valid outputs from there on; the last panel may hold fewer than 16
+  int64_t first_column = 0;           // f32_transposed only: a multiple of 32
+  int64_t transposed_rows = 0;        // f32_transposed only: N
+  std::byte* scratch = nullptr;       // linear_worker_scratch() bytes, 64-byte aligned
+
+  int64_t block_row(int64_t i) const { return i * rows / blocks; }
+};
+
+using PanelFn = void (*)(const PanelJob&);
+// Brings one block of rows, [rows, k] with `stride` floats between rows, into a form.
+using PackFn = void (*)(const float* x, int64_t stride, int64_t rows, int64_t k, std::byte* out);
+
+struct LinearTable {
+  // Rows per block of each form, and the most rows that f32_direct takes.
+  int f32_rows = 0, int8_rows = 0, bf16_rows = 0, direct_rows = 0;
+  // x: f32 [rows, K] as it is.
+  PanelFn f32_direct[kFormatCount] = {};
+  // x: f32 blocks [K][rows].
+  PanelFn f32_blocks[kFormatCount] = {};
+  // dx[r][k] = Σn dy[r][n]·w[n][k] for `outputs` columns from first_column (a multiple of 32) on; all panels of an
+  // expert; x: f32 blocks [N][rows] of dy.
+  PanelFn f32_transposed[kFormatCount] = {};
+  // x: int8 blocks (below); null for float formats.
+  PanelFn int8[kFormatCount] = {};
+  // x: bf16 blocks [ceil(K / 32)][rows][32]; null for block formats and where the tier has no bf16 arithmetic.
+  PanelFn bf16[kFormatCount] = {};
+  PackFn pack_f32 = nullptr, pack_int8 = nullptr, pack_bf16 = nullptr;
+};
+
+// int8 blocks: per chunk of 32 values, with R rows in the block:
+//   i8 codes[R][32]; f32 scale[R]; i32 minus_sum[3][R]; f32 scaled_sum[3][R]
+// where the sums are over the first 16 codes, the last 16 and all 32; minus_sum = -Σ codes, scaled_sum = scale · Σ codes.
+constexpr int kInt8RowBytes = 60;
+
+// Bytes of one row of K values in each form.
+constexpr int64_t f32_row_bytes(int64_t k) { return 4 * k; }
+constexpr int64_t int8_row_bytes(int64_t k) { return k / kChunk * kInt8RowBytes; }
+constexpr int64_t bf16_row_bytes(int64_t k) { return (k + kChunk - 1) / kChunk * 2 * kChunk; }
+
+// f32 slabs of dequantised weights: kSlabPanels × kSlabColumns × 16 floats stay in a 256 KiB L2 beside a row block.
+constexpr int kSlabPanels = 4;
+constexpr int kSlabColumns = 256;
+constexpr int64_t kSlabBytes = int64_t{4} * kSlabPanels * kSlabColumns * kPanel;
+// A whole panel as bytes (int8) or as pairs of bf16, and a tile's worth of sums.
+constexpr int64_t kTileScratch = 8192;
+constexpr int64_t linear_worker_scratch(int64_t k) {
+  const int64_t panel = (k + kChunk - 1) / kChunk * kChunk * 32 + kTileScratch;
+  return panel > kSlabBytes ? panel : kSlabBytes;
+}
+
+// Each fills in what its instruction set does better than the tiers below it.
+void fill_linear_scalar(LinearTable*);
+void fill_linear_avx2(LinearTable*);
+void fill_linear_avx512(LinearTable*);
+void fill_linear_avx512_vnni(LinearTable*);
+void fill_linear_avx512_bf16(LinearTable*);
+void fill_linear_amx(LinearTable*);
+void fill_linear_neon(LinearTable*);
+
+}  // namespace switchyard
