@@ -48,6 +48,36 @@ export interface RunOptions {
   trace?: boolean;
 }
 
+/** Where the values of a weight are: each part covers consecutive rows of the flattened [experts · rows]. */
+export interface WeightSource {
+  format: string;
+  /** Packed format where it differs from the stored one; float formats only. */
+  as?: string;
+  experts: number;
+  rows: number;
+  columns: number;
+  parts: readonly WeightPart[];
+}
+export interface WeightPart {
+  /** A file, or `data` in memory. */
+  path?: string;
+  data?: ArrayBufferView;
+  /** Bytes from the start of the file or of `data`. */
+  offset: number;
+  bytes: number;
+  /** Elements from one row, or column, to the next; float formats only. Default: row-major. */
+  rowStride?: number;
+  columnStride?: number;
+}
+export interface WeightInfo {
+  format: string;
+  experts: number;
+  rows: number;
+  columns: number;
+  /** Bytes of packed memory; shared bytes count once. */
+  bytes: number;
+}
+
 /** One instruction of a run with `trace: true`. */
 export interface TraceEvent {
   /** The kernel. */
@@ -74,6 +104,8 @@ export interface Addon {
   readonly version: string;
   deviceInfo(): DeviceInfo;
   kernels(): KernelInfo[];
+  /** Opcodes of the elementwise kernel, in order. */
+  elementwiseOpcodes(): string[];
 
   /** @param options.threads 1 to 1024; the runtime's own thread is one of them */
   createRuntime(options: { threads: number }): NativeRuntime;
@@ -104,6 +136,14 @@ export interface Addon {
     ints: number[],
     options?: RunOptions,
   ): Promise<NativeBuffer[]>;
+  /** Reads and packs a weight on the runtime's pool, off the event loop. */
+  packWeight(runtime: NativeRuntime, source: WeightSource, abort?: NativeAbort): Promise<NativeWeight>;
+  /** The same packed bytes for `experts` experts, without a copy. */
+  repeatWeight(weight: NativeWeight, experts: number): NativeWeight;
+  /** Decoded values of `rows` rows from `row` on, of one expert. */
+  readWeight(weight: NativeWeight, expert: number, row: number, rows: number): Float32Array;
+  weightInfo(weight: NativeWeight): WeightInfo;
+  disposeWeight(weight: NativeWeight): void;
   createAbort(): NativeAbort;
   abort(abort: NativeAbort): void;
 

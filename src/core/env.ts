@@ -1,0 +1,90 @@
+/** Every environment variable of the project, in one typed table; `docs/env.md` is written from it. */
+import { availableParallelism } from 'node:os';
+import { SwitchyardError } from './errors.js';
+
+interface Variable<T> {
+  readonly name: string;
+  readonly about: string;
+  readonly parse: (text: string | undefined) => T;
+}
+
+function integer(name: string, fallback: number, min: number, max: number) {
+  return (text: string | undefined): number => {
+    if (text === undefined || text === '') return fallback;
+    const n = Number(text);
+    if (!Number.isInteger(n) || n < min || n > max) {
+      throw new SwitchyardError(
+        'ERR_OPTION',
+        `[env] got ${name}=${text}, expected a whole number from ${min} to ${max}`,
+      );
+    }
+    return n;
+  };
+}
+function flag(name: string) {
+  return (text: string | undefined): boolean => {
+    if (text === undefined || text === '' || text === '0') return false;
+    if (text === '1') return true;
+    throw new SwitchyardError('ERR_OPTION', `[env] got ${name}=${text}, expected 0 or 1`);
+  };
+}
+function choice<T extends string>(name: string, allowed: readonly T[]) {
+  return (text: string | undefined): T | undefined => {
+    if (text === undefined || text === '') return undefined;
+    if (!(allowed as readonly string[]).includes(text)) {
+      throw new SwitchyardError('ERR_OPTION', `[env] got ${name}=${text}, expected ${allowed.join(', ')}`);
+    }
+    return text as T;
+  };
+}
+const text = (value: string | undefined): string | undefined => (value === '' ? undefined : value);
+function variable<T>(name: string, about: string, parse: (text: string | undefined) => T): Variable<T> {
+  return { name, about, parse };
+}
+
+/** Instruction-set tiers in ascending order on x64; neon stands alone on arm64. */
+export const TIERS = ['scalar', 'avx2', 'avx512', 'avx512_vnni', 'avx512_bf16', 'amx', 'neon'] as const;
+export type Tier = (typeof TIERS)[number];
+
+export const VARIABLES = {
+  isa: variable(
+    'SWITCHYARD_ISA',
+    `force an instruction-set tier: ${TIERS.join(', ')}; default: the best present`,
+    choice('SWITCHYARD_ISA', TIERS),
+  ),
+  threads: variable(
+    'SWITCHYARD_THREADS',
+    'threads that kernels use; default: the cores this process may use',
+    integer('SWITCHYARD_THREADS', availableParallelism(), 1, 1024),
+  ),
+  device: variable(
+    'SWITCHYARD_DEVICE',
+    "device of models and tensors; default 'cpu'",
+    choice('SWITCHYARD_DEVICE', ['auto', 'cpu']),
+  ),
+  debug: variable(
+    'SWITCHYARD_DEBUG',
+    '1: device, tier, threads, model summary; 2: also one line per kernel; 3: also routing per layer; 4: also each graph before and after fusion',
+    integer('SWITCHYARD_DEBUG', 0, 0, 4),
+  ),
+  trace: variable('SWITCHYARD_TRACE', 'file that gets a trace of every kernel (opens in Perfetto)', text),
+  noFuse: variable(
+    'SWITCHYARD_NO_FUSE',
+    '1: run every fused op as its twin of small ops',
+    flag('SWITCHYARD_NO_FUSE'),
+  ),
+  validate: variable(
+    'SWITCHYARD_VALIDATE',
+    '1: run every program a second time unfused on the scalar tier and compare',
+    flag('SWITCHYARD_VALIDATE'),
+  ),
+} as const;
+
+export type Env = { readonly [K in keyof typeof VARIABLES]: ReturnType<(typeof VARIABLES)[K]['parse']> };
+
+/** Reads the variables now; a bad value is an error that names it. */
+export function readEnv(source: NodeJS.ProcessEnv = process.env): Env {
+  return Object.fromEntries(
+    Object.entries(VARIABLES).map(([key, v]) => [key, v.parse(source[v.name])]),
+  ) as Env;
+}

@@ -1,0 +1,355 @@
+/** Rotary embedding and attention over ragged sequences, with and without a paged cache. */
+import { SwitchyardError } from '../errors.js';
+import {
+  type Attrs,
+  apply,
+  apply1,
+  checkDType,
+  checkInt,
+  checkRank,
+  checkSize,
+  defineOp,
+  type OpInput,
+  tensorInput,
+} from '../op.js';
+import { type Shape, shapeText } from '../shape.js';
+import type { Tensor } from '../tensor.js';
+import {
+  add,
+  and,
+  cast,
+  greater,
+  greaterEqual,
+  less,
+  lessEqual,
+  mul,
+  neg,
+  or,
+  sub,
+  where,
+} from './elementwise.js';
+import { takeRows } from './indexing.js';
+import { matmul } from './linalg.js';
+import { softmax } from './norm.js';
+import { sum } from './reduce.js';
+import { broadcastTo, concat, iota, reshape, slice, stack, transpose } from './shape.js';
+
+const ropeTableOp = defineOp({
+  name: 'rope_table',
+  attrs: { scale: 'float' },
+  infer(inputs) {
+    const positions = tensorInput('rope_table', 'positions', inputs[0]);
+    const frequencies = tensorInput('rope_table', 'frequencies', inputs[1]);
+    checkDType('rope_table', 'positions', positions.dtype, 'i32');
+    checkRank('rope_table', 'positions', positions.shape, 1);
+    checkDType('rope_table', 'frequencies', frequencies.dtype, 'f32');
+    checkRank('rope_table', 'frequencies', frequencies.shape, 1);
+    const type = {
+      dtype: 'f32' as const,
+      shape: [positions.shape[0] as number, frequencies.shape[0] as number],
+    };
+    return [type, type];
+  },
+  gradient: 'nondifferentiable',
+  lower: (node) => ({ kernel: 'rope_table', attrs: [{ type: 'float', value: node.attrs.scale as number }] }),
+});
+/** cos and sin of position · frequency, times `scale`: [N, r/2] each; shared by all layers. */
+export function ropeTable(positions: Tensor, frequencies: Tensor, scale = 1): { cos: Tensor; sin: Tensor } {
+  const [cos, sin] = apply(ropeTableOp, [positions, frequencies], { scale }) as [Tensor, Tensor];
+  return { cos, sin };
+}
+
+const ropeOp = defineOp({
+  name: 'rope',
+  attrs: { interleaved: 'int' },
+  infer(inputs) {
+    const x = tensorInput('rope', 'x', inputs[0]); // [N, H, C]
+    const cos = tensorInput('rope', 'cos', inputs[1]); // [N, r/2]
+    const sin = tensorInput('rope', 'sin', inputs[2]);
+    checkDType('rope', 'x', x.dtype, 'f32');
+    checkRank('rope', 'x', x.shape, 3);
+    checkRank('rope', 'cos', cos.shape, 2);
+    checkSize('rope', 'rows of cos', cos.shape[0] as number, x.shape[0] as number);
+    if (
+      2 * (cos.shape[1] as number) > (x.shape[2] as number) ||
+      shapeText(cos.shape) !== shapeText(sin.shape)
+    ) {
+      throw new SwitchyardError(
+        'ERR_SHAPE',
+        `[rope] got cos ${shapeText(cos.shape)} and sin ${shapeText(sin.shape)} for x ${shapeText(x.shape)}, expected at most half the head's size`,
+      );
+    }
+    return [{ dtype: 'f32', shape: x.shape }];
+  },
+  gradient: ({ inputs, attrs, grads }) => [
+    apply1(ropeOp, [grads[0] as Tensor, inputs[1] as Tensor, neg(inputs[2] as Tensor)], attrs),
+    null,
+    null,
+  ],
+  twin(inputs, attrs) {
+    const [x, cos, sin] = inputs as [Tensor, Tensor, Tensor];
+    const [n, h, c] = x.shape as [number, number, number];
+    const half = cos.shape[1] as number;
+    const [cosine, sine] = [cos, sin].map((t) => reshape(t, [n, 1, half])) as [Tensor, Tensor];
+    const turned = slice(x, 2, 0, 2 * half);
+    const pairs = attrs.interleaved
+      ? reshape(turned, [n, h, half, 2])
+      : transpose(reshape(turned, [n, h, 2, half]), [0, 1, 3, 2]);
+    const a = reshape(slice(pairs, 3, 0, 1), [n, h, half]);
+    const b = reshape(slice(pairs, 3, 1, 2), [n, h, half]);
+    const first = sub(mul(a, cosine), mul(b, sine));
+    const second = add(mul(b, cosine), mul(a, sine));
+    const joined = reshape(stack([first, second], attrs.interleaved ? 3 : 2), [n, h, 2 * half]);
+    return [2 * half === c ? joined : concat([joined, slice(x, 2, 2 * half)], 2)];
+  },
+  lower: (node) => ({ kernel: 'rope', attrs: [{ type: 'int', value: node.attrs.interleaved as number }] }),
+});
+/** Turns pairs of x [N, H, C] (Su et al. 2021): pairs (i, i + r/2), or neighbours if `interleaved`; the rest of C passes. */
+export const rope = (x: Tensor, table: { cos: Tensor; sin: Tensor }, { interleaved = false } = {}): Tensor =>
+  apply1(ropeOp, [x, table.cos, table.sin], { interleaved: interleaved ? 1 : 0 });
+
+/** What a query may see. */
+export interface AttentionOptions {
+  /** Factor on the scores. Default 1/√C. */
+  scale?: number;
+  /** Keys at later positions are hidden. Default true. */
+  causal?: boolean;
+  /** A query sees itself and the window - 1 positions before it; 0: all. Default 0. */
+  window?: number;
+  /** i32 [S]: keys at positions below prefix[s] are seen by all queries of sequence s. */
+  prefix?: Tensor | null;
+}
+
+function attentionAttrs(
+  where_: string,
+  q: Tensor,
+  { scale, causal = true, window = 0 }: AttentionOptions,
+): Attrs {
+  checkInt(where_, 'window', window, 0, 2 ** 31 - 1);
+  return { scale: scale ?? 1 / Math.sqrt(q.shape[2] as number), causal: causal ? 1 : 0, window };
+}
+const lowerAttrs = (attrs: Attrs): { type: 'int' | 'float'; value: number }[] => [
+  { type: 'float', value: attrs.scale as number },
+  { type: 'int', value: attrs.causal as number },
+  { type: 'int', value: attrs.window as number },
+];
+
+function checkQuery(name: string, input: OpInput | undefined): Tensor {
+  const q = tensorInput(name, 'q', input);
+  checkDType(name, 'q', q.dtype, 'f32');
+  checkRank(name, 'q', q.shape, 3);
+  return q;
+}
+function checkIndex(name: string, what: string, input: OpInput | undefined, rank: number): Tensor {
+  const t = tensorInput(name, what, input);
+  checkDType(name, what, t.dtype, 'i32');
+  checkRank(name, what, t.shape, rank);
+  return t;
+}
+function checkHeads(name: string, heads: number, groups: number): void {
+  if (groups === 0 || heads % groups !== 0) {
+    throw new SwitchyardError(
+      'ERR_SHAPE',
+      `[${name}] got ${heads} query heads for ${groups} key heads, expected a multiple`,
+    );
+  }
+}
+
+const attentionOp = defineOp({
+  name: 'attention',
+  attrs: { scale: 'float', causal: 'int', window: 'int' },
+  infer(inputs) {
+    const q = checkQuery('attention', inputs[0]); // [N, H, C]
+    const k = tensorInput('attention', 'k', inputs[1]); // [M, G, C]
+    const v = tensorInput('attention', 'v', inputs[2]); // [M, G, Cv]
+    checkRank('attention', 'k', k.shape, 3);
+    checkRank('attention', 'v', v.shape, 3);
+    checkSize('attention', 'head size of k', k.shape[2] as number, q.shape[2] as number);
+    checkSize('attention', 'rows of v', v.shape[0] as number, k.shape[0] as number);
+    checkSize('attention', 'heads of v', v.shape[1] as number, k.shape[1] as number);
+    checkHeads('attention', q.shape[1] as number, k.shape[1] as number);
+    const offsets = checkIndex('attention', 'query offsets', inputs[3], 1);
+    const keys = checkIndex('attention', 'key offsets', inputs[4], 1);
+    checkSize('attention', 'key offsets of length', keys.shape[0] as number, offsets.shape[0] as number);
+    if (inputs[5])
+      checkSize(
+        'attention',
+        'prefix of length',
+        checkIndex('attention', 'prefix', inputs[5], 1).shape[0] as number,
+        (offsets.shape[0] as number) - 1,
+      );
+    return [{ dtype: 'f32', shape: [q.shape[0] as number, q.shape[1] as number, v.shape[2] as number] }];
+  },
+  gradient: 'twin',
+  cost([q, k], [y]) {
+    const [a, b] = [q as Tensor, k as Tensor];
+    const out = (y as { shape: Shape }).shape as [number, number, number];
+    const scores = out[0] * out[1] * (b.shape[0] as number);
+    return {
+      flops: 2 * scores * ((a.shape[2] as number) + out[2]),
+      bytes: a.bytes + 2 * b.bytes + 4 * out[0] * out[1] * out[2],
+    };
+  },
+  twin(inputs, attrs) {
+    const [q, k, v, queryOffsets, keyOffsets, prefix] = inputs as [
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor | null,
+    ];
+    const [n, h, c] = q.shape as [number, number, number];
+    const [m, g] = k.shape as [number, number];
+    const rows = segments(queryOffsets, n);
+    const columns = segments(keyOffsets, m);
+    // position of a query: its place in the sequence, counted so that the last query meets the last key
+    const shift = sub(columns.lengths, rows.lengths);
+    const queryAt = reshape(add(rows.place, takeRows(shift, rows.id)), [n, 1]);
+    const keyAt = reshape(columns.place, [1, m]);
+    let seen = broadcastTo(greaterEqual(keyAt, 0), [n, m]);
+    if (attrs.causal) seen = and(seen, lessEqual(keyAt, queryAt));
+    if (attrs.window) seen = and(seen, greater(keyAt, sub(queryAt, attrs.window as number)));
+    if (prefix) seen = or(seen, less(keyAt, reshape(takeRows(prefix, rows.id), [n, 1])));
+    seen = and(seen, and(equalColumns(rows.id, columns.id), greaterEqual(reshape(rows.id, [n, 1]), 0)));
+    const grouped = (t: Tensor, size: number): Tensor =>
+      transpose(reshape(t, [size, g, -1, t.shape[2] as number]), [1, 2, 0, 3]);
+    const queries = reshape(grouped(q, n), [g, (h / g) * n, c]); // [G, H/G·N, C]
+    const keys = transpose(k, [1, 0, 2]); // [G, M, C]
+    const scores = mul(matmul(queries, keys, { transposeB: true }), attrs.scale as number);
+    const masked = where(reshape(seen, [1, 1, n, m]), reshape(scores, [g, h / g, n, m]), -Infinity);
+    const mixed = matmul(reshape(softmax(masked), [g, (h / g) * n, m]), transpose(v, [1, 0, 2]));
+    return [
+      reshape(transpose(reshape(mixed, [h, n, v.shape[2] as number]), [1, 0, 2]), [
+        n,
+        h,
+        v.shape[2] as number,
+      ]),
+    ];
+  },
+  lower: (node) => ({ kernel: 'attention', attrs: lowerAttrs(node.attrs) }),
+});
+
+/** For each row: its sequence (-1: none) and place in it; for each sequence: its length. */
+function segments(offsets: Tensor, rows: number): { id: Tensor; place: Tensor; lengths: Tensor } {
+  const s = (offsets.shape[0] as number) - 1;
+  const starts = slice(offsets, 0, 0, s);
+  const ends = slice(offsets, 0, 1);
+  const row = iota([rows, 1]);
+  const inside = and(greaterEqual(row, reshape(starts, [1, s])), less(row, reshape(ends, [1, s])));
+  const id = sub(sum(cast(mul(cast(inside, 'i32'), add(iota([1, s], 1), 1)), 'i32'), 1), 1);
+  return { id, place: sub(reshape(row, [rows]), takeRows(starts, id)), lengths: sub(ends, starts) };
+}
+const equalColumns = (rows: Tensor, columns: Tensor): Tensor => {
+  const a = reshape(rows, [rows.size, 1]);
+  const b = reshape(columns, [1, columns.size]);
+  return and(lessEqual(a, b), lessEqual(b, a));
+};
+
+/**
+ * Softmax attention (Vaswani et al. 2017, eq. 1) within each sequence of a ragged batch, scores in f32.
+ * q [N, H, C], k [M, G, C], v [M, G, Cv], offsets i32 [S+1] → [N, H, Cv]; G divides H (grouped queries).
+ * The last query of a sequence stands at the position of its last key. A query that sees no key gives zeros.
+ */
+export function attention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  queryOffsets: Tensor,
+  keyOffsets: Tensor,
+  options: AttentionOptions = {},
+): Tensor {
+  checkQuery('attention', q);
+  return apply1(
+    attentionOp,
+    [q, k, v, queryOffsets, keyOffsets, options.prefix ?? null],
+    attentionAttrs('attention', q, options),
+  );
+}
+
+const pagedAttentionOp = defineOp({
+  name: 'paged_attention',
+  attrs: { scale: 'float', causal: 'int', window: 'int' },
+  infer(inputs) {
+    const q = checkQuery('paged_attention', inputs[0]);
+    const k = tensorInput('paged_attention', 'k cache', inputs[1]); // [blocks, G, block, C]
+    const v = tensorInput('paged_attention', 'v cache', inputs[2]);
+    checkRank('paged_attention', 'k cache', k.shape, 4);
+    checkRank('paged_attention', 'v cache', v.shape, 4);
+    checkSize('paged_attention', 'head size of the k cache', k.shape[3] as number, q.shape[2] as number);
+    for (const i of [0, 1, 2])
+      checkSize('paged_attention', 'v cache size', v.shape[i] as number, k.shape[i] as number);
+    checkHeads('paged_attention', q.shape[1] as number, k.shape[1] as number);
+    const offsets = checkIndex('paged_attention', 'query offsets', inputs[3], 1);
+    const s = (offsets.shape[0] as number) - 1;
+    checkSize(
+      'paged_attention',
+      'kv lengths of length',
+      checkIndex('paged_attention', 'kv lengths', inputs[4], 1).shape[0] as number,
+      s,
+    );
+    checkSize(
+      'paged_attention',
+      'rows of the block table',
+      checkIndex('paged_attention', 'block table', inputs[5], 2).shape[0] as number,
+      s,
+    );
+    if (inputs[6])
+      checkSize(
+        'paged_attention',
+        'prefix of length',
+        checkIndex('paged_attention', 'prefix', inputs[6], 1).shape[0] as number,
+        s,
+      );
+    return [{ dtype: 'f32', shape: [q.shape[0] as number, q.shape[1] as number, v.shape[3] as number] }];
+  },
+  gradient: 'nondifferentiable',
+  lower: (node) => ({ kernel: 'paged_attention', attrs: lowerAttrs(node.attrs) }),
+});
+
+export interface PagedKeys {
+  /** [blocks, G, block, C], f32 or f16. */
+  k: Tensor;
+  v: Tensor;
+  /** i32 [S]: keys of each sequence, the new ones counted. */
+  lengths: Tensor;
+  /** i32 [S, most]: the blocks of each sequence, in order. */
+  blockTable: Tensor;
+}
+/** `attention` whose keys and values lie in blocks of a cache (Kwon et al. 2023). */
+export function pagedAttention(
+  q: Tensor,
+  keys: PagedKeys,
+  queryOffsets: Tensor,
+  options: AttentionOptions = {},
+): Tensor {
+  checkQuery('paged_attention', q);
+  return apply1(
+    pagedAttentionOp,
+    [q, keys.k, keys.v, queryOffsets, keys.lengths, keys.blockTable, options.prefix ?? null],
+    attentionAttrs('paged_attention', q, options),
+  );
+}
+
+const kvWriteOp = defineOp({
+  name: 'kv_write',
+  attrs: {},
+  infer(inputs) {
+    const cache = tensorInput('kv_write', 'cache', inputs[0]); // [blocks, G, block, C]
+    const x = tensorInput('kv_write', 'x', inputs[1]); // [N, G, C]
+    const slots = checkIndex('kv_write', 'slots', inputs[2], 1);
+    checkDType('kv_write', 'cache', cache.dtype, 'f32', 'f16');
+    checkRank('kv_write', 'cache', cache.shape, 4);
+    checkRank('kv_write', 'x', x.shape, 3);
+    checkSize('kv_write', 'heads of x', x.shape[1] as number, cache.shape[1] as number);
+    checkSize('kv_write', 'head size of x', x.shape[2] as number, cache.shape[3] as number);
+    checkSize('kv_write', 'slots of length', slots.shape[0] as number, x.shape[0] as number);
+    return [{ dtype: cache.dtype, shape: cache.shape }];
+  },
+  gradient: 'nondifferentiable',
+  mutates: true,
+  lower: () => ({ kernel: 'kv_write', attrs: [] }),
+});
+/** Writes x [N, G, C] into the cache in place at `slots` (block · size + place; -1 skips) and returns the cache after the write. */
+export const kvWrite = (cache: Tensor, x: Tensor, slots: Tensor): Tensor =>
+  apply1(kvWriteOp, [cache, x, slots]);

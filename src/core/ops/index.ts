@@ -1,0 +1,12 @@
+/** Every op, for `import { ops }`. Importing this file fills the op table. */
+export * from './attention.js';
+export * from './elementwise.js';
+export * from './indexing.js';
+export * from './linalg.js';
+export * from './linear.js';
+export * from './moe.js';
+export * from './norm.js';
+export * from './random.js';
+export * from './reduce.js';
+export * from './sampling.js';
+export * from './shape.js';

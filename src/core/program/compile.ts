@@ -1,0 +1,163 @@
+/** From functions of tensors to programs that run again and again. */
+import type { NativeAbort, NativeBuffer, NativeProgram } from '../addon.js';
+import { type TensorTree, treeLeaves, treeMap } from '../autograd.js';
+import type { Device } from '../device.js';
+import { SwitchyardError } from '../errors.js';
+import { RuntimeInt } from '../op.js';
+import { shapeText } from '../shape.js';
+import { Tensor } from '../tensor.js';
+import { describeProgram } from './describe.js';
+import { encode } from './encode.js';
+import type { Lowering } from './ir.js';
+import { lower } from './lower.js';
+import { planMemory } from './plan.js';
+import { expandTwins } from './twins.js';
+import { compareWithTwin } from './validate.js';
+
+export interface RunOptions {
+  /** Values of run-time integers by name. */
+  ints?: Readonly<Record<string, number>>;
+  abort?: NativeAbort;
+}
+
+/** A compiled program on a device. */
+export class Executable {
+  readonly #ints: readonly string[];
+
+  private constructor(
+    readonly device: Device,
+    readonly lowering: Lowering,
+    readonly native: NativeProgram,
+    ints: readonly RuntimeInt[],
+    /** @internal What SWITCHYARD_VALIDATE compares with. */
+    readonly twin: Executable | null,
+  ) {
+    this.#ints = ints.map((i) => i.name);
+  }
+
+  /** Builds the program that computes `outputs` from placeholders `inputs`. All other leaves become constants. */
+  static build(
+    device: Device,
+    inputs: readonly Tensor[],
+    outputs: readonly Tensor[],
+    { fuse = !device.env.noFuse } = {},
+  ): Executable {
+    const wanted = fuse ? outputs : expandTwins(outputs);
+    const lowering = lower({ inputs, outputs: wanted, opcodes: device.opcodes, fuse });
+    lowering.arenaBytes = planMemory(lowering.instructions);
+    const { bytes, ints } = encode(lowering);
+    const native = device.addon.createProgram(
+      bytes,
+      lowering.constants.map((t) => device.buffer(t)),
+      lowering.weights.map((w) => w.native),
+    );
+    if (device.env.debug >= 4) process.stderr.write(`${describeProgram(lowering)}\n`);
+    const twin =
+      device.env.validate && fuse
+        ? Executable.build(device.withTier('scalar'), inputs, outputs, { fuse: false })
+        : null;
+    return new Executable(device, lowering, native, ints, twin);
+  }
+
+  /** Runs off the event loop; resolves to one buffer per output. */
+  async run(inputs: readonly NativeBuffer[], { ints = {}, abort }: RunOptions = {}): Promise<NativeBuffer[]> {
+    const { device } = this;
+    const slots = this.#ints.map((name) => {
+      const value = ints[name];
+      if (value === undefined || !Number.isSafeInteger(value)) {
+        throw new SwitchyardError(
+          'ERR_OPTION',
+          `[run] got ${value} for run-time integer '${name}', expected a whole number`,
+        );
+      }
+      return value;
+    });
+    const outputs = await device.addon.run(device.native, this.native, inputs as NativeBuffer[], slots, {
+      threads: device.threads,
+      tier: device.isa,
+      ...(abort ? { abort } : {}),
+      ...(device.tracer ? { trace: true } : {}),
+    });
+    device.tracer?.collect(device, this.lowering);
+    if (this.twin) await compareWithTwin(this, inputs, outputs, { ints });
+    return outputs;
+  }
+}
+
+/** Computes tensors that are nodes and gives them their values. */
+export async function evaluate(tensors: readonly Tensor[], device: Device): Promise<void> {
+  const open = [...new Set(tensors.filter((t) => t.source.kind === 'node'))];
+  if (open.length === 0) return;
+  const buffers = await Executable.build(device, [], open).run([]);
+  for (const [i, t] of open.entries()) t.resolve(buffers[i] as NativeBuffer);
+}
+
+/** Whole numbers that differ from call to call without a new program. */
+export type Ints = Readonly<Record<string, number>>;
+
+export interface CompileOptions {
+  device?: Device;
+  /** Names of run-time integers; the function gets them as `RuntimeInt`s in its last argument. */
+  ints?: readonly string[];
+}
+
+export type Compiled<A extends TensorTree[], R extends TensorTree> = ((...args: A) => Promise<R>) & {
+  /** Runs with values for the run-time integers. */
+  withInts(ints: Ints, ...args: A): Promise<R>;
+  /** Programs built so far: one for each combination of shapes and dtypes. */
+  readonly programs: number;
+};
+
+/**
+ * Compiles a function of tensors (or trees of them) into native programs, one for each combination of argument shapes
+ * and dtypes, kept and replayed. The function runs once per combination, on placeholders.
+ */
+export function compileOn<A extends TensorTree[], R extends TensorTree>(
+  defaultDevice: () => Device,
+  fn: (...args: [...A, Readonly<Record<string, RuntimeInt>>]) => R,
+  { device, ints = [] }: CompileOptions = {},
+): Compiled<A, R> {
+  const cache = new Map<string, { program: Executable; result: R }>();
+  const names = Object.fromEntries(ints.map((name) => [name, new RuntimeInt(name)]));
+
+  const call = async (values: Ints, args: A): Promise<R> => {
+    const on = device ?? defaultDevice();
+    const leaves = treeLeaves(args);
+    const key = `${formOf(args)} ${leaves.map((t) => `${t.dtype}${shapeText(t.shape)}`).join(' ')}`;
+    let entry = cache.get(key);
+    if (!entry) {
+      const placeholders: Tensor[] = [];
+      const open = treeMap(args as unknown as TensorTree, (t) => {
+        const p = Tensor.placeholder(t.dtype, t.shape);
+        placeholders.push(p);
+        return p;
+      }) as unknown as A;
+      const result = fn(...open, names);
+      entry = { program: Executable.build(on, placeholders, treeLeaves(result)), result };
+      cache.set(key, entry);
+    }
+    await evaluate(leaves, on);
+    const buffers = await entry.program.run(
+      leaves.map((t) => on.buffer(t)),
+      { ints: values },
+    );
+    let i = 0;
+    return treeMap(entry.result, (t) => Tensor.ofBuffer(buffers[i++] as NativeBuffer, t.dtype, t.shape));
+  };
+  const compiled = (...args: A): Promise<R> => call({}, args);
+  return Object.defineProperty(
+    Object.assign(compiled, { withInts: (values: Ints, ...args: A) => call(values, args) }),
+    'programs',
+    {
+      get: () => cache.size,
+    },
+  ) as Compiled<A, R>;
+}
+
+function formOf(tree: TensorTree): string {
+  if (tree instanceof Tensor) return '.';
+  if (Array.isArray(tree)) return `[${tree.map(formOf).join('')}]`;
+  return `{${Object.entries(tree)
+    .map(([k, v]) => `${JSON.stringify(k)}:${formOf(v as TensorTree)}`)
+    .join('')}}`;
+}

@@ -1,0 +1,69 @@
+/** Timings of kernels: a Perfetto trace (SWITCHYARD_TRACE) and a line per kernel (SWITCHYARD_DEBUG=2). */
+import { writeFileSync } from 'node:fs';
+import type { Device } from './device.js';
+import { instructionCost } from './program/describe.js';
+import type { Instruction, Lowering } from './program/ir.js';
+import { shapeText } from './shape.js';
+
+interface Event {
+  name: string;
+  ph: 'X';
+  ts: number;
+  dur: number;
+  pid: number;
+  tid: number;
+  args: Record<string, string | number>;
+}
+
+const shapesOf = (i: Instruction): string => i.inputs.map((v) => (v ? shapeText(v.shape) : '–')).join(' ');
+
+export class Tracer {
+  readonly #events: Event[] = [];
+  static #instance: Tracer | null = null;
+
+  private constructor(
+    readonly file: string | undefined,
+    readonly print: boolean,
+  ) {
+    if (file !== undefined) process.once('exit', () => this.write());
+  }
+
+  /** One tracer per process: one trace file. */
+  static shared(file: string | undefined, print: boolean): Tracer {
+    Tracer.#instance ??= new Tracer(file, print);
+    return Tracer.#instance;
+  }
+
+  /** Takes the timings of the runs that ended since the last call; all of them ran this program. */
+  collect(device: Device, program: Lowering): void {
+    for (const { instruction, start, duration } of device.addon.takeTrace(device.native)) {
+      const i = program.instructions[instruction];
+      if (!i) continue;
+      const { flops, bytes } = instructionCost(i);
+      const ops = i.nodes.map((n) => n.op.name).join('+');
+      const rates = { 'GFLOP/s': flops / duration / 1e3, 'GB/s': bytes / duration / 1e3 };
+      if (this.print) {
+        process.stderr.write(
+          `${i.kernel.padEnd(18)} ${(duration / 1e3).toFixed(3).padStart(9)} ms ${rates['GFLOP/s'].toFixed(1).padStart(8)} GFLOP/s ${rates['GB/s'].toFixed(1).padStart(7)} GB/s  ${shapesOf(i)}\n`,
+        );
+      }
+      if (this.file !== undefined) {
+        this.#events.push({
+          name: i.kernel,
+          ph: 'X',
+          ts: start,
+          dur: duration,
+          pid: 0,
+          tid: 0,
+          args: { ops, shapes: shapesOf(i), flops, bytes, ...rates },
+        });
+      }
+    }
+  }
+
+  /** Writes the trace; called at exit, may be called earlier. */
+  write(): void {
+    if (this.file !== undefined)
+      writeFileSync(this.file, JSON.stringify({ traceEvents: this.#events, displayTimeUnit: 'ms' }));
+  }
+}

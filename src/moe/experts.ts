@@ -1,0 +1,43 @@
+import { SwitchyardError } from '../core/errors.js';
+import type { ComputeMode } from '../core/format.js';
+import { ACTIVATIONS, type Activation, mul } from '../core/ops/elementwise.js';
+import { takeRows } from '../core/ops/indexing.js';
+import { type DispatchPlan, groupedMatmul, moeCombine, moeExperts } from '../core/ops/moe.js';
+import type { Tensor } from '../core/tensor.js';
+import { Weight } from '../core/weight.js';
+
+/** The experts of a sparse layer, stacked: packed weights for inference, or tensors that gradients reach. */
+export interface ExpertParameters {
+  /** E × [F, D]; null for experts without a gate. */
+  readonly gate: Weight | Tensor | null;
+  /** E × [F, D] */
+  readonly up: Weight | Tensor;
+  /** E × [D, F] */
+  readonly down: Weight | Tensor;
+}
+
+/** Dispatch, gate and up, activation, down, combine: x [N, D] → [N, D]. */
+export function runExperts(
+  x: Tensor,
+  plan: DispatchPlan,
+  combineWeights: Tensor,
+  experts: ExpertParameters,
+  activation: Activation,
+  compute: ComputeMode,
+): Tensor {
+  const { gate, up, down } = experts;
+  if (up instanceof Weight && down instanceof Weight && (gate === null || gate instanceof Weight)) {
+    return moeExperts(x, plan, combineWeights, { gate, up, down }, { activation, compute });
+  }
+  if (up instanceof Weight || down instanceof Weight || gate instanceof Weight) {
+    throw new SwitchyardError(
+      'ERR_OPTION',
+      '[experts] got packed weights beside tensors, expected all experts of one kind',
+    );
+  }
+  const rows = takeRows(x, plan.rowToken); // [R, D]
+  const act = ACTIVATIONS[activation];
+  const lifted = groupedMatmul(rows, up, plan.expertOffsets); // [R, F]
+  const hidden = gate ? mul(act(groupedMatmul(rows, gate, plan.expertOffsets)), lifted) : act(lifted);
+  return moeCombine(groupedMatmul(hidden, down, plan.expertOffsets), plan.slotRow, combineWeights);
+}

@@ -1,0 +1,47 @@
+import type { ComputeMode } from '../core/format.js';
+import { rope } from '../core/ops/attention.js';
+import { reshape } from '../core/ops/shape.js';
+import type { Tensor } from '../core/tensor.js';
+import type { Linear } from './linear.js';
+import type { RmsNorm } from './norm.js';
+
+export interface AttentionConfig {
+  readonly nHeads: number;
+  readonly nKvHeads: number;
+  readonly headDim: number;
+  /** Rotary pairs are neighbours. */
+  readonly ropeInterleaved: boolean;
+}
+
+/** Mixes values by scores; the decoder decides whether keys come from the batch itself or from a paged cache. */
+export type Attend = (q: Tensor, k: Tensor, v: Tensor) => Tensor;
+
+/** Self-attention with grouped keys and rotary positions on ragged tokens (Ainslie et al. 2023). */
+export class Attention {
+  constructor(
+    readonly config: AttentionConfig,
+    readonly q: Linear,
+    readonly k: Linear,
+    readonly v: Linear,
+    readonly o: Linear,
+    /** Norms of each head's query and key, where a family has them. */
+    readonly qNorm: RmsNorm | null = null,
+    readonly kNorm: RmsNorm | null = null,
+  ) {}
+
+  /** x [N, D] → [N, D] */
+  forward(x: Tensor, table: { cos: Tensor; sin: Tensor }, attend: Attend, compute: ComputeMode): Tensor {
+    const { nHeads, nKvHeads, headDim, ropeInterleaved } = this.config;
+    const n = x.shape[0] as number;
+    const heads = (layer: Linear, count: number, norm: RmsNorm | null): Tensor => {
+      const y = reshape(layer.forward(x, compute), [n, count, headDim]);
+      return norm ? norm.forward(y) : y;
+    };
+    const turn = (y: Tensor): Tensor => rope(y, table, { interleaved: ropeInterleaved });
+    const q = turn(heads(this.q, nHeads, this.qNorm)); // [N, H, C]
+    const k = turn(heads(this.k, nKvHeads, this.kNorm)); // [N, G, C]
+    const v = heads(this.v, nKvHeads, null);
+    const mixed = attend(q, k, v); // [N, H, C]
+    return this.o.forward(reshape(mixed, [n, nHeads * headDim]), compute);
+  }
+}
