@@ -65,6 +65,8 @@ export function ggufTokenizerFiles(metadata: GgufTokenizerMetadata): TokenizerFi
       eos_token: eos,
       pad_token: special('padding'),
       unk_token: special('unknown'),
+      eot_token: special('eot'),
+      eom_token: special('eom'),
       clean_up_tokenization_spaces: false,
       chat_template: chatTemplates(metadata),
     },

@@ -94,7 +94,7 @@ function checkVocabulary(model: TokenizerModel): void {
     throw mismatch('ERR_UNSUPPORTED', `${where}: model type`, `'${model.type}'`, 'BPE, Unigram or WordPiece');
   }
   if (!isObject(model.vocab)) throw mismatch('ERR_FORMAT', place, kind(model.vocab), 'an object of ids');
-  for (const [token, id] of Object.entries(model.vocab)) checkId(place, token, id);
+  for (const token of Object.keys(model.vocab)) checkId(place, token, model.vocab[token]);
 }
 
 function checkAddedTokens(tokens: unknown): AddedToken[] {

@@ -148,7 +148,9 @@ describe('byte-level vocabularies', () => {
   it('merge by rank and add tokens only when asked', () => {
     const tokenizer = tokenizerFromGguf(metadata({ ...gpt2, pre: 'gpt-2', eos_token_id: 3 }));
     expect(tokenizer.encode('abab<e>a')).toEqual([2, 2, 3, 0]);
-    expect(tokenizer).toMatchObject({ eosId: 3, bosId: undefined, vocabSize: 4 });
+    expect(tokenizer).toMatchObject({ eosId: 3, endIds: [3], bosId: undefined, vocabSize: 4 });
+    const ends = metadata({ ...gpt2, eos_token_id: 3, eot_token_id: 1, eom_token_id: 3 });
+    expect(tokenizerFromGguf(ends).endIds).toEqual([3, 1]);
     const llama3 = tokenizerFromGguf(metadata({ ...gpt2, pre: 'llama-bpe', bos_token_id: 3 }));
     expect(llama3.encode('ab')).toEqual([3, 2]);
   });
