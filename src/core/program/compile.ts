@@ -3,7 +3,7 @@ import type { NativeAbort, NativeBuffer, NativeProgram } from '../addon.js';
 import { type TensorTree, treeLeaves, treeMap } from '../autograd.js';
 import type { Device } from '../device.js';
 import { SwitchyardError } from '../errors.js';
-import { RuntimeInt } from '../op.js';
+import type { RuntimeInt } from '../op.js';
 import { shapeText } from '../shape.js';
 import { Tensor } from '../tensor.js';
 import { describeProgram } from './describe.js';
@@ -59,6 +59,12 @@ export class Executable {
     return new Executable(device, lowering, native, ints, twin);
   }
 
+  /** Frees the native program now instead of at garbage collection. */
+  dispose(): void {
+    this.device.addon.disposeProgram(this.native);
+    this.twin?.dispose();
+  }
+
   /** Runs off the event loop; resolves to one buffer per output. */
   async run(inputs: readonly NativeBuffer[], { ints = {}, abort }: RunOptions = {}): Promise<NativeBuffer[]> {
     const { device } = this;
@@ -97,28 +103,24 @@ export type Ints = Readonly<Record<string, number>>;
 
 export interface CompileOptions {
   device?: Device;
-  /** Names of run-time integers; the function gets them as `RuntimeInt`s in its last argument. */
-  ints?: readonly string[];
 }
 
-export type Compiled<A extends TensorTree[], R extends TensorTree> = ((...args: A) => Promise<R>) & {
-  /** Runs with values for the run-time integers. */
+export type Compiled<A extends readonly TensorTree[], R extends TensorTree> = ((...args: A) => Promise<R>) & {
+  /** Runs with values for the run-time integers, by name. */
   withInts(ints: Ints, ...args: A): Promise<R>;
   /** Programs built so far: one for each combination of shapes and dtypes. */
   readonly programs: number;
+  /** Frees all programs; a later call builds anew. */
+  dispose(): void;
 };
 
-/**
- * Compiles a function of tensors (or trees of them) into native programs, one for each combination of argument shapes
- * and dtypes, kept and replayed. The function runs once per combination, on placeholders.
- */
-export function compileOn<A extends TensorTree[], R extends TensorTree>(
+/** `compile` (src/core/compile.ts) with the default device given by the caller. */
+export function compileOn<A extends readonly TensorTree[], R extends TensorTree>(
   defaultDevice: () => Device,
-  fn: (...args: [...A, Readonly<Record<string, RuntimeInt>>]) => R,
-  { device, ints = [] }: CompileOptions = {},
+  fn: (...args: A) => R,
+  { device }: CompileOptions = {},
 ): Compiled<A, R> {
   const cache = new Map<string, { program: Executable; result: R }>();
-  const names = Object.fromEntries(ints.map((name) => [name, new RuntimeInt(name)]));
 
   const call = async (values: Ints, args: A): Promise<R> => {
     const on = device ?? defaultDevice();
@@ -132,7 +134,7 @@ export function compileOn<A extends TensorTree[], R extends TensorTree>(
         placeholders.push(p);
         return p;
       }) as unknown as A;
-      const result = fn(...open, names);
+      const result = fn(...open);
       entry = { program: Executable.build(on, placeholders, treeLeaves(result)), result };
       cache.set(key, entry);
     }
@@ -145,13 +147,14 @@ export function compileOn<A extends TensorTree[], R extends TensorTree>(
     return treeMap(entry.result, (t) => Tensor.ofBuffer(buffers[i++] as NativeBuffer, t.dtype, t.shape));
   };
   const compiled = (...args: A): Promise<R> => call({}, args);
-  return Object.defineProperty(
-    Object.assign(compiled, { withInts: (values: Ints, ...args: A) => call(values, args) }),
-    'programs',
-    {
-      get: () => cache.size,
-    },
-  ) as Compiled<A, R>;
+  const dispose = (): void => {
+    for (const { program } of cache.values()) program.dispose();
+    cache.clear();
+  };
+  const withInts = (values: Ints, ...args: A): Promise<R> => call(values, args);
+  return Object.defineProperty(Object.assign(compiled, { withInts, dispose }), 'programs', {
+    get: () => cache.size,
+  }) as Compiled<A, R>;
 }
 
 function formOf(tree: TensorTree): string {

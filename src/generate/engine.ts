@@ -1,0 +1,219 @@
+/** Runs steps of a decoder over a paged cache: prompts, chunks of prompts and single tokens, of one sequence or many. */
+import type { NativeAbort, NativeBuffer } from '../core/addon.js';
+import type { Device } from '../core/device.js';
+import { DisposedError } from '../core/errors.js';
+import type { ComputeMode } from '../core/format.js';
+import { type PagedKeys, kvWrite, pagedAttention } from '../core/ops/attention.js';
+import { sample } from '../core/ops/sampling.js';
+import { Executable } from '../core/program/compile.js';
+import { Tensor } from '../core/tensor.js';
+import type { Decoder } from '../models/decoder.js';
+import { KV_BLOCK, KvCache, KvSequence } from '../nn/kv-cache.js';
+import type { Sampler } from './sampler.js';
+
+/** Tokens of one step at most: large enough for the matrix units, small enough that an abort is quick. */
+export const MAX_CHUNK = 512;
+
+/** One sequence's part in a step. */
+export interface StepRow {
+  readonly sequence: KvSequence;
+  /** Tokens to feed, at least one. */
+  readonly tokens: readonly number[];
+  /** null: the tokens are only written to the cache. */
+  readonly sampler: Sampler | null;
+  /** All tokens of the sequence so far, for the repetition penalty. */
+  readonly history: readonly number[];
+  /** Number of tokens drawn before: the place in the sampler's random stream. */
+  readonly drawn: number;
+}
+
+export interface StepResult {
+  readonly token: number;
+  /** Of the token under the raw logits. */
+  readonly logprob: number;
+}
+
+export interface StepOptions {
+  abort?: NativeAbort;
+  /** Also return which experts each fed token met. */
+  routing?: boolean;
+}
+
+export interface StepOutput {
+  /** For each row with a sampler, in order. */
+  readonly results: StepResult[];
+  /** Per sparse layer, i32 [N, K] of the tokens fed, in order. */
+  readonly experts: Int32Array[];
+}
+
+interface StepProgram {
+  readonly executable: Executable;
+  readonly buffers: NativeBuffer[];
+  readonly arrays: readonly (Int32Array | Float32Array | Uint32Array)[];
+  readonly sampled: number;
+}
+
+/** Tokens a step is padded to: few programs, little waste. */
+export function paddedTokens(n: number): number {
+  if (n <= 8) return n;
+  const step = n <= 64 ? 8 : n <= 256 ? 32 : 64;
+  return Math.ceil(n / step) * step;
+}
+
+export class StepEngine {
+  readonly cache: KvCache;
+  readonly #programs = new Map<string, StepProgram>();
+  readonly #tableWidth: number;
+  #queue: Promise<unknown> = Promise.resolve();
+  #disposed = false;
+
+  constructor(
+    readonly device: Device,
+    readonly decoder: Decoder,
+    readonly compute: ComputeMode,
+    readonly contextLength: number,
+    cacheTokens: number,
+  ) {
+    const { nLayers, nKvHeads, headDim } = decoder.config;
+    this.cache = new KvCache(device, { nLayers, nKvHeads, headDim, tokens: cacheTokens });
+    this.#tableWidth = Math.ceil(contextLength / KV_BLOCK);
+  }
+
+  newSequence(): KvSequence {
+    return new KvSequence(this.cache);
+  }
+
+  /** Runs after all steps asked for before. */
+  step(rows: readonly StepRow[], options: StepOptions = {}): Promise<StepOutput> {
+    const turn = this.#queue.then(() => this.#step(rows, options));
+    this.#queue = turn.catch(() => undefined);
+    return turn;
+  }
+
+  /** Builds the programs of usual steps, so that the first tokens need not wait for them. */
+  warm(): void {
+    const greedy = { sampled: 1, history: 0, routing: false };
+    for (const tokens of [1, 32, MAX_CHUNK]) this.#program({ tokens, rows: 1, ...greedy });
+  }
+
+  async dispose(): Promise<void> {
+    this.#disposed = true;
+    await this.#queue;
+    for (const { executable, buffers } of this.#programs.values()) {
+      executable.dispose();
+      for (const b of buffers) this.device.addon.disposeBuffer(b);
+    }
+    this.#programs.clear();
+    this.cache.dispose();
+  }
+
+  async #step(rows: readonly StepRow[], { abort, routing = false }: StepOptions): Promise<StepOutput> {
+    if (this.#disposed) throw new DisposedError('model');
+    const real = rows.reduce((n, row) => n + row.tokens.length, 0);
+    const sampling = rows.filter((row) => row.sampler !== null);
+    const penalty = sampling.some((row) => row.sampler?.repetitionPenalty !== 1);
+    const form = { tokens: paddedTokens(real), rows: rows.length, sampled: sampling.length, history: penalty ? this.contextLength : 0, routing };
+    const program = this.#program(form);
+    this.#fill(program, rows, sampling, form.history);
+    const outputs = await program.executable.run(program.buffers, abort ? { abort } : {});
+    return this.#collect(program, outputs, real, routing);
+  }
+
+  #fill(program: StepProgram, rows: readonly StepRow[], sampling: readonly StepRow[], historyLength: number): void {
+    const [tokens, positions, slots, offsets, lengths, table, picked, history, params, seeds] = program.arrays as [
+      Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Float32Array, Uint32Array,
+    ];
+    tokens.fill(0);
+    positions.fill(0);
+    slots.fill(-1);
+    let at = 0;
+    let s = 0;
+    rows.forEach((row, r) => {
+      const start = row.sequence.length;
+      const places = row.sequence.extend(row.tokens.length);
+      tokens.set(row.tokens, at);
+      slots.set(places, at);
+      for (let i = 0; i < row.tokens.length; i++) positions[at + i] = start + i;
+      at += row.tokens.length;
+      offsets[r + 1] = at;
+      lengths[r] = row.sequence.length;
+      table.set(row.sequence.blocks, r * this.#tableWidth);
+      if (row.sampler) picked[s++] = at - 1;
+    });
+    history.fill(-1);
+    sampling.forEach((row, i) => {
+      const { temperature, topK, topP, repetitionPenalty, seed } = row.sampler as Sampler;
+      params.set([temperature, topK, topP, repetitionPenalty], 4 * i);
+      seeds.set([seed, row.drawn], 2 * i);
+      if (historyLength > 0) history.set(row.history.slice(-historyLength), i * historyLength);
+    });
+    const { addon } = this.device;
+    program.arrays.forEach((array, i) => {
+      if (array.length > 0) addon.writeBuffer(program.buffers[i] as NativeBuffer, array);
+    });
+  }
+
+  #collect(program: StepProgram, outputs: NativeBuffer[], real: number, routing: boolean): StepOutput {
+    const { addon } = this.device;
+    const results: StepResult[] = [];
+    if (program.sampled > 0) {
+      const tokens = new Int32Array(program.sampled);
+      const logprobs = new Float32Array(program.sampled);
+      addon.readBuffer(outputs[0] as NativeBuffer, tokens);
+      addon.readBuffer(outputs[1] as NativeBuffer, logprobs);
+      tokens.forEach((token, i) => results.push({ token, logprob: logprobs[i] as number }));
+    }
+    const topK = this.decoder.config.moe?.topK ?? 0;
+    const experts = routing
+      ? outputs.slice(program.sampled > 0 ? 2 : 1).map((buffer) => {
+          const ids = new Int32Array(real * topK);
+          addon.readBuffer(buffer, ids);
+          return ids;
+        })
+      : [];
+    for (const buffer of outputs) addon.disposeBuffer(buffer);
+    return { results, experts };
+  }
+
+  #program(form: { tokens: number; rows: number; sampled: number; history: number; routing: boolean }): StepProgram {
+    const key = Object.values(form).join(' ');
+    let program = this.#programs.get(key);
+    if (!program) {
+      program = this.#build(form);
+      this.#programs.set(key, program);
+    }
+    return program;
+  }
+
+  #build({ tokens: n, rows: s, sampled, history: h, routing }: { tokens: number; rows: number; sampled: number; history: number; routing: boolean }): StepProgram {
+    const i32 = (...shape: number[]): Tensor => Tensor.placeholder('i32', shape);
+    const [tokens, positions, slots] = [i32(n), i32(n), i32(n)];
+    const [offsets, lengths, blockTable, picked] = [i32(s + 1), i32(s), i32(s, this.#tableWidth), i32(sampled)];
+    const history = i32(sampled, h);
+    const params = Tensor.placeholder('f32', [sampled, 4]);
+    const seeds = Tensor.placeholder('u32', [sampled, 2]);
+    const { window } = this.decoder.config;
+    const attend = (layer: number) => (q: Tensor, k: Tensor, v: Tensor): Tensor => {
+      const keys: PagedKeys = {
+        k: kvWrite(this.cache.k[layer] as Tensor, k, slots),
+        v: kvWrite(this.cache.v[layer] as Tensor, v, slots),
+        lengths,
+        blockTable,
+      };
+      return pagedAttention(q, keys, offsets, { window });
+    };
+    const out = this.decoder.forward({ tokens, positions, attend, rows: picked }, this.compute);
+    const inputs = [tokens, positions, slots, offsets, lengths, blockTable, picked, history, params, seeds];
+    const outputs: Tensor[] = [];
+    if (sampled > 0) {
+      const choice = sample({ logits: out.logits, history, params, seeds });
+      outputs.push(choice.tokens, choice.logprobs);
+    } else {
+      outputs.push(...out.hiddenStates.slice(-1)); // keeps the cache writes of all layers alive
+    }
+    if (routing) outputs.push(...out.routing.map((r) => r.expertIds));
+    const executable = Executable.build(this.device, inputs, outputs);
+    const arrays = inputs.map((t) => (t.dtype === 'f32' ? new Float32Array(t.size) : t.dtype === 'u32' ? new Uint32Array(t.size) : new Int32Array(t.size)));
+    return { executable, buffers: inputs.map((t) => this.device.addon.createBuffer(t.bytes)), arrays, sampled };
+  }
+}

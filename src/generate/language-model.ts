@@ -1,0 +1,170 @@
+/** The handle that `loadModel` returns: forward passes, text, chat. */
+import { device as makeDevice, type Device, type DeviceOptions } from '../core/device.js';
+import { checkOptions, DisposedError, SwitchyardError } from '../core/errors.js';
+import { COMPUTE_MODES, type ComputeMode } from '../core/format.js';
+import type { DecoderConfig } from '../models/config.js';
+import type { Decoder } from '../models/decoder.js';
+import { ForwardPass, type ForwardInputs, type ForwardOutput } from '../models/forward.js';
+import { automaticCompute, loadDecoder, openModel, weightsOf } from '../models/load.js';
+import { checkToken } from '../models/ragged.js';
+import { loadTokenizer } from '../models/tokenizer.js';
+import { type UpcycleOptions, upcycleDecoder } from '../models/upcycle.js';
+import type { LoadProgress } from '../models/weights.js';
+import { type ChatPromptOptions, encodeChat } from '../text/chat-prompt.js';
+import { type ChatMessage, ChatTemplate } from '../text/chat-template.js';
+import type { Tokenizer } from '../text/tokenizer.js';
+import { StepEngine } from './engine.js';
+import { type GenerateOptions, Generation } from './generation.js';
+
+export interface LoadModelOptions {
+  /** 'auto' (default) is the best device that works; or a device made with `device(…)`. */
+  device?: 'auto' | 'cpu' | Device;
+  /**
+   * How linear layers compute: 'f32' is exact (float32 activations), 'bf16' and 'int8' round the activations.
+   * 'auto' (default): int8 for quantised weights, else f32.
+   */
+  dtype?: 'auto' | ComputeMode;
+  /** Threads that kernels use. Default: SWITCHYARD_THREADS, else the cores this process may use. */
+  threads?: number;
+  /** Longest sequence in tokens. Default: what the model was made for, at most 4096. */
+  contextLength?: number;
+  /** Tokens that all running sequences together may hold. Default: contextLength. */
+  cacheTokens?: number;
+  signal?: AbortSignal;
+  onProgress?: (progress: LoadProgress) => void;
+}
+
+const OPTIONS = ['device', 'dtype', 'threads', 'contextLength', 'cacheTokens', 'signal', 'onProgress'];
+const DEFAULT_CONTEXT = 4096;
+
+/**
+ * Loads a model from a GGUF file or a Hugging Face folder.
+ * @throws SwitchyardError ERR_FORMAT, ERR_IO, ERR_UNSUPPORTED_ARCH, …, naming the file and the tensor or key
+ */
+export async function loadModel(path: string, options: LoadModelOptions = {}): Promise<LanguageModel> {
+  checkOptions('loadModel', options, OPTIONS);
+  const device = pickDevice(options);
+  const files = openModel(path);
+  const lengths = checkLengths(files.config, options);
+  const tokenizer = loadTokenizer(files.checkpoint);
+  const decoder = await loadDecoder(files, { device, contextLength: lengths.contextLength, onProgress: options.onProgress, signal: options.signal });
+  const dtype = options.dtype ?? 'auto';
+  const compute = dtype === 'auto' ? automaticCompute(decoder) : dtype;
+  return new LanguageModel(decoder, tokenizer, { device, compute, ...lengths });
+}
+
+function pickDevice({ device = 'auto', threads, dtype = 'auto' }: LoadModelOptions): Device {
+  if (dtype !== 'auto' && !COMPUTE_MODES.includes(dtype)) {
+    throw new SwitchyardError('ERR_OPTION', `[loadModel] got dtype '${dtype}', expected auto, ${COMPUTE_MODES.join(', ')}`);
+  }
+  if (typeof device !== 'string') return device;
+  if (device !== 'auto' && device !== 'cpu') {
+    throw new SwitchyardError('ERR_DEVICE', `[loadModel] got device '${device}', expected 'auto' or 'cpu'`);
+  }
+  const chosen: DeviceOptions = threads === undefined ? {} : { threads };
+  return makeDevice(chosen);
+}
+
+function checkLengths(config: DecoderConfig, options: LoadModelOptions): { contextLength: number; cacheTokens: number } {
+  const { contextLength = Math.min(config.maxSeqLen, DEFAULT_CONTEXT), cacheTokens = contextLength } = options;
+  for (const [name, value] of Object.entries({ contextLength, cacheTokens })) {
+    if (!Number.isInteger(value) || value < 1 || value > 2 ** 31 - 1) throw new SwitchyardError('ERR_OPTION', `[loadModel] got ${name} ${value}, expected a whole number ≥ 1`);
+  }
+  return { contextLength, cacheTokens };
+}
+
+interface Settings {
+  device: Device;
+  compute: ComputeMode;
+  contextLength: number;
+  cacheTokens: number;
+}
+
+/** A loaded language model. Independent calls may run at the same time; their steps alternate. */
+export class LanguageModel {
+  readonly config: DecoderConfig;
+  readonly device: Device;
+  /** How linear layers compute. */
+  readonly dtype: ComputeMode;
+  readonly #forward: ForwardPass;
+  readonly #engine: StepEngine;
+  readonly #endIds: ReadonlySet<number>;
+  #template: ChatTemplate | null = null;
+  #disposed = false;
+
+  /** @internal Use `loadModel`. */
+  constructor(
+    readonly decoder: Decoder,
+    readonly tokenizer: Tokenizer,
+    readonly settings: Settings,
+  ) {
+    this.config = decoder.config;
+    this.device = settings.device;
+    this.dtype = settings.compute;
+    this.#forward = new ForwardPass(settings.device, decoder, settings.compute);
+    this.#engine = new StepEngine(settings.device, decoder, settings.compute, settings.contextLength, settings.cacheTokens);
+    this.#endIds = new Set([...decoder.config.eosIds, ...tokenizer.endIds]);
+    this.#engine.warm();
+  }
+
+  /** @internal Steps over the cache, for schedulers and benches. */
+  get engine(): StepEngine {
+    return this.#engine;
+  }
+
+  /** Logits (and on request hidden states and routing) of whole sequences. */
+  async forward(inputs: ForwardInputs): Promise<ForwardOutput> {
+    this.#check();
+    return this.#forward.run(inputs);
+  }
+
+  /** Continues a text, or token ids as they are. */
+  generate(prompt: string | readonly number[], options: GenerateOptions = {}): Generation {
+    this.#check();
+    const ids = typeof prompt === 'string' ? this.tokenizer.encode(prompt) : prompt.map((id) => checkToken(id, this.config.vocabSize));
+    return new Generation(
+      { device: this.device, engine: this.#engine, tokenizer: this.tokenizer, endIds: this.#endIds, nExperts: this.config.moe?.nExperts ?? 0 },
+      ids,
+      options,
+    );
+  }
+
+  /** Answers a conversation through the model's own template. */
+  chat(messages: readonly ChatMessage[], options: GenerateOptions & { template?: ChatPromptOptions } = {}): Generation {
+    const { template, ...rest } = options;
+    return this.generate(this.chatPrompt(messages, template).ids, rest);
+  }
+
+  /** The rendered prompt of a conversation and its ids. */
+  chatPrompt(messages: readonly ChatMessage[], options: ChatPromptOptions = {}): { text: string; ids: number[] } {
+    if (!this.#template) {
+      const source = this.tokenizer.chatTemplate;
+      if (source === undefined) throw new SwitchyardError('ERR_TEMPLATE', '[chat] got a model without a chat template, expected one', { hint: 'use generate with a prompt of your own' });
+      this.#template = new ChatTemplate(source, { specialTokens: this.tokenizer.specialTokens });
+    }
+    return encodeChat(this.tokenizer, this.#template, messages, options);
+  }
+
+  /** This model with each feed-forward layer turned into equal experts (see models.upcycle). Both stay usable; dispose both. */
+  async upcycle(options: UpcycleOptions): Promise<LanguageModel> {
+    this.#check();
+    return new LanguageModel(await upcycleDecoder(this.decoder, this.device, options), this.tokenizer, this.settings);
+  }
+
+  /** Waits for running steps, then frees native memory. Twice is fine. */
+  async dispose(): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    await this.#engine.dispose();
+    this.#forward.dispose();
+    for (const w of weightsOf(this.decoder)) this.device.addon.disposeWeight(w.native);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+
+  #check(): void {
+    if (this.#disposed) throw new DisposedError('model');
+  }
+}

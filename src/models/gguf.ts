@@ -1,0 +1,84 @@
+/** Config and tensor names of GGUF files: one scheme for all architectures. */
+import type { GgufCheckpoint } from '../checkpoint/folder.js';
+import type { GgufMetadata } from '../checkpoint/gguf-metadata.js';
+import { SwitchyardError } from '../core/errors.js';
+import type { RopeScaling } from '../nn/rope.js';
+import { ConfigReader, type DecoderConfig } from './config.js';
+import { type Family, type LayerNames, type MatrixSource, type TensorNames, whole } from './family.js';
+
+/** GGUF metadata in the vocabulary of config.json, so that one reader checks both. */
+function asConfig(m: GgufMetadata, arch: string): Record<string, unknown> {
+  const int = (key: string): number | undefined => m.getInt(`${arch}.${key}`, undefined);
+  const float = (key: string): number | undefined => m.getFloat(`${arch}.${key}`, undefined);
+  return {
+    hidden_size: int('embedding_length'),
+    num_hidden_layers: int('block_count'),
+    num_attention_heads: int('attention.head_count'),
+    num_key_value_heads: int('attention.head_count_kv'),
+    head_dim: int('attention.key_length'),
+    intermediate_size: int('feed_forward_length'),
+    vocab_size: int('vocab_size') ?? m.getStringArray('tokenizer.ggml.tokens', undefined)?.length,
+    max_position_embeddings: int('context_length'),
+    rms_norm_eps: float('attention.layer_norm_rms_epsilon'),
+    rope_theta: float('rope.freq_base'),
+    num_local_experts: int('expert_count') || undefined,
+    num_experts_per_tok: int('expert_used_count') || undefined,
+    sliding_window: int('attention.sliding_window') || undefined,
+    bos_token_id: m.getInt('tokenizer.ggml.bos_token_id', undefined),
+    eos_token_id: m.getInt('tokenizer.ggml.eos_token_id', undefined),
+  };
+}
+
+function scaling(m: GgufMetadata, arch: string, maxSeqLen: number): RopeScaling {
+  const type = m.getString(`${arch}.rope.scaling.type`, 'none');
+  const factor = m.getFloat(`${arch}.rope.scaling.factor`, 1);
+  if (type === 'none') return { type: 'default' };
+  if (type === 'linear') return { type, factor };
+  if (type === 'yarn') {
+    const originalMaxSeqLen = m.getInt(`${arch}.rope.scaling.original_context_length`, maxSeqLen);
+    const attentionFactor = m.getFloat(`${arch}.rope.scaling.attn_factor`, undefined) ?? null;
+    return { type, factor, originalMaxSeqLen, betaFast: 32, betaSlow: 1, attentionFactor, mscale: null, mscaleAllDim: null, truncate: true };
+  }
+  throw new SwitchyardError('ERR_UNSUPPORTED', `[${m.path}] got ${arch}.rope.scaling.type '${type}', expected none, linear or yarn`);
+}
+
+export function ggufConfig({ metadata, tensors, path }: GgufCheckpoint, family: Family): DecoderConfig {
+  const arch = family.ggufArchitecture as string;
+  const reader = new ConfigReader(asConfig(metadata, arch), path);
+  const config = family.fromHuggingFace(reader);
+  reader.finish();
+  const dim = metadata.getInt(`${arch}.rope.dimension_count`, config.headDim);
+  const factors = tensors.has('rope_freqs.weight');
+  return {
+    ...config,
+    tiedEmbeddings: !tensors.has('output.weight'),
+    // this architecture's files store rotary pairs side by side
+    rope: { ...config.rope, dim, interleaved: arch === 'llama', scaling: factors ? { type: 'factors', factors: [] } : scaling(metadata, arch, config.maxSeqLen) },
+  };
+}
+
+export function ggufNames(config: DecoderConfig, has: (name: string) => boolean): TensorNames {
+  const sparse = new Set(config.moe?.layers);
+  const layer = (i: number): LayerNames => {
+    const at = (name: string): string => `blk.${i}.${name}.weight`;
+    const matrix = (name: string): MatrixSource => {
+      if (!sparse.has(i)) return whole(at(name));
+      const stacked = at(`${name}_exps`);
+      if (has(stacked)) return whole(stacked);
+      return { kind: 'per-expert', names: Array.from({ length: config.moe?.nExperts ?? 0 }, (_, e) => `blk.${i}.${name}.${e}.weight`) };
+    };
+    return {
+      attentionNorm: at('attn_norm'),
+      q: at('attn_q'),
+      k: at('attn_k'),
+      v: at('attn_v'),
+      o: at('attn_output'),
+      feedForwardNorm: at('ffn_norm'),
+      ...(sparse.has(i) ? { router: at('ffn_gate_inp') } : {}),
+      gate: matrix('ffn_gate'),
+      up: matrix('ffn_up'),
+      down: matrix('ffn_down'),
+    };
+  };
+  return { embedding: 'token_embd.weight', finalNorm: 'output_norm.weight', head: 'output.weight', layer };
+}

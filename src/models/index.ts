@@ -1,0 +1,7 @@
+/** Public names of `import { models }`. */
+export type { DecoderConfig, MoEConfig } from './config.js';
+export type { ForwardInputs, ForwardOutput, LayerRoutingOutput } from './forward.js';
+export { openModel } from './load.js';
+export { modelTypes } from './registry.js';
+export type { UpcycleOptions } from './upcycle.js';
+export type { LoadProgress } from './weights.js';

@@ -1,0 +1,35 @@
+/** The families by model_type and by GGUF architecture. */
+import type { Checkpoint } from '../checkpoint/folder.js';
+import { SwitchyardError } from '../core/errors.js';
+import { ConfigReader } from './config.js';
+import { llama } from './families/llama.js';
+import { mixtral } from './families/mixtral.js';
+import type { Family, ModelFiles } from './family.js';
+import { ggufConfig, ggufNames } from './gguf.js';
+
+const FAMILIES: readonly Family[] = [llama, mixtral];
+export const modelTypes: readonly string[] = FAMILIES.map((f) => f.modelType);
+
+/** Config and tensor names of a checkpoint. Throws ERR_UNSUPPORTED_ARCH for a family that is not built. */
+export function describeModel(checkpoint: Checkpoint): ModelFiles {
+  const has = (name: string): boolean => checkpoint.tensors.has(name);
+  if (checkpoint.kind === 'gguf') {
+    const arch = checkpoint.metadata.getString('general.architecture');
+    const candidates = FAMILIES.filter((f) => f.ggufArchitecture === arch);
+    const family = candidates.find((f) => f.ownsGguf?.(checkpoint.metadata)) ?? candidates.find((f) => !f.ownsGguf);
+    if (!family) throw unsupported(checkpoint.path, arch, [...new Set(FAMILIES.flatMap((f) => f.ggufArchitecture ?? []))]);
+    const config = ggufConfig(checkpoint, family);
+    return { checkpoint, config, names: ggufNames(config, has) };
+  }
+  const type = String(checkpoint.config.model_type);
+  const family = FAMILIES.find((f) => f.modelType === type);
+  if (!family) throw unsupported(checkpoint.folder, type, modelTypes);
+  const reader = new ConfigReader(checkpoint.config, `${checkpoint.folder}/config.json`);
+  const config = family.fromHuggingFace(reader);
+  reader.finish();
+  return { checkpoint, config, names: family.huggingFaceNames(config, has) };
+}
+
+function unsupported(path: string, got: string, known: readonly string[]): SwitchyardError {
+  return new SwitchyardError('ERR_UNSUPPORTED_ARCH', `[${path}] got model type '${got}', expected ${known.join(' or ')}`);
+}
