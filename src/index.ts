@@ -1,1 +1,36 @@
+/** Switchyard's public names. */
+import * as coreOps from './core/ops/index.js';
+import type { LanguageModel } from './generate/language-model.js';
+import { loadModel } from './generate/language-model.js';
+import * as modelNames from './models/index.js';
+import type { UpcycleOptions } from './models/upcycle.js';
+
+export { grad, type TensorTree, valueAndGrad } from './core/autograd.js';
+export { compile, runtimeInt } from './core/compile.js';
+export { Device, type DeviceOptions, device } from './core/device.js';
+export type { DType } from './core/dtype.js';
 export { DisposedError, type ErrorCode, SwitchyardError } from './core/errors.js';
+export { Tensor, tensor } from './core/tensor.js';
+export { Weight } from './core/weight.js';
+export type {
+  FinishReason,
+  GeneratedPart,
+  GenerateOptions,
+  GenerationResult,
+} from './generate/generation.js';
+export { Generation } from './generate/generation.js';
+export { LanguageModel, type LoadModelOptions } from './generate/language-model.js';
+export { type Sampler, type SamplerOptions, samplers } from './generate/sampler.js';
+export * as moe from './moe/index.js';
+export * as nn from './nn/index.js';
+export { loadModel };
+
+/** Every op, by name: `ops.matmul(a, b)`. */
+export const ops = coreOps;
+
+/** Model families and what can be made of a model. */
+export const models = {
+  ...modelNames,
+  /** Turns each feed-forward layer of a dense model into nExperts equal experts behind a random router. */
+  upcycle: (model: LanguageModel, options: UpcycleOptions): Promise<LanguageModel> => model.upcycle(options),
+};

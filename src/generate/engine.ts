@@ -3,7 +3,7 @@ import type { NativeAbort, NativeBuffer } from '../core/addon.js';
 import type { Device } from '../core/device.js';
 import { DisposedError } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
-import { type PagedKeys, kvWrite, pagedAttention } from '../core/ops/attention.js';
+import { kvWrite, type PagedKeys, pagedAttention } from '../core/ops/attention.js';
 import { sample } from '../core/ops/sampling.js';
 import { Executable } from '../core/program/compile.js';
 import { Tensor } from '../core/tensor.js';
@@ -112,17 +112,38 @@ export class StepEngine {
     const real = rows.reduce((n, row) => n + row.tokens.length, 0);
     const sampling = rows.filter((row) => row.sampler !== null);
     const penalty = sampling.some((row) => row.sampler?.repetitionPenalty !== 1);
-    const form = { tokens: paddedTokens(real), rows: rows.length, sampled: sampling.length, history: penalty ? this.contextLength : 0, routing };
+    const form = {
+      tokens: paddedTokens(real),
+      rows: rows.length,
+      sampled: sampling.length,
+      history: penalty ? this.contextLength : 0,
+      routing,
+    };
     const program = this.#program(form);
     this.#fill(program, rows, sampling, form.history);
     const outputs = await program.executable.run(program.buffers, abort ? { abort } : {});
     return this.#collect(program, outputs, real, routing);
   }
 
-  #fill(program: StepProgram, rows: readonly StepRow[], sampling: readonly StepRow[], historyLength: number): void {
-    const [tokens, positions, slots, offsets, lengths, table, picked, history, params, seeds] = program.arrays as [
-      Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Int32Array, Float32Array, Uint32Array,
-    ];
+  #fill(
+    program: StepProgram,
+    rows: readonly StepRow[],
+    sampling: readonly StepRow[],
+    historyLength: number,
+  ): void {
+    const [tokens, positions, slots, offsets, lengths, table, picked, history, params, seeds] =
+      program.arrays as [
+        Int32Array,
+        Int32Array,
+        Int32Array,
+        Int32Array,
+        Int32Array,
+        Int32Array,
+        Int32Array,
+        Int32Array,
+        Float32Array,
+        Uint32Array,
+      ];
     tokens.fill(0);
     positions.fill(0);
     slots.fill(-1);
@@ -161,7 +182,7 @@ export class StepEngine {
       const logprobs = new Float32Array(program.sampled);
       addon.readBuffer(outputs[0] as NativeBuffer, tokens);
       addon.readBuffer(outputs[1] as NativeBuffer, logprobs);
-      tokens.forEach((token, i) => results.push({ token, logprob: logprobs[i] as number }));
+      for (const [i, token] of tokens.entries()) results.push({ token, logprob: logprobs[i] as number });
     }
     const topK = this.decoder.config.moe?.topK ?? 0;
     const experts = routing
@@ -175,7 +196,13 @@ export class StepEngine {
     return { results, experts };
   }
 
-  #program(form: { tokens: number; rows: number; sampled: number; history: number; routing: boolean }): StepProgram {
+  #program(form: {
+    tokens: number;
+    rows: number;
+    sampled: number;
+    history: number;
+    routing: boolean;
+  }): StepProgram {
     const key = Object.values(form).join(' ');
     let program = this.#programs.get(key);
     if (!program) {
@@ -185,23 +212,42 @@ export class StepEngine {
     return program;
   }
 
-  #build({ tokens: n, rows: s, sampled, history: h, routing }: { tokens: number; rows: number; sampled: number; history: number; routing: boolean }): StepProgram {
+  #build({
+    tokens: n,
+    rows: s,
+    sampled,
+    history: h,
+    routing,
+  }: {
+    tokens: number;
+    rows: number;
+    sampled: number;
+    history: number;
+    routing: boolean;
+  }): StepProgram {
     const i32 = (...shape: number[]): Tensor => Tensor.placeholder('i32', shape);
     const [tokens, positions, slots] = [i32(n), i32(n), i32(n)];
-    const [offsets, lengths, blockTable, picked] = [i32(s + 1), i32(s), i32(s, this.#tableWidth), i32(sampled)];
+    const [offsets, lengths, blockTable, picked] = [
+      i32(s + 1),
+      i32(s),
+      i32(s, this.#tableWidth),
+      i32(sampled),
+    ];
     const history = i32(sampled, h);
     const params = Tensor.placeholder('f32', [sampled, 4]);
     const seeds = Tensor.placeholder('u32', [sampled, 2]);
     const { window } = this.decoder.config;
-    const attend = (layer: number) => (q: Tensor, k: Tensor, v: Tensor): Tensor => {
-      const keys: PagedKeys = {
-        k: kvWrite(this.cache.k[layer] as Tensor, k, slots),
-        v: kvWrite(this.cache.v[layer] as Tensor, v, slots),
-        lengths,
-        blockTable,
+    const attend =
+      (layer: number) =>
+      (q: Tensor, k: Tensor, v: Tensor): Tensor => {
+        const keys: PagedKeys = {
+          k: kvWrite(this.cache.k[layer] as Tensor, k, slots),
+          v: kvWrite(this.cache.v[layer] as Tensor, v, slots),
+          lengths,
+          blockTable,
+        };
+        return pagedAttention(q, keys, offsets, { window });
       };
-      return pagedAttention(q, keys, offsets, { window });
-    };
     const out = this.decoder.forward({ tokens, positions, attend, rows: picked }, this.compute);
     const inputs = [tokens, positions, slots, offsets, lengths, blockTable, picked, history, params, seeds];
     const outputs: Tensor[] = [];
@@ -213,7 +259,18 @@ export class StepEngine {
     }
     if (routing) outputs.push(...out.routing.map((r) => r.expertIds));
     const executable = Executable.build(this.device, inputs, outputs);
-    const arrays = inputs.map((t) => (t.dtype === 'f32' ? new Float32Array(t.size) : t.dtype === 'u32' ? new Uint32Array(t.size) : new Int32Array(t.size)));
-    return { executable, buffers: inputs.map((t) => this.device.addon.createBuffer(t.bytes)), arrays, sampled };
+    const arrays = inputs.map((t) =>
+      t.dtype === 'f32'
+        ? new Float32Array(t.size)
+        : t.dtype === 'u32'
+          ? new Uint32Array(t.size)
+          : new Int32Array(t.size),
+    );
+    return {
+      executable,
+      buffers: inputs.map((t) => this.device.addon.createBuffer(t.bytes)),
+      arrays,
+      sampled,
+    };
   }
 }

@@ -24,7 +24,20 @@ export interface GenerateOptions extends SamplerOptions {
   routing?: boolean;
 }
 
-export const GENERATE_OPTIONS = ['maxTokens', 'sampler', 'temperature', 'topK', 'topP', 'repetitionPenalty', 'seed', 'stop', 'stopTokens', 'ignoreEos', 'signal', 'routing'] as const;
+export const GENERATE_OPTIONS = [
+  'maxTokens',
+  'sampler',
+  'temperature',
+  'topK',
+  'topP',
+  'repetitionPenalty',
+  'seed',
+  'stop',
+  'stopTokens',
+  'ignoreEos',
+  'signal',
+  'routing',
+] as const;
 
 export interface GeneratedPart {
   /** New text, never half a character; may be empty. */
@@ -89,12 +102,24 @@ export class Generation implements AsyncIterable<GeneratedPart> {
     this.#prompt = prompt;
     this.#options = options;
     const room = host.engine.contextLength - prompt.length;
-    if (prompt.length === 0) throw new SwitchyardError('ERR_OPTION', '[generate] got a prompt without tokens, expected at least one');
+    if (prompt.length === 0)
+      throw new SwitchyardError(
+        'ERR_OPTION',
+        '[generate] got a prompt without tokens, expected at least one',
+      );
     if (room < 1) {
-      throw new SwitchyardError('ERR_CONTEXT_LENGTH', `[generate] got a prompt of ${prompt.length} tokens, expected fewer than the context of ${host.engine.contextLength}`, { hint: 'shorten the prompt, or load the model with a larger contextLength' });
+      throw new SwitchyardError(
+        'ERR_CONTEXT_LENGTH',
+        `[generate] got a prompt of ${prompt.length} tokens, expected fewer than the context of ${host.engine.contextLength}`,
+        { hint: 'shorten the prompt, or load the model with a larger contextLength' },
+      );
     }
     const { maxTokens = room } = options;
-    if (!Number.isInteger(maxTokens) || maxTokens < 0) throw new SwitchyardError('ERR_OPTION', `[generate] got maxTokens ${maxTokens}, expected a whole number ≥ 0`);
+    if (!Number.isInteger(maxTokens) || maxTokens < 0)
+      throw new SwitchyardError(
+        'ERR_OPTION',
+        `[generate] got maxTokens ${maxTokens}, expected a whole number ≥ 0`,
+      );
     this.#maxTokens = Math.min(maxTokens, room);
     this.#sampler = options.sampler ?? samplerOf(options);
     this.#done = new Promise((resolve, reject) => {
@@ -104,7 +129,12 @@ export class Generation implements AsyncIterable<GeneratedPart> {
   }
 
   [Symbol.asyncIterator](): AsyncGenerator<GeneratedPart> {
-    if (this.#iterator) throw new SwitchyardError('ERR_OPTION', '[generate] got a second iteration of one generation, expected one', { hint: 'call generate again, or use result()' });
+    if (this.#iterator)
+      throw new SwitchyardError(
+        'ERR_OPTION',
+        '[generate] got a second iteration of one generation, expected one',
+        { hint: 'call generate again, or use result()' },
+      );
     this.#iterator = this.#run();
     return this.#iterator;
   }
@@ -145,7 +175,10 @@ export class Generation implements AsyncIterable<GeneratedPart> {
     let failure: unknown = null;
     const step = (tokens: readonly number[], sampler: Sampler | null): Promise<StepOutput> => {
       const history = sampler && sampler.repetitionPenalty !== 1 ? [...this.#prompt, ...this.#tokens] : [];
-      const run = engine.step([{ sequence, tokens, sampler, history, drawn: this.#tokens.length }], { abort, routing: this.#options.routing ?? false });
+      const run = engine.step([{ sequence, tokens, sampler, history, drawn: this.#tokens.length }], {
+        abort,
+        routing: this.#options.routing ?? false,
+      });
       run.catch(() => undefined); // awaited later
       return run;
     };
@@ -157,11 +190,12 @@ export class Generation implements AsyncIterable<GeneratedPart> {
       }
       const started = performance.now();
       let at = 0;
-      for (; this.#prompt.length - at > MAX_CHUNK; at += MAX_CHUNK) this.#count(await step(this.#prompt.slice(at, at + MAX_CHUNK), null));
+      for (; this.#prompt.length - at > MAX_CHUNK; at += MAX_CHUNK)
+        this.#count(await step(this.#prompt.slice(at, at + MAX_CHUNK), null));
       pending = step(this.#prompt.slice(at), this.#sampler);
       let first = 0;
       for (;;) {
-        const output: StepOutput = await pending;
+        const output = (await pending) as StepOutput;
         pending = null;
         const now = performance.now();
         if (this.#tokens.length === 0) {
@@ -186,7 +220,11 @@ export class Generation implements AsyncIterable<GeneratedPart> {
         if (ended || stopped || full) return;
       }
     } catch (error) {
-      failure = signal?.aborted ? new SwitchyardError('ERR_ABORTED', '[generate] got an abort, expected to finish', { cause: signal.reason }) : error;
+      failure = signal?.aborted
+        ? new SwitchyardError('ERR_ABORTED', '[generate] got an abort, expected to finish', {
+            cause: signal.reason,
+          })
+        : error;
       throw failure;
     } finally {
       signal?.removeEventListener('abort', onAbort);
@@ -215,7 +253,10 @@ export class Generation implements AsyncIterable<GeneratedPart> {
 }
 
 function samplerOf({ temperature, topK, topP, repetitionPenalty, seed }: GenerateOptions): Sampler {
-  const given = Object.fromEntries(Object.entries({ temperature, topK, topP, repetitionPenalty, seed }).filter(([, v]) => v !== undefined)) as SamplerOptions;
-  const sampled = (temperature ?? 0) > 0 || (temperature === undefined && (topK !== undefined || topP !== undefined));
+  const given = Object.fromEntries(
+    Object.entries({ temperature, topK, topP, repetitionPenalty, seed }).filter(([, v]) => v !== undefined),
+  ) as SamplerOptions;
+  const sampled =
+    (temperature ?? 0) > 0 || (temperature === undefined && (topK !== undefined || topP !== undefined));
   return sampled ? samplers.sample(given) : samplers.sample({ ...given, temperature: 0, seed: 0 });
 }

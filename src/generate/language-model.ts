@@ -1,10 +1,10 @@
 /** The handle that `loadModel` returns: forward passes, text, chat. */
-import { device as makeDevice, type Device, type DeviceOptions } from '../core/device.js';
+import { type Device, type DeviceOptions, device as makeDevice } from '../core/device.js';
 import { checkOptions, DisposedError, SwitchyardError } from '../core/errors.js';
 import { COMPUTE_MODES, type ComputeMode } from '../core/format.js';
 import type { DecoderConfig } from '../models/config.js';
 import type { Decoder } from '../models/decoder.js';
-import { ForwardPass, type ForwardInputs, type ForwardOutput } from '../models/forward.js';
+import { type ForwardInputs, type ForwardOutput, ForwardPass } from '../models/forward.js';
 import { automaticCompute, loadDecoder, openModel, weightsOf } from '../models/load.js';
 import { checkToken } from '../models/ragged.js';
 import { loadTokenizer } from '../models/tokenizer.js';
@@ -47,7 +47,12 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
   const files = openModel(path);
   const lengths = checkLengths(files.config, options);
   const tokenizer = loadTokenizer(files.checkpoint);
-  const decoder = await loadDecoder(files, { device, contextLength: lengths.contextLength, onProgress: options.onProgress, signal: options.signal });
+  const decoder = await loadDecoder(files, {
+    device,
+    contextLength: lengths.contextLength,
+    onProgress: options.onProgress,
+    signal: options.signal,
+  });
   const dtype = options.dtype ?? 'auto';
   const compute = dtype === 'auto' ? automaticCompute(decoder) : dtype;
   return new LanguageModel(decoder, tokenizer, { device, compute, ...lengths });
@@ -55,7 +60,10 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
 
 function pickDevice({ device = 'auto', threads, dtype = 'auto' }: LoadModelOptions): Device {
   if (dtype !== 'auto' && !COMPUTE_MODES.includes(dtype)) {
-    throw new SwitchyardError('ERR_OPTION', `[loadModel] got dtype '${dtype}', expected auto, ${COMPUTE_MODES.join(', ')}`);
+    throw new SwitchyardError(
+      'ERR_OPTION',
+      `[loadModel] got dtype '${dtype}', expected auto, ${COMPUTE_MODES.join(', ')}`,
+    );
   }
   if (typeof device !== 'string') return device;
   if (device !== 'auto' && device !== 'cpu') {
@@ -65,10 +73,18 @@ function pickDevice({ device = 'auto', threads, dtype = 'auto' }: LoadModelOptio
   return makeDevice(chosen);
 }
 
-function checkLengths(config: DecoderConfig, options: LoadModelOptions): { contextLength: number; cacheTokens: number } {
-  const { contextLength = Math.min(config.maxSeqLen, DEFAULT_CONTEXT), cacheTokens = contextLength } = options;
+function checkLengths(
+  config: DecoderConfig,
+  options: LoadModelOptions,
+): { contextLength: number; cacheTokens: number } {
+  const { contextLength = Math.min(config.maxSeqLen, DEFAULT_CONTEXT), cacheTokens = contextLength } =
+    options;
   for (const [name, value] of Object.entries({ contextLength, cacheTokens })) {
-    if (!Number.isInteger(value) || value < 1 || value > 2 ** 31 - 1) throw new SwitchyardError('ERR_OPTION', `[loadModel] got ${name} ${value}, expected a whole number ≥ 1`);
+    if (!Number.isInteger(value) || value < 1 || value > 2 ** 31 - 1)
+      throw new SwitchyardError(
+        'ERR_OPTION',
+        `[loadModel] got ${name} ${value}, expected a whole number ≥ 1`,
+      );
   }
   return { contextLength, cacheTokens };
 }
@@ -102,7 +118,13 @@ export class LanguageModel {
     this.device = settings.device;
     this.dtype = settings.compute;
     this.#forward = new ForwardPass(settings.device, decoder, settings.compute);
-    this.#engine = new StepEngine(settings.device, decoder, settings.compute, settings.contextLength, settings.cacheTokens);
+    this.#engine = new StepEngine(
+      settings.device,
+      decoder,
+      settings.compute,
+      settings.contextLength,
+      settings.cacheTokens,
+    );
     this.#endIds = new Set([...decoder.config.eosIds, ...tokenizer.endIds]);
     this.#engine.warm();
   }
@@ -121,25 +143,45 @@ export class LanguageModel {
   /** Continues a text, or token ids as they are. */
   generate(prompt: string | readonly number[], options: GenerateOptions = {}): Generation {
     this.#check();
-    const ids = typeof prompt === 'string' ? this.tokenizer.encode(prompt) : prompt.map((id) => checkToken(id, this.config.vocabSize));
+    const ids =
+      typeof prompt === 'string'
+        ? this.tokenizer.encode(prompt)
+        : prompt.map((id) => checkToken(id, this.config.vocabSize));
     return new Generation(
-      { device: this.device, engine: this.#engine, tokenizer: this.tokenizer, endIds: this.#endIds, nExperts: this.config.moe?.nExperts ?? 0 },
+      {
+        device: this.device,
+        engine: this.#engine,
+        tokenizer: this.tokenizer,
+        endIds: this.#endIds,
+        nExperts: this.config.moe?.nExperts ?? 0,
+      },
       ids,
       options,
     );
   }
 
   /** Answers a conversation through the model's own template. */
-  chat(messages: readonly ChatMessage[], options: GenerateOptions & { template?: ChatPromptOptions } = {}): Generation {
+  chat(
+    messages: readonly ChatMessage[],
+    options: GenerateOptions & { template?: ChatPromptOptions } = {},
+  ): Generation {
     const { template, ...rest } = options;
     return this.generate(this.chatPrompt(messages, template).ids, rest);
   }
 
   /** The rendered prompt of a conversation and its ids. */
-  chatPrompt(messages: readonly ChatMessage[], options: ChatPromptOptions = {}): { text: string; ids: number[] } {
+  chatPrompt(
+    messages: readonly ChatMessage[],
+    options: ChatPromptOptions = {},
+  ): { text: string; ids: number[] } {
     if (!this.#template) {
       const source = this.tokenizer.chatTemplate;
-      if (source === undefined) throw new SwitchyardError('ERR_TEMPLATE', '[chat] got a model without a chat template, expected one', { hint: 'use generate with a prompt of your own' });
+      if (source === undefined)
+        throw new SwitchyardError(
+          'ERR_TEMPLATE',
+          '[chat] got a model without a chat template, expected one',
+          { hint: 'use generate with a prompt of your own' },
+        );
       this.#template = new ChatTemplate(source, { specialTokens: this.tokenizer.specialTokens });
     }
     return encodeChat(this.tokenizer, this.#template, messages, options);
@@ -148,7 +190,11 @@ export class LanguageModel {
   /** This model with each feed-forward layer turned into equal experts (see models.upcycle). Both stay usable; dispose both. */
   async upcycle(options: UpcycleOptions): Promise<LanguageModel> {
     this.#check();
-    return new LanguageModel(await upcycleDecoder(this.decoder, this.device, options), this.tokenizer, this.settings);
+    return new LanguageModel(
+      await upcycleDecoder(this.decoder, this.device, options),
+      this.tokenizer,
+      this.settings,
+    );
   }
 
   /** Waits for running steps, then frees native memory. Twice is fine. */

@@ -29,7 +29,10 @@ export interface SamplerOptions {
 
 function inRange(name: string, value: number, low: number, high: number, whole = false): number {
   if (typeof value !== 'number' || !(value >= low && value <= high) || (whole && !Number.isInteger(value))) {
-    throw new SwitchyardError('ERR_OPTION', `[sampler] got ${name} ${value}, expected ${whole ? 'a whole number' : 'a number'} from ${low} to ${high}`);
+    throw new SwitchyardError(
+      'ERR_OPTION',
+      `[sampler] got ${name} ${value}, expected ${whole ? 'a whole number' : 'a number'} from ${low} to ${high}`,
+    );
   }
   return value;
 }
@@ -37,7 +40,13 @@ function inRange(name: string, value: number, low: number, high: number, whole =
 /** Repetition penalty, temperature, top-k, top-p, then a draw. */
 function sample(options: SamplerOptions = {}): Sampler {
   checkOptions('sampler', options, ['temperature', 'topK', 'topP', 'repetitionPenalty', 'seed']);
-  const { temperature = 1, topK = 0, topP = 1, repetitionPenalty = 1, seed = Math.floor(Math.random() * 2 ** 32) } = options;
+  const {
+    temperature = 1,
+    topK = 0,
+    topP = 1,
+    repetitionPenalty = 1,
+    seed = Math.floor(Math.random() * 2 ** 32),
+  } = options;
   return {
     temperature: inRange('temperature', temperature, 0, 100),
     topK: inRange('topK', topK, 0, 2 ** 24, true),
@@ -48,6 +57,7 @@ function sample(options: SamplerOptions = {}): Sampler {
 }
 
 /** The likeliest token; ties go to the lower id. */
-const greedy = (options: { repetitionPenalty?: number } = {}): Sampler => sample({ ...options, temperature: 0, seed: 0 });
+const greedy = (options: { repetitionPenalty?: number } = {}): Sampler =>
+  sample({ ...options, temperature: 0, seed: 0 });
 
 export const samplers = { greedy, sample } as const;

@@ -40,15 +40,53 @@ export interface DecoderConfig {
 }
 
 /** Limits of hostile or broken configs: far above any published model, far below what would exhaust memory. */
-const LIMITS = { layers: 1024, heads: 4096, experts: 65536, width: 1 << 20, vocabulary: 1 << 24, length: 2 ** 31 - 1 } as const;
+const LIMITS = {
+  layers: 1024,
+  heads: 4096,
+  experts: 65536,
+  width: 1 << 20,
+  vocabulary: 1 << 24,
+  length: 2 ** 31 - 1,
+} as const;
 type Limit = keyof typeof LIMITS;
 
 /** Keys that describe training, bookkeeping or generation defaults, and leave the forward pass alone. */
 const HARMLESS = new Set([
-  'architectures', 'attention_dropout', 'auto_map', 'bos_token_id', 'chunk_size_feed_forward', 'dtype', 'embd_pdrop', 'eos_token_id', 'hidden_dropout',
-  'id2label', 'initializer_range', 'label2id', 'max_length', 'model_type', 'name_or_path', '_name_or_path', 'output_attentions', 'output_hidden_states',
-  'output_router_logits', 'pad_token_id', 'pretraining_tp', 'problem_type', 'resid_pdrop', 'return_dict', 'router_aux_loss_coef', 'router_z_loss_coef',
-  'torch_dtype', 'transformers_version', 'unk_token_id', 'use_cache', '_attn_implementation', '_attn_implementation_autoset', '_experts_implementation', 'is_llama_config', 'rope_interleaved',
+  'architectures',
+  'attention_dropout',
+  'auto_map',
+  'bos_token_id',
+  'chunk_size_feed_forward',
+  'dtype',
+  'embd_pdrop',
+  'eos_token_id',
+  'hidden_dropout',
+  'id2label',
+  'initializer_range',
+  'label2id',
+  'max_length',
+  'model_type',
+  'name_or_path',
+  '_name_or_path',
+  'output_attentions',
+  'output_hidden_states',
+  'output_router_logits',
+  'pad_token_id',
+  'pretraining_tp',
+  'problem_type',
+  'resid_pdrop',
+  'return_dict',
+  'router_aux_loss_coef',
+  'router_z_loss_coef',
+  'torch_dtype',
+  'transformers_version',
+  'unk_token_id',
+  'use_cache',
+  '_attn_implementation',
+  '_attn_implementation_autoset',
+  '_experts_implementation',
+  'is_llama_config',
+  'rope_interleaved',
 ]);
 
 /** Reads config.json by key and remembers what was read: keys left over that could change the mathematics are refused. */
@@ -62,13 +100,18 @@ export class ConfigReader {
 
   fail(key: string, expected: string, hint?: string): SwitchyardError {
     const got = JSON.stringify(this.source[key]) ?? 'nothing';
-    return new SwitchyardError('ERR_FORMAT', `[${this.where}] got ${key} = ${got.slice(0, 200)}, expected ${expected}`, hint === undefined ? {} : { hint });
+    return new SwitchyardError(
+      'ERR_FORMAT',
+      `[${this.where}] got ${key} = ${got.slice(0, 200)}, expected ${expected}`,
+      hint === undefined ? {} : { hint },
+    );
   }
 
   /** The value of the first key that is there and not null. */
   raw(...keys: string[]): unknown {
     for (const key of keys) this.#read.add(key);
-    for (const key of keys) if (this.source[key] !== undefined && this.source[key] !== null) return this.source[key];
+    for (const key of keys)
+      if (this.source[key] !== undefined && this.source[key] !== null) return this.source[key];
     return undefined;
   }
 
@@ -76,14 +119,18 @@ export class ConfigReader {
     const names = [keys].flat();
     const value = this.raw(...names) ?? fallback;
     if (typeof value !== 'number' || !Number.isInteger(value) || value < min || value > LIMITS[limit]) {
-      throw this.fail(names.find((k) => this.source[k] !== undefined) ?? (names[0] as string), `a whole number from ${min} to ${LIMITS[limit]}`);
+      throw this.fail(
+        names.find((k) => this.source[k] !== undefined) ?? (names[0] as string),
+        `a whole number from ${min} to ${LIMITS[limit]}`,
+      );
     }
     return value;
   }
 
   positive(key: string, fallback?: number): number {
     const value = this.raw(key) ?? fallback;
-    if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0) throw this.fail(key, 'a positive number');
+    if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0)
+      throw this.fail(key, 'a positive number');
     return value;
   }
 
@@ -103,13 +150,15 @@ export class ConfigReader {
   /** Accepts one value of a key whose other values are not built. */
   only(key: string, ...accepted: unknown[]): void {
     const value = this.raw(key);
-    if (value !== undefined && !accepted.includes(value)) throw this.fail(key, accepted.map((v) => JSON.stringify(v)).join(' or '));
+    if (value !== undefined && !accepted.includes(value))
+      throw this.fail(key, accepted.map((v) => JSON.stringify(v)).join(' or '));
   }
 
   ids(key: string): number[] {
     const value = this.raw(key);
     const list = value === undefined ? [] : [value].flat();
-    if (!list.every((v) => Number.isInteger(v) && (v as number) >= 0)) throw this.fail(key, 'a token id or a list of them');
+    if (!list.every((v) => Number.isInteger(v) && (v as number) >= 0))
+      throw this.fail(key, 'a token id or a list of them');
     return list as number[];
   }
 
@@ -117,25 +166,50 @@ export class ConfigReader {
   finish(): void {
     for (const key of Object.keys(this.source)) {
       if (this.#read.has(key) || HARMLESS.has(key) || this.source[key] === null) continue;
-      throw new SwitchyardError('ERR_UNSUPPORTED', `[${this.where}] got key '${key}' = ${JSON.stringify(this.source[key])?.slice(0, 200)}, expected only keys whose meaning for the computation is known`, {
-        hint: 'running the model without it could give wrong numbers; remove the key if it is bookkeeping',
-      });
+      throw new SwitchyardError(
+        'ERR_UNSUPPORTED',
+        `[${this.where}] got key '${key}' = ${JSON.stringify(this.source[key])?.slice(0, 200)}, expected only keys whose meaning for the computation is known`,
+        {
+          hint: 'running the model without it could give wrong numbers; remove the key if it is bookkeeping',
+        },
+      );
     }
   }
 }
 
-export const ACTIVATION_KEYS: Readonly<Record<string, Activation>> = { silu: 'silu', swish: 'silu', gelu: 'gelu', gelu_new: 'gelu_tanh', gelu_pytorch_tanh: 'gelu_tanh', gelu_tanh: 'gelu_tanh', relu: 'relu' };
+export const ACTIVATION_KEYS: Readonly<Record<string, Activation>> = {
+  silu: 'silu',
+  swish: 'silu',
+  gelu: 'gelu',
+  gelu_new: 'gelu_tanh',
+  gelu_pytorch_tanh: 'gelu_tanh',
+  gelu_tanh: 'gelu_tanh',
+  relu: 'relu',
+};
 
 /** rope_theta and rope_scaling (published files) or rope_parameters (library version 5), in one form. */
-export function readRope(c: ConfigReader, headDim: number, maxSeqLen: number, { interleaved = false } = {}): RopeConfig {
+export function readRope(
+  c: ConfigReader,
+  headDim: number,
+  maxSeqLen: number,
+  { interleaved = false } = {},
+): RopeConfig {
   const parameters = (c.raw('rope_parameters') ?? c.raw('rope_scaling') ?? {}) as Record<string, unknown>;
   c.raw('rope_scaling');
   if (typeof parameters !== 'object' || Array.isArray(parameters)) throw c.fail('rope_scaling', 'an object');
   const r = new ConfigReader(parameters, `${c.where}: rope`);
-  const theta = r.source.rope_theta === undefined ? c.positive('rope_theta', 10000) : r.positive('rope_theta');
-  const share = r.source.partial_rotary_factor === undefined ? c.positive('partial_rotary_factor', 1) : r.positive('partial_rotary_factor');
+  const theta =
+    r.source.rope_theta === undefined ? c.positive('rope_theta', 10000) : r.positive('rope_theta');
+  const share =
+    r.source.partial_rotary_factor === undefined
+      ? c.positive('partial_rotary_factor', 1)
+      : r.positive('partial_rotary_factor');
   const type = (r.raw('rope_type', 'type') ?? 'default') as string;
-  const original = r.int('original_max_position_embeddings', 'length', (c.raw('original_max_position_embeddings') as number | undefined) ?? maxSeqLen);
+  const original = r.int(
+    'original_max_position_embeddings',
+    'length',
+    (c.raw('original_max_position_embeddings') as number | undefined) ?? maxSeqLen,
+  );
   const scaling = readScaling(r, type, original, maxSeqLen);
   r.finish();
   return { theta, dim: Math.floor(headDim * share), interleaved, scaling };
@@ -150,7 +224,13 @@ function readScaling(r: ConfigReader, type: string, original: number, maxSeqLen:
     case 'dynamic':
       return { type, factor: r.positive('factor'), originalMaxSeqLen: original };
     case 'llama3':
-      return { type, factor: r.positive('factor'), lowFreqFactor: r.positive('low_freq_factor'), highFreqFactor: r.positive('high_freq_factor'), originalMaxSeqLen: original };
+      return {
+        type,
+        factor: r.positive('factor'),
+        lowFreqFactor: r.positive('low_freq_factor'),
+        highFreqFactor: r.positive('high_freq_factor'),
+        originalMaxSeqLen: original,
+      };
     case 'yarn': {
       const optional = (key: string): number | null => (r.raw(key) === undefined ? null : r.positive(key));
       return {
@@ -168,12 +248,22 @@ function readScaling(r: ConfigReader, type: string, original: number, maxSeqLen:
     case 'longrope': {
       const list = (key: string): number[] => {
         const value = r.raw(key);
-        if (!Array.isArray(value) || !value.every((v) => typeof v === 'number' && v > 0)) throw r.fail(key, 'a list of positive numbers');
+        if (!Array.isArray(value) || !value.every((v) => typeof v === 'number' && v > 0))
+          throw r.fail(key, 'a list of positive numbers');
         return value as number[];
       };
       const factor = r.positive('factor', maxSeqLen / original);
-      const attentionFactor = r.positive('attention_factor', factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(original)));
-      return { type, shortFactors: list('short_factor'), longFactors: list('long_factor'), originalMaxSeqLen: original, attentionFactor };
+      const attentionFactor = r.positive(
+        'attention_factor',
+        factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(original)),
+      );
+      return {
+        type,
+        shortFactors: list('short_factor'),
+        longFactors: list('long_factor'),
+        originalMaxSeqLen: original,
+        attentionFactor,
+      };
     }
     default:
       throw r.fail('rope_type', 'default, linear, dynamic, llama3, yarn or longrope');

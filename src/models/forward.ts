@@ -51,7 +51,14 @@ interface Flags {
   prefix: boolean;
 }
 
-const OPTIONS = ['inputIds', 'attentionMask', 'positionIds', 'prefixLengths', 'outputHiddenStates', 'outputRouting'];
+const OPTIONS = [
+  'inputIds',
+  'attentionMask',
+  'positionIds',
+  'prefixLengths',
+  'outputHiddenStates',
+  'outputRouting',
+];
 
 /** Runs the decoder on padded batches; programs are kept per number of tokens and rows. */
 export class ForwardPass {
@@ -73,7 +80,11 @@ export class ForwardPass {
     const ragged = toRagged(inputs, this.decoder.config.vocabSize);
     const { batch, time } = ragged;
     const prefix = this.#prefix(inputs.prefixLengths, batch);
-    const flags = { hidden: inputs.outputHiddenStates === true, routing: inputs.outputRouting === true, prefix: prefix !== null };
+    const flags = {
+      hidden: inputs.outputHiddenStates === true,
+      routing: inputs.outputRouting === true,
+      prefix: prefix !== null,
+    };
     const key = JSON.stringify(flags);
     let fn = this.#compiled.get(key);
     if (!fn) {
@@ -99,14 +110,20 @@ export class ForwardPass {
     const { window } = this.decoder.config;
     const fn = (tokens: Tensor, positions: Tensor, offsets: Tensor, rowOf: Tensor, prefix: Tensor): Plan => {
       const [batch, time] = rowOf.shape as [number, number];
-      const attend = (q: Tensor, k: Tensor, v: Tensor): Tensor => attention(q, k, v, offsets, offsets, { window, prefix: flags.prefix ? prefix : null });
+      const attend = (q: Tensor, k: Tensor, v: Tensor): Tensor =>
+        attention(q, k, v, offsets, offsets, { window, prefix: flags.prefix ? prefix : null });
       const out = this.decoder.forward({ tokens, positions, attend: () => attend }, this.compute);
-      const padded = (t: Tensor): Tensor => reshape(takeRows(t, reshape(rowOf, [batch * time])), [batch, time, ...t.shape.slice(1)]);
+      const padded = (t: Tensor): Tensor =>
+        reshape(takeRows(t, reshape(rowOf, [batch * time])), [batch, time, ...t.shape.slice(1)]);
       const routing = flags.routing ? out.routing : [];
       return {
         logits: padded(out.logits),
         hiddenStates: flags.hidden ? out.hiddenStates.map(padded) : [],
-        routing: routing.map(({ routerLogits, expertIds, combineWeights }) => ({ routerLogits: padded(routerLogits), expertIds: padded(expertIds), combineWeights: padded(combineWeights) })),
+        routing: routing.map(({ routerLogits, expertIds, combineWeights }) => ({
+          routerLogits: padded(routerLogits),
+          expertIds: padded(expertIds),
+          combineWeights: padded(combineWeights),
+        })),
         auxLoss: routing.length > 0 ? [loadBalancingLoss(routing)] : [],
       };
     };
@@ -116,7 +133,10 @@ export class ForwardPass {
   #prefix(lengths: readonly number[] | undefined, batch: number): Int32Array | null {
     if (!lengths) return null;
     if (lengths.length !== batch || !lengths.every((n) => Number.isInteger(n) && n >= 0)) {
-      throw new SwitchyardError('ERR_OPTION', `[forward] got prefixLengths [${lengths.join(', ')}], expected ${batch} whole numbers ≥ 0`);
+      throw new SwitchyardError(
+        'ERR_OPTION',
+        `[forward] got prefixLengths [${lengths.join(', ')}], expected ${batch} whole numbers ≥ 0`,
+      );
     }
     return Int32Array.from(lengths);
   }

@@ -37,9 +37,22 @@ function scaling(m: GgufMetadata, arch: string, maxSeqLen: number): RopeScaling 
   if (type === 'yarn') {
     const originalMaxSeqLen = m.getInt(`${arch}.rope.scaling.original_context_length`, maxSeqLen);
     const attentionFactor = m.getFloat(`${arch}.rope.scaling.attn_factor`, undefined) ?? null;
-    return { type, factor, originalMaxSeqLen, betaFast: 32, betaSlow: 1, attentionFactor, mscale: null, mscaleAllDim: null, truncate: true };
+    return {
+      type,
+      factor,
+      originalMaxSeqLen,
+      betaFast: 32,
+      betaSlow: 1,
+      attentionFactor,
+      mscale: null,
+      mscaleAllDim: null,
+      truncate: true,
+    };
   }
-  throw new SwitchyardError('ERR_UNSUPPORTED', `[${m.path}] got ${arch}.rope.scaling.type '${type}', expected none, linear or yarn`);
+  throw new SwitchyardError(
+    'ERR_UNSUPPORTED',
+    `[${m.path}] got ${arch}.rope.scaling.type '${type}', expected none, linear or yarn`,
+  );
 }
 
 export function ggufConfig({ metadata, tensors, path }: GgufCheckpoint, family: Family): DecoderConfig {
@@ -53,7 +66,12 @@ export function ggufConfig({ metadata, tensors, path }: GgufCheckpoint, family: 
     ...config,
     tiedEmbeddings: !tensors.has('output.weight'),
     // this architecture's files store rotary pairs side by side
-    rope: { ...config.rope, dim, interleaved: arch === 'llama', scaling: factors ? { type: 'factors', factors: [] } : scaling(metadata, arch, config.maxSeqLen) },
+    rope: {
+      ...config.rope,
+      dim,
+      interleaved: arch === 'llama',
+      scaling: factors ? { type: 'factors', factors: [] } : scaling(metadata, arch, config.maxSeqLen),
+    },
   };
 }
 
@@ -65,7 +83,10 @@ export function ggufNames(config: DecoderConfig, has: (name: string) => boolean)
       if (!sparse.has(i)) return whole(at(name));
       const stacked = at(`${name}_exps`);
       if (has(stacked)) return whole(stacked);
-      return { kind: 'per-expert', names: Array.from({ length: config.moe?.nExperts ?? 0 }, (_, e) => `blk.${i}.${name}.${e}.weight`) };
+      return {
+        kind: 'per-expert',
+        names: Array.from({ length: config.moe?.nExperts ?? 0 }, (_, e) => `blk.${i}.${name}.${e}.weight`),
+      };
     };
     return {
       attentionNorm: at('attn_norm'),

@@ -39,7 +39,8 @@ export async function loadDecoder(files: ModelFiles, options: LoadDecoderOptions
   const config = await withRopeFactors(files.config, loader);
   const { names } = files;
   const d = config.dModel;
-  const matrix = (name: string, rows: number, columns: number): Promise<Weight> => loader.matrix(whole(name), rows, columns);
+  const matrix = (name: string, rows: number, columns: number): Promise<Weight> =>
+    loader.matrix(whole(name), rows, columns);
 
   const embedding = await matrix(names.embedding, config.vocabSize, d);
   const layers: DecoderLayer[] = [];
@@ -47,7 +48,13 @@ export async function loadDecoder(files: ModelFiles, options: LoadDecoderOptions
   const finalNorm = new RmsNorm(await loader.vector(names.finalNorm, d), config.normEps);
   const head = config.tiedEmbeddings ? embedding : await matrix(names.head, config.vocabSize, d);
   refuseUnused(loader, config, names.head);
-  const parts: DecoderParts = { embedding: new Embedding(embedding), rotary: new RotaryEmbedding(config.rope, contextLength), layers, finalNorm, head: new Linear(head) };
+  const parts: DecoderParts = {
+    embedding: new Embedding(embedding),
+    rotary: new RotaryEmbedding(config.rope, contextLength),
+    layers,
+    finalNorm,
+    head: new Linear(head),
+  };
   return new Decoder(config, parts);
 }
 
@@ -57,11 +64,20 @@ async function withRopeFactors(config: DecoderConfig, loader: WeightLoader): Pro
   return { ...config, rope: { ...config.rope, scaling: { type: 'factors', factors } } };
 }
 
-async function loadLayer(index: number, names: LayerNames, config: DecoderConfig, loader: WeightLoader): Promise<DecoderLayer> {
+async function loadLayer(
+  index: number,
+  names: LayerNames,
+  config: DecoderConfig,
+  loader: WeightLoader,
+): Promise<DecoderLayer> {
   const { dModel: d, nHeads, nKvHeads, headDim } = config;
-  const norm = async (name: string): Promise<RmsNorm> => new RmsNorm(await loader.vector(name, d), config.normEps);
+  const norm = async (name: string): Promise<RmsNorm> =>
+    new RmsNorm(await loader.vector(name, d), config.normEps);
   const linear = async (name: string, rows: number, columns: number, bias: boolean): Promise<Linear> =>
-    new Linear(await loader.matrix(whole(name), rows, columns), bias ? await loader.vector(name.replace(/\.weight$/, '.bias'), rows) : null);
+    new Linear(
+      await loader.matrix(whole(name), rows, columns),
+      bias ? await loader.vector(name.replace(/\.weight$/, '.bias'), rows) : null,
+    );
   const bias = config.attentionBias;
   const attentionNorm = await norm(names.attentionNorm);
   const attention = new Attention(
@@ -73,22 +89,37 @@ async function loadLayer(index: number, names: LayerNames, config: DecoderConfig
   );
   const feedForwardNorm = await norm(names.feedForwardNorm);
   const sparse = config.moe?.layers.includes(index) ?? false;
-  const feedForward = sparse ? await loadSparse(names, config, loader) : await loadDense(names, config, loader);
+  const feedForward = sparse
+    ? await loadSparse(names, config, loader)
+    : await loadDense(names, config, loader);
   return { attentionNorm, attention, feedForwardNorm, feedForward };
 }
 
-async function loadDense(names: LayerNames, config: DecoderConfig, loader: WeightLoader): Promise<FeedForward> {
+async function loadDense(
+  names: LayerNames,
+  config: DecoderConfig,
+  loader: WeightLoader,
+): Promise<FeedForward> {
   const { dModel: d, dFf: f } = config;
   const linear = async (source: LayerNames['gate'], rows: number, columns: number): Promise<Linear> => {
     const name = source.kind === 'whole' ? source.name.replace(/\.weight$/, '.bias') : '';
-    return new Linear(await loader.matrix(source, rows, columns), config.feedForwardBias ? await loader.vector(name, rows) : null);
+    return new Linear(
+      await loader.matrix(source, rows, columns),
+      config.feedForwardBias ? await loader.vector(name, rows) : null,
+    );
   };
-  return new FeedForward(await linear(names.gate, f, d), await linear(names.up, f, d), await linear(names.down, d, f), config.activation);
+  return new FeedForward(
+    await linear(names.gate, f, d),
+    await linear(names.up, f, d),
+    await linear(names.down, d, f),
+    config.activation,
+  );
 }
 
 async function loadSparse(names: LayerNames, config: DecoderConfig, loader: WeightLoader): Promise<MoELayer> {
   const { dModel, activation, moe } = config;
-  if (!moe || names.router === undefined) throw new SwitchyardError('ERR_FORMAT', '[load] got a sparse layer without a router, expected its name');
+  if (!moe || names.router === undefined)
+    throw new SwitchyardError('ERR_FORMAT', '[load] got a sparse layer without a router, expected its name');
   const { nExperts, topK, dFf, gating } = moe;
   const router = new Linear(await loader.matrix(whole(names.router), nExperts, dModel));
   const experts = {
@@ -103,11 +134,17 @@ async function loadSparse(names: LayerNames, config: DecoderConfig, loader: Weig
 const COMPUTED = /(^|\.)(rotary_emb\.inv_freq|masked_bias|rope_freqs\.weight)$/;
 
 function refuseUnused(loader: WeightLoader, config: DecoderConfig, head: string): void {
-  const unused = loader.unused().filter((name) => !COMPUTED.test(name) && !(config.tiedEmbeddings && name === head));
+  const unused = loader
+    .unused()
+    .filter((name) => !COMPUTED.test(name) && !(config.tiedEmbeddings && name === head));
   if (unused.length === 0) return;
-  throw new SwitchyardError('ERR_UNSUPPORTED', `[${loader.table.source}] got tensors that no part of the model uses: ${unused.slice(0, 5).join(', ')}${unused.length > 5 ? ` and ${unused.length - 5} more` : ''}, expected none`, {
-    hint: 'the file may be of another family or variant than its config says',
-  });
+  throw new SwitchyardError(
+    'ERR_UNSUPPORTED',
+    `[${loader.table.source}] got tensors that no part of the model uses: ${unused.slice(0, 5).join(', ')}${unused.length > 5 ? ` and ${unused.length - 5} more` : ''}, expected none`,
+    {
+      hint: 'the file may be of another family or variant than its config says',
+    },
+  );
 }
 
 /** The way linear layers compute when the user leaves it open: int8 activations for quantised weights, else exact. */
@@ -124,7 +161,8 @@ export function weightsOf({ parts }: Decoder): Weight[] {
       const { router, experts } = feedForward.parameters;
       for (const w of [router.weight, experts.gate, experts.up, experts.down]) if (w) found.add(w);
     } else {
-      for (const linear of [feedForward.gate, feedForward.up, feedForward.down]) if (linear) found.add(linear.weight);
+      for (const linear of [feedForward.gate, feedForward.up, feedForward.down])
+        if (linear) found.add(linear.weight);
     }
   }
   return [...found] as Weight[];

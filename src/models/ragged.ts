@@ -27,11 +27,19 @@ export interface Ragged {
 export function toRagged({ inputIds, attentionMask, positionIds }: PaddedBatch, vocabSize: number): Ragged {
   const batch = inputIds.length;
   const time = inputIds[0]?.length ?? 0;
-  if (batch === 0 || time === 0) throw new SwitchyardError('ERR_SHAPE', `[forward] got ${batch} rows of ${time} tokens, expected at least one token`);
+  if (batch === 0 || time === 0)
+    throw new SwitchyardError(
+      'ERR_SHAPE',
+      `[forward] got ${batch} rows of ${time} tokens, expected at least one token`,
+    );
   for (const [name, rows] of Object.entries({ inputIds, attentionMask, positionIds })) {
     if (!rows) continue;
     if (rows.length !== batch || rows.some((r) => r.length !== time)) {
-      throw new SwitchyardError('ERR_SHAPE', `[forward] got ${name} of uneven shape, expected ${batch} rows of ${time}`, { hint: 'pad rows to one length and mark padding with 0 in attentionMask' });
+      throw new SwitchyardError(
+        'ERR_SHAPE',
+        `[forward] got ${name} of uneven shape, expected ${batch} rows of ${time}`,
+        { hint: 'pad rows to one length and mark padding with 0 in attentionMask' },
+      );
     }
   }
   const tokens: number[] = [];
@@ -42,7 +50,11 @@ export function toRagged({ inputIds, attentionMask, positionIds }: PaddedBatch, 
     let place = 0;
     for (let t = 0; t < time; t++) {
       const mask = attentionMask?.[b]?.[t] ?? 1;
-      if (mask !== 0 && mask !== 1) throw new SwitchyardError('ERR_OPTION', `[forward] got attentionMask ${mask} in row ${b}, expected 0 or 1`);
+      if (mask !== 0 && mask !== 1)
+        throw new SwitchyardError(
+          'ERR_OPTION',
+          `[forward] got attentionMask ${mask} in row ${b}, expected 0 or 1`,
+        );
       if (mask === 0) continue;
       rowOf[b * time + t] = tokens.length;
       tokens.push(checkToken(inputIds[b]?.[t], vocabSize));
@@ -51,17 +63,28 @@ export function toRagged({ inputIds, attentionMask, positionIds }: PaddedBatch, 
     }
     offsets.push(tokens.length);
   }
-  return { batch, time, tokens: Int32Array.from(tokens), positions: Int32Array.from(positions), offsets: Int32Array.from(offsets), rowOf };
+  return {
+    batch,
+    time,
+    tokens: Int32Array.from(tokens),
+    positions: Int32Array.from(positions),
+    offsets: Int32Array.from(offsets),
+    rowOf,
+  };
 }
 
 export function checkToken(id: number | undefined, vocabSize: number): number {
   if (id === undefined || !Number.isInteger(id) || id < 0 || id >= vocabSize) {
-    throw new SwitchyardError('ERR_OPTION', `[model] got token id ${id}, expected a whole number from 0 to ${vocabSize - 1}`);
+    throw new SwitchyardError(
+      'ERR_OPTION',
+      `[model] got token id ${id}, expected a whole number from 0 to ${vocabSize - 1}`,
+    );
   }
   return id;
 }
 
 function checkPosition(p: number): number {
-  if (!Number.isInteger(p) || p < 0 || p >= 2 ** 31) throw new SwitchyardError('ERR_OPTION', `[forward] got position ${p}, expected a whole number ≥ 0`);
+  if (!Number.isInteger(p) || p < 0 || p >= 2 ** 31)
+    throw new SwitchyardError('ERR_OPTION', `[forward] got position ${p}, expected a whole number ≥ 0`);
   return p;
 }

@@ -16,8 +16,12 @@ export function describeModel(checkpoint: Checkpoint): ModelFiles {
   if (checkpoint.kind === 'gguf') {
     const arch = checkpoint.metadata.getString('general.architecture');
     const candidates = FAMILIES.filter((f) => f.ggufArchitecture === arch);
-    const family = candidates.find((f) => f.ownsGguf?.(checkpoint.metadata)) ?? candidates.find((f) => !f.ownsGguf);
-    if (!family) throw unsupported(checkpoint.path, arch, [...new Set(FAMILIES.flatMap((f) => f.ggufArchitecture ?? []))]);
+    const family =
+      candidates.find((f) => f.ownsGguf?.(checkpoint.metadata)) ?? candidates.find((f) => !f.ownsGguf);
+    if (!family)
+      throw unsupported(checkpoint.path, arch, [
+        ...new Set(FAMILIES.flatMap((f) => f.ggufArchitecture ?? [])),
+      ]);
     const config = ggufConfig(checkpoint, family);
     return { checkpoint, config, names: ggufNames(config, has) };
   }
@@ -31,5 +35,8 @@ export function describeModel(checkpoint: Checkpoint): ModelFiles {
 }
 
 function unsupported(path: string, got: string, known: readonly string[]): SwitchyardError {
-  return new SwitchyardError('ERR_UNSUPPORTED_ARCH', `[${path}] got model type '${got}', expected ${known.join(' or ')}`);
+  return new SwitchyardError(
+    'ERR_UNSUPPORTED_ARCH',
+    `[${path}] got model type '${got}', expected ${known.join(' or ')}`,
+  );
 }

@@ -13,9 +13,14 @@ export function loadTokenizer(checkpoint: Checkpoint): Tokenizer {
   if (checkpoint.kind === 'gguf') return tokenizerFromGguf(checkpoint.metadata);
   const { tokenizer, tokenizerConfig, specialTokensMap, chatTemplate } = checkpoint.textFiles;
   if (tokenizer === undefined) {
-    throw new SwitchyardError('ERR_FORMAT', `[${checkpoint.folder}] got no tokenizer.json, expected one beside the weights`, { hint: 'save the tokenizer in its fast form' });
+    throw new SwitchyardError(
+      'ERR_FORMAT',
+      `[${checkpoint.folder}] got no tokenizer.json, expected one beside the weights`,
+      { hint: 'save the tokenizer in its fast form' },
+    );
   }
-  const json = (path: string | undefined): unknown => (path === undefined ? undefined : readJsonFile(path, LIMITS));
+  const json = (path: string | undefined): unknown =>
+    path === undefined ? undefined : readJsonFile(path, LIMITS);
   return Tokenizer.fromFiles({
     tokenizerJson: json(tokenizer),
     tokenizerConfig: json(tokenizerConfig),

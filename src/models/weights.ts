@@ -1,4 +1,6 @@
 /** Reads the tensors of a checkpoint into packed weights, one after another: each byte is read and packed once. */
+
+import type { TensorEntry, TensorTable } from '../checkpoint/tensor-file.js';
 import type { NativeAbort, WeightPart, WeightSource } from '../core/addon.js';
 import type { Device } from '../core/device.js';
 import { SwitchyardError } from '../core/errors.js';
@@ -6,7 +8,6 @@ import { isWeightFormat, type WeightFormat } from '../core/format.js';
 import { shapeText, sizeOf } from '../core/shape.js';
 import { type Tensor, tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
-import type { TensorEntry, TensorTable } from '../checkpoint/tensor-file.js';
 import type { MatrixSource } from './family.js';
 
 export interface LoadProgress {
@@ -33,8 +34,18 @@ export class WeightLoader {
     const entries = this.#entries(source, rows, columns, experts);
     const first = entries[0]?.entry as TensorEntry;
     const odd = entries.find((e) => e.entry.format !== first.format);
-    if (odd) throw new SwitchyardError('ERR_UNSUPPORTED', `[${odd.entry.path}] got experts of formats ${first.format} and ${odd.entry.format} (${odd.entry.name}), expected one format for all experts of a layer`);
-    return this.#pack(first, entries.map((e) => e.part), rows, columns, experts);
+    if (odd)
+      throw new SwitchyardError(
+        'ERR_UNSUPPORTED',
+        `[${odd.entry.path}] got experts of formats ${first.format} and ${odd.entry.format} (${odd.entry.name}), expected one format for all experts of a layer`,
+      );
+    return this.#pack(
+      first,
+      entries.map((e) => e.part),
+      rows,
+      columns,
+      experts,
+    );
   }
 
   /** A vector [size] as f32. */
@@ -61,7 +72,12 @@ export class WeightLoader {
     return entry;
   }
 
-  #entries(source: MatrixSource, rows: number, columns: number, experts: number): { entry: TensorEntry; part: WeightPart }[] {
+  #entries(
+    source: MatrixSource,
+    rows: number,
+    columns: number,
+    experts: number,
+  ): { entry: TensorEntry; part: WeightPart }[] {
     if (source.kind === 'per-expert') {
       return source.names.map((name) => {
         const entry = this.#take(name, [rows, columns]);
@@ -78,16 +94,37 @@ export class WeightLoader {
     const rowBytes = entry.bytes / (experts * source.of);
     return Array.from({ length: experts }, (_, e) => ({
       entry,
-      part: { path: entry.path, offset: entry.offset + (e * source.of + source.from) * rowBytes, bytes: rows * rowBytes },
+      part: {
+        path: entry.path,
+        offset: entry.offset + (e * source.of + source.from) * rowBytes,
+        bytes: rows * rowBytes,
+      },
     }));
   }
 
-  async #pack(entry: TensorEntry, parts: WeightPart[], rows: number, columns: number, experts: number, as?: WeightFormat): Promise<Weight> {
+  async #pack(
+    entry: TensorEntry,
+    parts: WeightPart[],
+    rows: number,
+    columns: number,
+    experts: number,
+    as?: WeightFormat,
+  ): Promise<Weight> {
     if (!isWeightFormat(entry.format)) {
-      throw new SwitchyardError('ERR_UNSUPPORTED', `[${entry.path}] got tensor ${entry.name} ${shapeText(entry.shape)} of type ${entry.format}, expected a float or block type that weights may have`);
+      throw new SwitchyardError(
+        'ERR_UNSUPPORTED',
+        `[${entry.path}] got tensor ${entry.name} ${shapeText(entry.shape)} of type ${entry.format}, expected a float or block type that weights may have`,
+      );
     }
     const { addon, native: runtime } = this.device;
-    const source: WeightSource = { format: entry.format, experts, rows, columns, parts, ...(as ? { as } : {}) };
+    const source: WeightSource = {
+      format: entry.format,
+      experts,
+      rows,
+      columns,
+      parts,
+      ...(as ? { as } : {}),
+    };
     this.signal?.throwIfAborted();
     const abort: NativeAbort = addon.createAbort();
     const onAbort = (): void => addon.abort(abort);
@@ -107,14 +144,33 @@ export class WeightLoader {
   }
 }
 
-const partOf = (entry: TensorEntry): WeightPart => ({ path: entry.path, offset: entry.offset, bytes: entry.bytes });
+const partOf = (entry: TensorEntry): WeightPart => ({
+  path: entry.path,
+  offset: entry.offset,
+  bytes: entry.bytes,
+});
 
 /** A weight from values in memory, row-major [experts · rows, columns]. */
-export async function packValues(device: Device, values: Float32Array, rows: number, columns: number, experts = 1): Promise<Weight> {
+export async function packValues(
+  device: Device,
+  values: Float32Array,
+  rows: number,
+  columns: number,
+  experts = 1,
+): Promise<Weight> {
   if (values.length !== sizeOf([experts, rows, columns])) {
-    throw new SwitchyardError('ERR_SHAPE', `[packValues] got ${values.length} values, expected ${experts} × ${rows} × ${columns}`);
+    throw new SwitchyardError(
+      'ERR_SHAPE',
+      `[packValues] got ${values.length} values, expected ${experts} × ${rows} × ${columns}`,
+    );
   }
   const parts = [{ data: values, offset: 0, bytes: values.byteLength }];
-  const native = await device.addon.packWeight(device.native, { format: 'f32', experts, rows, columns, parts });
+  const native = await device.addon.packWeight(device.native, {
+    format: 'f32',
+    experts,
+    rows,
+    columns,
+    parts,
+  });
   return new Weight(native, 'f32', experts, rows, columns, device.addon.weightInfo(native).bytes);
 }

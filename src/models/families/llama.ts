@@ -38,7 +38,11 @@ export function readLlamaLike(c: ConfigReader, family: string): DecoderConfig {
   };
 }
 
-export const llamaNames = { embedding: 'model.embed_tokens.weight', finalNorm: 'model.norm.weight', head: 'lm_head.weight' } as const;
+export const llamaNames = {
+  embedding: 'model.embed_tokens.weight',
+  finalNorm: 'model.norm.weight',
+  head: 'lm_head.weight',
+} as const;
 
 export function attentionNames(i: number): Omit<LayerNames, 'gate' | 'up' | 'down'> {
   const layer = `model.layers.${i}.`;

@@ -23,12 +23,20 @@ export const mixtral: Family = {
   },
   huggingFaceNames(config, has) {
     const experts = config.moe?.nExperts ?? 0;
-    return { ...llamaNames, layer: (i) => ({ ...attentionNames(i), ...expertNames(i, experts, config.dFf, has) }) };
+    return {
+      ...llamaNames,
+      layer: (i) => ({ ...attentionNames(i), ...expertNames(i, experts, config.dFf, has) }),
+    };
   },
 };
 
 /** One tensor per expert (published files), or gate and up fused in one stack (library version 5). */
-function expertNames(i: number, experts: number, dFf: number, has: (name: string) => boolean): Pick<LayerNames, 'router' | 'gate' | 'up' | 'down'> {
+function expertNames(
+  i: number,
+  experts: number,
+  dFf: number,
+  has: (name: string) => boolean,
+): Pick<LayerNames, 'router' | 'gate' | 'up' | 'down'> {
   const fused = `model.layers.${i}.mlp.experts.gate_up_proj`;
   if (has(fused)) {
     return {
@@ -39,6 +47,9 @@ function expertNames(i: number, experts: number, dFf: number, has: (name: string
     };
   }
   const block = `model.layers.${i}.block_sparse_moe.`;
-  const each = (part: string) => ({ kind: 'per-expert' as const, names: Array.from({ length: experts }, (_, e) => `${block}experts.${e}.${part}.weight`) });
+  const each = (part: string) => ({
+    kind: 'per-expert' as const,
+    names: Array.from({ length: experts }, (_, e) => `${block}experts.${e}.${part}.weight`),
+  });
   return { router: `${block}gate.weight`, gate: each('w1'), up: each('w3'), down: each('w2') };
 }
