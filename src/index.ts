@@ -12,12 +12,9 @@ export type { DType } from './core/dtype.js';
 export { DisposedError, type ErrorCode, SwitchyardError } from './core/errors.js';
 export { Tensor, tensor } from './core/tensor.js';
 export { Weight } from './core/weight.js';
-export type {
-  FinishReason,
-  GeneratedPart,
-  GenerateOptions,
-  GenerationResult,
-} from './generate/generation.js';
+export type { BatchOptions, BatchResult } from './generate/batch.js';
+export type { FinishReason, GeneratedPart } from './generate/continuation.js';
+export type { GenerateOptions, GenerationResult } from './generate/generation.js';
 export { Generation } from './generate/generation.js';
 export { LanguageModel, type LoadModelOptions } from './generate/language-model.js';
 export { type Sampler, type SamplerOptions, samplers } from './generate/sampler.js';

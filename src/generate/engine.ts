@@ -37,6 +37,8 @@ export interface StepOptions {
   abort?: NativeAbort;
   /** Also return which experts each fed token met. */
   routing?: boolean;
+  /** Also return the logits that each row with a sampler chose from. */
+  logits?: boolean;
 }
 
 export interface StepOutput {
@@ -44,6 +46,18 @@ export interface StepOutput {
   readonly results: StepResult[];
   /** Per sparse layer, i32 [N, K] of the tokens fed, in order. */
   readonly experts: Int32Array[];
+  /** f32 [rows with a sampler, V], if asked for. */
+  readonly logits: Float32Array | null;
+}
+
+/** What decides the program of a step. */
+interface StepForm {
+  readonly tokens: number;
+  readonly rows: number;
+  readonly sampled: number;
+  readonly history: number;
+  readonly routing: boolean;
+  readonly logits: boolean;
 }
 
 interface StepProgram {
@@ -92,7 +106,7 @@ export class StepEngine {
 
   /** Builds the programs of usual steps, so that the first tokens need not wait for them. */
   warm(): void {
-    const greedy = { sampled: 1, history: 0, routing: false };
+    const greedy = { sampled: 1, history: 0, routing: false, logits: false };
     for (const tokens of [1, 32, MAX_CHUNK]) this.#program({ tokens, rows: 1, ...greedy });
   }
 
@@ -107,7 +121,10 @@ export class StepEngine {
     this.cache.dispose();
   }
 
-  async #step(rows: readonly StepRow[], { abort, routing = false }: StepOptions): Promise<StepOutput> {
+  async #step(
+    rows: readonly StepRow[],
+    { abort, routing = false, logits = false }: StepOptions,
+  ): Promise<StepOutput> {
     if (this.#disposed) throw new DisposedError('model');
     const real = rows.reduce((n, row) => n + row.tokens.length, 0);
     const sampling = rows.filter((row) => row.sampler !== null);
@@ -118,11 +135,12 @@ export class StepEngine {
       sampled: sampling.length,
       history: penalty ? this.contextLength : 0,
       routing,
+      logits: logits && sampling.length > 0,
     };
     const program = this.#program(form);
     this.#fill(program, rows, sampling, form.history);
     const outputs = await program.executable.run(program.buffers, abort ? { abort } : {});
-    return this.#collect(program, outputs, real, routing);
+    return this.#collect(program, outputs, real, form);
   }
 
   #fill(
@@ -174,9 +192,12 @@ export class StepEngine {
     });
   }
 
-  #collect(program: StepProgram, outputs: NativeBuffer[], real: number, routing: boolean): StepOutput {
+  #collect(program: StepProgram, outputs: NativeBuffer[], real: number, form: StepForm): StepOutput {
     const { addon } = this.device;
+    const { moe, vocabSize } = this.decoder.config;
     const results: StepResult[] = [];
+    let at = form.sampled > 0 ? 2 : 1; // without a sampled row the first output is only there to be computed
+    let logits: Float32Array | null = null;
     if (program.sampled > 0) {
       const tokens = new Int32Array(program.sampled);
       const logprobs = new Float32Array(program.sampled);
@@ -184,25 +205,22 @@ export class StepEngine {
       addon.readBuffer(outputs[1] as NativeBuffer, logprobs);
       for (const [i, token] of tokens.entries()) results.push({ token, logprob: logprobs[i] as number });
     }
-    const topK = this.decoder.config.moe?.topK ?? 0;
-    const experts = routing
-      ? outputs.slice(program.sampled > 0 ? 2 : 1).map((buffer) => {
-          const ids = new Int32Array(real * topK);
+    if (form.logits) {
+      logits = new Float32Array(form.sampled * vocabSize);
+      addon.readBuffer(outputs[at++] as NativeBuffer, logits);
+    }
+    const experts = form.routing
+      ? outputs.slice(at).map((buffer) => {
+          const ids = new Int32Array(real * (moe?.topK ?? 0));
           addon.readBuffer(buffer, ids);
           return ids;
         })
       : [];
     for (const buffer of outputs) addon.disposeBuffer(buffer);
-    return { results, experts };
+    return { results, experts, logits };
   }
 
-  #program(form: {
-    tokens: number;
-    rows: number;
-    sampled: number;
-    history: number;
-    routing: boolean;
-  }): StepProgram {
+  #program(form: StepForm): StepProgram {
     const key = Object.values(form).join(' ');
     let program = this.#programs.get(key);
     if (!program) {
@@ -212,19 +230,7 @@ export class StepEngine {
     return program;
   }
 
-  #build({
-    tokens: n,
-    rows: s,
-    sampled,
-    history: h,
-    routing,
-  }: {
-    tokens: number;
-    rows: number;
-    sampled: number;
-    history: number;
-    routing: boolean;
-  }): StepProgram {
+  #build({ tokens: n, rows: s, sampled, history: h, routing, logits }: StepForm): StepProgram {
     const i32 = (...shape: number[]): Tensor => Tensor.placeholder('i32', shape);
     const [tokens, positions, slots] = [i32(n), i32(n), i32(n)];
     const [offsets, lengths, blockTable, picked] = [
@@ -254,6 +260,7 @@ export class StepEngine {
     if (sampled > 0) {
       const choice = sample({ logits: out.logits, history, params, seeds });
       outputs.push(choice.tokens, choice.logprobs);
+      if (logits) outputs.push(out.logits);
     } else {
       outputs.push(...out.hiddenStates.slice(-1)); // keeps the cache writes of all layers alive
     }

@@ -2,23 +2,17 @@
 import type { Device } from '../core/device.js';
 import { checkOptions, SwitchyardError } from '../core/errors.js';
 import { type LoadStatistics, statisticsOfLoad } from '../moe/statistics.js';
-import { StopStrings } from '../text/stop-strings.js';
-import { StreamDecoder } from '../text/stream-decoder.js';
-import type { Tokenizer } from '../text/tokenizer.js';
+import {
+  Continuation,
+  type ContinuationHost,
+  type ContinuationOptions,
+  type FinishReason,
+  type GeneratedPart,
+} from './continuation.js';
 import { MAX_CHUNK, type StepEngine, type StepOutput } from './engine.js';
-import { type Sampler, type SamplerOptions, samplers } from './sampler.js';
+import type { Sampler } from './sampler.js';
 
-export interface GenerateOptions extends SamplerOptions {
-  /** New tokens at most. Default: as many as the context holds. */
-  maxTokens?: number;
-  /** Default: made from temperature, topK, topP, repetitionPenalty and seed; greedy when none is given. */
-  sampler?: Sampler;
-  /** Texts that end the generation; they are not given out. */
-  stop?: string | readonly string[];
-  /** Further token ids that end the generation. */
-  stopTokens?: readonly number[];
-  /** Go on after the model's own end tokens. Default false. */
-  ignoreEos?: boolean;
+export interface GenerateOptions extends ContinuationOptions {
   signal?: AbortSignal;
   /** Gather which experts the tokens met. Default false. */
   routing?: boolean;
@@ -38,15 +32,6 @@ export const GENERATE_OPTIONS = [
   'signal',
   'routing',
 ] as const;
-
-export interface GeneratedPart {
-  /** New text, never half a character; may be empty. */
-  readonly text: string;
-  readonly token: number;
-  readonly logprob: number;
-}
-
-export type FinishReason = 'stop' | 'length' | 'abort';
 
 export interface Timings {
   readonly promptTokens: number;
@@ -70,26 +55,18 @@ export interface GenerationResult {
 }
 
 /** What a generation needs of its model. */
-export interface GenerationHost {
+export interface GenerationHost extends ContinuationHost {
   readonly device: Device;
   readonly engine: StepEngine;
-  readonly tokenizer: Tokenizer;
-  readonly endIds: ReadonlySet<number>;
   readonly nExperts: number;
 }
 
 /** Starts when it is first iterated or its result is asked for. An early `break` cancels within one step. */
 export class Generation implements AsyncIterable<GeneratedPart> {
   readonly #host: GenerationHost;
-  readonly #prompt: readonly number[];
   readonly #options: GenerateOptions;
-  readonly #sampler: Sampler;
-  readonly #maxTokens: number;
+  readonly #continuation: Continuation;
   readonly #load: number[][] = [];
-  #text = '';
-  readonly #tokens: number[] = [];
-  readonly #logprobs: number[] = [];
-  #finish: FinishReason = 'abort';
   #promptMs = 0;
   #decodeMs = 0;
   #iterator: AsyncGenerator<GeneratedPart> | null = null;
@@ -99,29 +76,8 @@ export class Generation implements AsyncIterable<GeneratedPart> {
   constructor(host: GenerationHost, prompt: readonly number[], options: GenerateOptions) {
     checkOptions('generate', options, GENERATE_OPTIONS);
     this.#host = host;
-    this.#prompt = prompt;
     this.#options = options;
-    const room = host.engine.contextLength - prompt.length;
-    if (prompt.length === 0)
-      throw new SwitchyardError(
-        'ERR_OPTION',
-        '[generate] got a prompt without tokens, expected at least one',
-      );
-    if (room < 1) {
-      throw new SwitchyardError(
-        'ERR_CONTEXT_LENGTH',
-        `[generate] got a prompt of ${prompt.length} tokens, expected fewer than the context of ${host.engine.contextLength}`,
-        { hint: 'shorten the prompt, or load the model with a larger contextLength' },
-      );
-    }
-    const { maxTokens = room } = options;
-    if (!Number.isInteger(maxTokens) || maxTokens < 0)
-      throw new SwitchyardError(
-        'ERR_OPTION',
-        `[generate] got maxTokens ${maxTokens}, expected a whole number ≥ 0`,
-      );
-    this.#maxTokens = Math.min(maxTokens, room);
-    this.#sampler = options.sampler ?? samplerOf(options);
+    this.#continuation = new Continuation(host, prompt, options);
     this.#done = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
@@ -143,39 +99,38 @@ export class Generation implements AsyncIterable<GeneratedPart> {
   async result(): Promise<GenerationResult> {
     if (!this.#iterator) for await (const _ of this);
     await this.#done;
-    const newTokens = this.#tokens.length;
+    const { prompt, tokens, logprobs, text, finishReason } = this.#continuation;
     const rate = (n: number, ms: number): number => (ms > 0 ? (1000 * n) / ms : 0);
     return {
-      text: this.#text,
-      tokens: this.#tokens,
-      logprobs: this.#logprobs,
-      finishReason: this.#finish,
+      text,
+      tokens,
+      logprobs,
+      finishReason,
       timings: {
-        promptTokens: this.#prompt.length,
+        promptTokens: prompt.length,
         promptMs: this.#promptMs,
-        newTokens,
+        newTokens: tokens.length,
         decodeMs: this.#decodeMs,
-        promptTokensPerSecond: rate(this.#prompt.length, this.#promptMs),
-        decodeTokensPerSecond: rate(newTokens - 1, this.#decodeMs),
+        promptTokensPerSecond: rate(prompt.length, this.#promptMs),
+        decodeTokensPerSecond: rate(tokens.length - 1, this.#decodeMs),
       },
       ...(this.#options.routing ? { routing: this.#load.map((load) => statisticsOfLoad(load)) } : {}),
     };
   }
 
   async *#run(): AsyncGenerator<GeneratedPart> {
-    const { engine, tokenizer, device } = this.#host;
+    const { engine, device } = this.#host;
     const { signal } = this.#options;
+    const { prompt, sampler, tokens: made } = this.#continuation;
     const abort = device.addon.createAbort();
     const onAbort = (): void => device.addon.abort(abort);
     signal?.addEventListener('abort', onAbort, { once: true });
     const sequence = engine.newSequence();
-    const decoder = new StreamDecoder(tokenizer, { skipSpecialTokens: true });
-    const stops = new StopStrings([this.#options.stop ?? []].flat());
     let pending: Promise<StepOutput> | null = null;
     let failure: unknown = null;
-    const step = (tokens: readonly number[], sampler: Sampler | null): Promise<StepOutput> => {
-      const history = sampler && sampler.repetitionPenalty !== 1 ? [...this.#prompt, ...this.#tokens] : [];
-      const run = engine.step([{ sequence, tokens, sampler, history, drawn: this.#tokens.length }], {
+    const step = (tokens: readonly number[], chooser: Sampler | null): Promise<StepOutput> => {
+      const history = chooser ? this.#continuation.history : [];
+      const run = engine.step([{ sequence, tokens, sampler: chooser, history, drawn: made.length }], {
         abort,
         routing: this.#options.routing ?? false,
       });
@@ -184,41 +139,28 @@ export class Generation implements AsyncIterable<GeneratedPart> {
     };
     try {
       signal?.throwIfAborted();
-      if (this.#maxTokens === 0) {
-        this.#finish = 'length';
-        return;
-      }
+      if (this.#continuation.finished) return;
       const started = performance.now();
       let at = 0;
-      for (; this.#prompt.length - at > MAX_CHUNK; at += MAX_CHUNK)
-        this.#count(await step(this.#prompt.slice(at, at + MAX_CHUNK), null));
-      pending = step(this.#prompt.slice(at), this.#sampler);
+      for (; prompt.length - at > MAX_CHUNK; at += MAX_CHUNK)
+        this.#count(await step(prompt.slice(at, at + MAX_CHUNK), null));
+      pending = step(prompt.slice(at), sampler);
       let first = 0;
-      for (;;) {
-        const output = (await pending) as StepOutput;
+      do {
+        const output: StepOutput = await pending;
         pending = null;
         const now = performance.now();
-        if (this.#tokens.length === 0) {
+        if (made.length === 0) {
           first = now;
           this.#promptMs = now - started;
         }
         this.#decodeMs = now - first;
         this.#count(output);
-        const { token, logprob } = output.results[0] as { token: number; logprob: number };
-        this.#tokens.push(token);
-        this.#logprobs.push(logprob);
-        const ended = this.#ends(token);
-        const full = this.#tokens.length >= this.#maxTokens;
+        const result = output.results[0] as { token: number; logprob: number };
         // the next step runs while this token is decoded and handed out
-        if (!ended && !full) pending = step([token], this.#sampler);
-        const piece = ended ? '' : decoder.push(token);
-        let { text, stopped } = stops.push(ended || full ? piece + decoder.flush() : piece);
-        if ((ended || full) && !stopped) text += stops.flush();
-        this.#text += text;
-        if (ended || stopped || full) this.#finish = ended || stopped ? 'stop' : 'length';
-        yield { text, token, logprob };
-        if (ended || stopped || full) return;
-      }
+        if (!this.#continuation.take(result)) pending = step([result.token], sampler);
+        yield this.#continuation.decode();
+      } while (pending && !this.#continuation.finished);
     } catch (error) {
       failure = signal?.aborted
         ? new SwitchyardError('ERR_ABORTED', '[generate] got an abort, expected to finish', {
@@ -238,11 +180,6 @@ export class Generation implements AsyncIterable<GeneratedPart> {
     }
   }
 
-  #ends(token: number): boolean {
-    if (this.#options.stopTokens?.includes(token)) return true;
-    return !this.#options.ignoreEos && this.#host.endIds.has(token);
-  }
-
   #count(output: StepOutput): void {
     output.experts.forEach((ids, layer) => {
       this.#load[layer] ??= new Array<number>(this.#host.nExperts).fill(0);
@@ -250,13 +187,4 @@ export class Generation implements AsyncIterable<GeneratedPart> {
       for (const e of ids) if (e >= 0) load[e] = (load[e] as number) + 1;
     });
   }
-}
-
-function samplerOf({ temperature, topK, topP, repetitionPenalty, seed }: GenerateOptions): Sampler {
-  const given = Object.fromEntries(
-    Object.entries({ temperature, topK, topP, repetitionPenalty, seed }).filter(([, v]) => v !== undefined),
-  ) as SamplerOptions;
-  const sampled =
-    (temperature ?? 0) > 0 || (temperature === undefined && (topK !== undefined || topP !== undefined));
-  return sampled ? samplers.sample(given) : samplers.sample({ ...given, temperature: 0, seed: 0 });
 }

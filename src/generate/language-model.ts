@@ -13,8 +13,9 @@ import type { LoadProgress } from '../models/weights.js';
 import { type ChatPromptOptions, encodeChat } from '../text/chat-prompt.js';
 import { type ChatMessage, ChatTemplate } from '../text/chat-template.js';
 import type { Tokenizer } from '../text/tokenizer.js';
+import { type BatchOptions, type BatchResult, generateAll } from './batch.js';
 import { StepEngine } from './engine.js';
-import { type GenerateOptions, Generation } from './generation.js';
+import { type GenerateOptions, Generation, type GenerationHost } from './generation.js';
 
 export interface LoadModelOptions {
   /** 'auto' (default) is the best device that works; or a device made with `device(…)`. */
@@ -142,22 +143,16 @@ export class LanguageModel {
 
   /** Continues a text, or token ids as they are. */
   generate(prompt: string | readonly number[], options: GenerateOptions = {}): Generation {
-    this.#check();
-    const ids =
-      typeof prompt === 'string'
-        ? this.tokenizer.encode(prompt)
-        : prompt.map((id) => checkToken(id, this.config.vocabSize));
-    return new Generation(
-      {
-        device: this.device,
-        engine: this.#engine,
-        tokenizer: this.tokenizer,
-        endIds: this.#endIds,
-        nExperts: this.config.moe?.nExperts ?? 0,
-      },
-      ids,
-      options,
-    );
+    return new Generation(this.#host(), this.#ids(prompt), options);
+  }
+
+  /** Continues several prompts as one ragged batch: as `generate` on each, and the same bits. */
+  async generateAll(
+    prompts: readonly (string | readonly number[])[],
+    options: BatchOptions = {},
+  ): Promise<BatchResult[]> {
+    const ids = prompts.map((prompt) => this.#ids(prompt));
+    return generateAll(this.#host(), ids, options);
   }
 
   /** Answers a conversation through the model's own template. */
@@ -208,6 +203,23 @@ export class LanguageModel {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
+  }
+
+  #host(): GenerationHost {
+    this.#check();
+    return {
+      device: this.device,
+      engine: this.#engine,
+      tokenizer: this.tokenizer,
+      endIds: this.#endIds,
+      contextLength: this.#engine.contextLength,
+      nExperts: this.config.moe?.nExperts ?? 0,
+    };
+  }
+
+  #ids(prompt: string | readonly number[]): readonly number[] {
+    if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
+    return prompt.map((id) => checkToken(id, this.config.vocabSize));
   }
 
   #check(): void {

@@ -1,0 +1,123 @@
+/** What has been generated after one prompt so far, and when it ends. */
+import { SwitchyardError } from '../core/errors.js';
+import { StopStrings } from '../text/stop-strings.js';
+import { StreamDecoder } from '../text/stream-decoder.js';
+import type { Tokenizer } from '../text/tokenizer.js';
+import type { StepResult } from './engine.js';
+import { type Sampler, type SamplerOptions, samplers } from './sampler.js';
+
+export interface GeneratedPart {
+  /** New text, never half a character; may be empty. */
+  readonly text: string;
+  readonly token: number;
+  readonly logprob: number;
+}
+
+export type FinishReason = 'stop' | 'length' | 'abort';
+
+export interface ContinuationOptions extends SamplerOptions {
+  /** New tokens at most. Default: as many as the context holds. */
+  maxTokens?: number;
+  /** Default: made from temperature, topK, topP, repetitionPenalty and seed; greedy when none is given. */
+  sampler?: Sampler;
+  /** Texts that end the generation; they are not given out. */
+  stop?: string | readonly string[];
+  /** Further token ids that end the generation. */
+  stopTokens?: readonly number[];
+  /** Go on after the model's own end tokens. Default false. */
+  ignoreEos?: boolean;
+}
+
+/** What a continuation needs of its model. */
+export interface ContinuationHost {
+  readonly tokenizer: Tokenizer;
+  readonly endIds: ReadonlySet<number>;
+  readonly contextLength: number;
+}
+
+export class Continuation {
+  readonly tokens: number[] = [];
+  readonly logprobs: number[] = [];
+  readonly sampler: Sampler;
+  readonly maxTokens: number;
+  text = '';
+  finishReason: FinishReason = 'abort';
+  readonly #ends: (token: number) => boolean;
+  readonly #decoder: StreamDecoder;
+  readonly #stops: StopStrings;
+
+  /** @throws SwitchyardError ERR_OPTION or ERR_CONTEXT_LENGTH for a prompt or options that cannot be run */
+  constructor(
+    host: ContinuationHost,
+    readonly prompt: readonly number[],
+    options: ContinuationOptions,
+  ) {
+    this.maxTokens = roomFor(prompt.length, options.maxTokens, host.contextLength);
+    const { stopTokens = [], ignoreEos = false, stop = [] } = options;
+    this.sampler = options.sampler ?? samplerOf(options);
+    this.#ends = (token) => stopTokens.includes(token) || (!ignoreEos && host.endIds.has(token));
+    this.#decoder = new StreamDecoder(host.tokenizer, { skipSpecialTokens: true });
+    this.#stops = new StopStrings([stop].flat());
+    if (this.maxTokens === 0) this.finishReason = 'length';
+  }
+
+  /** Tokens that the repetition penalty looks at. */
+  get history(): readonly number[] {
+    return this.sampler.repetitionPenalty === 1 ? [] : [...this.prompt, ...this.tokens];
+  }
+
+  get finished(): boolean {
+    return this.finishReason !== 'abort';
+  }
+
+  /** Notes the next token and says whether it is the last one, as far as tokens tell: a stop string may still end it. */
+  take({ token, logprob }: StepResult): boolean {
+    this.tokens.push(token);
+    this.logprobs.push(logprob);
+    if (this.#ends(token)) this.finishReason = 'stop';
+    else if (this.tokens.length >= this.maxTokens) this.finishReason = 'length';
+    return this.finished;
+  }
+
+  /** The text of the token taken last; after it `finished` is final. */
+  decode(): GeneratedPart {
+    const token = this.tokens.at(-1) as number;
+    const last = this.finished;
+    const piece = this.finishReason === 'stop' ? '' : this.#decoder.push(token);
+    let { text, stopped } = this.#stops.push(last ? piece + this.#decoder.flush() : piece);
+    if (stopped) this.finishReason = 'stop';
+    else if (last) text += this.#stops.flush();
+    this.text += text;
+    return { text, token, logprob: this.logprobs.at(-1) as number };
+  }
+}
+
+/** New tokens at most. */
+function roomFor(promptTokens: number, wanted: number | undefined, contextLength: number): number {
+  if (promptTokens === 0)
+    throw new SwitchyardError('ERR_OPTION', '[generate] got a prompt without tokens, expected at least one');
+  const room = contextLength - promptTokens;
+  if (room < 1) {
+    throw new SwitchyardError(
+      'ERR_CONTEXT_LENGTH',
+      `[generate] got a prompt of ${promptTokens} tokens, expected fewer than the context of ${contextLength}`,
+      { hint: 'shorten the prompt, or load the model with a larger contextLength' },
+    );
+  }
+  const maxTokens = wanted ?? room;
+  if (!Number.isInteger(maxTokens) || maxTokens < 0)
+    throw new SwitchyardError(
+      'ERR_OPTION',
+      `[generate] got maxTokens ${maxTokens}, expected a whole number ≥ 0`,
+    );
+  return Math.min(maxTokens, room);
+}
+
+function samplerOf({ temperature, topK, topP, repetitionPenalty, seed }: SamplerOptions): Sampler {
+  const given = Object.fromEntries(
+    Object.entries({ temperature, topK, topP, repetitionPenalty, seed }).filter(([, v]) => v !== undefined),
+  ) as SamplerOptions;
+  const sampled =
+    (temperature ?? 0) > 0 || (temperature === undefined && (topK !== undefined || topP !== undefined));
+  return sampled ? samplers.sample(given) : samplers.sample({ ...given, temperature: 0, seed: 0 });
+}
