@@ -3,16 +3,43 @@
 
 namespace switchyard {
 
-// void register_xxx(KernelRegistry&);  one line per file of native/cpu and native/moe
+// One line per file of native/cpu and native/moe.
+void register_concat(KernelRegistry&);
+void register_cross_entropy(KernelRegistry&);
+void register_elementwise(KernelRegistry&);
+void register_gather(KernelRegistry&);
+void register_kv_write(KernelRegistry&);
 void register_linear(KernelRegistry&);
+void register_matmul(KernelRegistry&);
+void register_norm(KernelRegistry&);
+void register_random(KernelRegistry&);
+void register_reduce(KernelRegistry&);
+void register_rope(KernelRegistry&);
+void register_sample(KernelRegistry&);
+void register_softmax(KernelRegistry&);
+void register_sort(KernelRegistry&);
+void register_strided(KernelRegistry&);
 
 const KernelRegistry& cpu_kernels() {
-  // Function pointers only, the same for every environment of the process. Never destroyed: at process.exit() the
-  // runtime threads may still run kernels.
-  static const KernelRegistry& registry = *[] {
-    KernelRegistry& r = *new KernelRegistry;
+  // Function pointers only, the same for every environment of the process.
+  static const KernelRegistry registry = [] {
+    KernelRegistry r;
+    register_concat(r);
+    register_cross_entropy(r);
+    register_elementwise(r);
+    register_gather(r);
+    register_kv_write(r);
     register_linear(r);
-    return &r;
+    register_matmul(r);
+    register_norm(r);
+    register_random(r);
+    register_reduce(r);
+    register_rope(r);
+    register_sample(r);
+    register_softmax(r);
+    register_sort(r);
+    register_strided(r);
+    return r;
   }();
   return registry;
 }
