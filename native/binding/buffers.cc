@@ -60,10 +60,12 @@ Napi::Value dispose_buffer(State& state, const Napi::CallbackInfo& info) {
 }
 
 Napi::Value memory_usage(State& state, const Napi::CallbackInfo& info) {
+  state.sync_memory(info.Env());
   Napi::Object usage = Napi::Object::New(info.Env());
   usage.Set("buffers", static_cast<double>(state.usage->buffers));
   usage.Set("weights", static_cast<double>(state.usage->weights));
   usage.Set("arena", static_cast<double>(state.usage->arena));
+  usage.Set("reported", static_cast<double>(state.reported()));
   return usage;
 }
 

@@ -1,8 +1,13 @@
-// deviceInfo, kernels
+// deviceInfo, kernels, elementwiseOpcodes
 #include <thread>
 
 #include "binding/arguments.h"
 #include "runtime/memory.h"
+#if __has_include("cpu/elementwise.h")
+#include "cpu/elementwise.h"
+#else
+namespace switchyard { inline std::vector<std::string_view> elementwise_opcodes() { return {}; } }
+#endif
 
 namespace switchyard {
 namespace {
@@ -36,11 +41,21 @@ Napi::Value kernels(State&, const Napi::CallbackInfo& info) {
   return list;
 }
 
+Napi::Value opcodes(State&, const Napi::CallbackInfo& info) {
+  const auto names = elementwise_opcodes();
+  Napi::Array list = Napi::Array::New(info.Env(), names.size());
+  for (uint32_t i = 0; i < names.size(); i++) {
+    list.Set(i, Napi::String::New(info.Env(), names[i].data(), names[i].size()));
+  }
+  return list;
+}
+
 }  // namespace
 
 void init_device(Napi::Env env, Napi::Object exports) {
   exports.Set("deviceInfo", Napi::Function::New<entry<device_info>>(env, "deviceInfo"));
   exports.Set("kernels", Napi::Function::New<entry<kernels>>(env, "kernels"));
+  exports.Set("elementwiseOpcodes", Napi::Function::New<entry<opcodes>>(env, "elementwiseOpcodes"));
 }
 
 }  // namespace switchyard

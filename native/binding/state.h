@@ -56,6 +56,7 @@ struct State {
   Napi::Value submit(Napi::Env env, const std::shared_ptr<Executor>& executor, std::unique_ptr<PromiseTask> task);
   // Tells the garbage collector how much native memory came or went since the last call.
   void sync_memory(Napi::Env env);
+  int64_t reported() const { return reported_; }
 
  private:
   struct Pending {

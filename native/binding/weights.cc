@@ -1,7 +1,10 @@
 // packWeight, repeatWeight, readWeight, weightInfo, disposeWeight
 #include "binding/weights.h"
 
+#include <utility>
+
 #include "binding/arguments.h"
+#include "runtime/weight.h"
 
 namespace switchyard {
 
@@ -11,12 +14,195 @@ struct HandleType<ProgramWeight> {
   static constexpr napi_type_tag tag{0x5c1f3f0e6a4d4b05, 0x9d2b7c3e1f5a6805};
 };
 
+namespace {
+
+// A packed weight and its place in the account. Those that share its bytes hold it too, so they count once.
+struct Counted {
+  Counted(std::shared_ptr<Weight> packed, std::shared_ptr<MemoryUsage> account)
+      : weight(std::move(packed)), usage(std::move(account)) {
+    count(1);
+  }
+  ~Counted() { count(-1); }
+  Counted(const Counted&) = delete;
+  Counted& operator=(const Counted&) = delete;
+
+  void count(int sign) {
+    usage->weights += sign * weight->bytes();
+    if (weight->bytes() >= kExternalBytes) usage->external += sign * weight->bytes();
+  }
+
+  std::shared_ptr<Weight> weight;
+  std::shared_ptr<MemoryUsage> usage;
+};
+
+Napi::Value make_weight(Napi::Env env, std::shared_ptr<const Weight> weight) {
+  auto value = std::make_shared<ProgramWeight>();
+  value->experts = weight->experts();
+  value->rows = weight->rows();
+  value->columns = weight->columns();
+  value->weight = std::move(weight);
+  return make_handle(env, std::move(value));
+}
+
+class PackTask : public PromiseTask {
+ public:
+  WeightSource source;
+  std::vector<std::vector<std::byte>> copies;  // of parts in JavaScript's memory, which may move or go meanwhile
+  std::shared_ptr<std::atomic<bool>> abort;
+  std::shared_ptr<MemoryUsage> usage;
+  std::shared_ptr<Counted> packed;
+
+  void perform(Executor& executor) override {
+    auto weight = Weight::pack(source, executor.pool(), executor.threads(), abort.get());
+    packed = std::make_shared<Counted>(std::move(weight), usage);
+    copies.clear();
+  }
+  void cancel() override { *abort = true; }
+  Napi::Value result(State&, Napi::Env env) override {
+    const Weight* weight = packed->weight.get();
+    return make_weight(env, std::shared_ptr<const Weight>(std::move(packed), weight));
+  }
+};
+
+Format format_of(Napi::Value value, const char* where) {
+  Format format;
+  if (!value.IsString() || !parse_format(value.As<Napi::String>().Utf8Value(), &format)) {
+    wrong_argument(value, where, "the name of a weight format");
+  }
+  return format;
+}
+
+int64_t optional_integer(Napi::Value value, const char* name, int64_t otherwise) {
+  return value.IsUndefined() ? otherwise : integer(value, name, 0);
+}
+
+// How many rows the bytes of a part hold: the last element of the last row must lie within them.
+int64_t rows_of(const WeightSource& source, const WeightPart& part) {
+  const int64_t row_bytes = stored_row_bytes(source.stored, source.columns);
+  if (part.row_stride == 0) return part.bytes / row_bytes;
+  const int64_t size = format_info(source.stored).bytes_per_block;
+  const int64_t first = checked_add(
+      checked_mul(checked_mul(source.columns - 1, part.column_stride, "packWeight"), size, "packWeight"), size,
+      "packWeight");
+  if (part.bytes < first) return 0;
+  return (part.bytes - first) / checked_mul(part.row_stride, size, "packWeight") + 1;
+}
+
+void read_part(PackTask& task, Napi::Object from) {
+  WeightPart part;
+  const Napi::Value path = from.Get("path"), data = from.Get("data");
+  if (path.IsUndefined() == data.IsUndefined()) wrong_argument(path, "packWeight path", "either path or data");
+  part.offset = integer(from.Get("offset"), "packWeight offset", 0);
+  part.bytes = integer(from.Get("bytes"), "packWeight bytes", 0);
+  part.row_stride = optional_integer(from.Get("rowStride"), "packWeight rowStride", 0);
+  part.column_stride = optional_integer(from.Get("columnStride"), "packWeight columnStride", 0);
+  const Napi::Value rows = from.Get("rows");
+  part.rows = rows.IsUndefined() ? rows_of(task.source, part) : integer(rows, "packWeight rows", 1);
+  if (!path.IsUndefined()) {
+    part.path = text(path, "packWeight path");
+    if (part.path.empty()) wrong_argument(path, "packWeight path", "the path of a file");
+  } else {
+    const auto all = bytes(data, "packWeight data");
+    const auto size = static_cast<int64_t>(all.size());
+    if (part.offset > size || part.bytes > size - part.offset) {
+      fail(ErrorCode::kShape, "[packWeight] got %lld bytes at %lld, expected them within %lld bytes of data",
+           static_cast<long long>(part.bytes), static_cast<long long>(part.offset), static_cast<long long>(size));
+    }
+    task.copies.emplace_back(all.data() + part.offset, all.data() + part.offset + part.bytes);
+    // Not null even where it is empty: a part has a path or memory.
+    static constexpr std::byte kNothing{};
+    part.memory = part.bytes == 0 ? &kNothing : task.copies.back().data();
+    part.offset = 0;
+  }
+  task.source.parts.push_back(std::move(part));
+}
+
+Napi::Value pack_weight(State& state, const Napi::CallbackInfo& info) {
+  const auto executor = handle<Executor>(info[0]);
+  const Napi::Object from = object(info[1], "packWeight");
+  auto task = std::make_unique<PackTask>();
+  WeightSource& source = task->source;
+  const Napi::Value name = from.Get("name"), as = from.Get("as"), parts = from.Get("parts");
+  source.name = name.IsUndefined() ? "weight" : text(name, "packWeight name");
+  source.stored = format_of(from.Get("format"), "packWeight format");
+  if (!as.IsUndefined()) source.as = format_of(as, "packWeight as");
+  source.experts = integer(from.Get("experts"), "packWeight experts", 1);
+  source.rows = integer(from.Get("rows"), "packWeight rows", 1);
+  source.columns = integer(from.Get("columns"), "packWeight columns", 1, kMaxColumns);
+  // Told here rather than by the task, which cannot count the rows of parts without it.
+  const int block = format_info(source.stored).values_per_block;
+  if (source.columns % block != 0) {
+    fail(ErrorCode::kShape, "[packWeight] got %lld columns for '%s', expected a multiple of %d",
+         static_cast<long long>(source.columns), source.name.c_str(), block);
+  }
+  if (!parts.IsArray()) wrong_argument(parts, "packWeight parts", "an array of parts");
+  const Napi::Array list = parts.As<Napi::Array>();
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    Napi::HandleScope scope(info.Env());
+    read_part(*task, object(list.Get(i), "packWeight parts"));
+  }
+  task->abort = info[2].IsUndefined() ? std::make_shared<std::atomic<bool>>(false) : handle<std::atomic<bool>>(info[2]);
+  task->usage = state.usage;
+  return state.submit(info.Env(), executor, std::move(task));
+}
+
+Napi::Value repeat_weight(State&, const Napi::CallbackInfo& info) {
+  const auto from = handle<ProgramWeight>(info[0]);
+  const int64_t experts = integer(info[1], "repeatWeight experts", 1, INT32_MAX);
+  // The new weight, held together with what counts its bytes.
+  using Both = std::pair<std::shared_ptr<Weight>, std::shared_ptr<const Weight>>;
+  auto both = std::make_shared<Both>(from->weight->repeated(experts), from->weight);
+  const Weight* weight = both->first.get();
+  return make_weight(info.Env(), std::shared_ptr<const Weight>(std::move(both), weight));
+}
+
+Napi::Value read_weight(State&, const Napi::CallbackInfo& info) {
+  const auto weight = handle<ProgramWeight>(info[0])->weight;
+  const int64_t expert = integer(info[1], "readWeight expert", 0, weight->experts() - 1);
+  const int64_t row = integer(info[2], "readWeight row", 0, weight->rows());
+  const int64_t rows = integer(info[3], "readWeight rows", 0, weight->rows() - row);
+  constexpr int64_t kMost = int64_t{1} << 32;  // the elements of the longest typed array
+  const int64_t elements = checked_mul(rows, weight->columns(), "readWeight");
+  if (elements > kMost) {
+    fail(ErrorCode::kShape, "[readWeight] got %lld values, expected at most 2^32 at once",
+         static_cast<long long>(elements));
+  }
+  auto values = Napi::Float32Array::New(info.Env(), static_cast<size_t>(elements));
+  if (elements > 0) weight->read(expert, row, rows, values.Data());
+  return values;
+}
+
+Napi::Value weight_info(State&, const Napi::CallbackInfo& info) {
+  const auto weight = handle<ProgramWeight>(info[0])->weight;
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("format", format_info(weight->format()).name);
+  result.Set("experts", static_cast<double>(weight->experts()));
+  result.Set("rows", static_cast<double>(weight->rows()));
+  result.Set("columns", static_cast<double>(weight->columns()));
+  result.Set("bytes", static_cast<double>(weight->bytes()));
+  return result;
+}
+
+Napi::Value dispose_weight(State& state, const Napi::CallbackInfo& info) {
+  holder_of<ProgramWeight>(info[0]).reset();
+  state.sync_memory(info.Env());
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
 std::vector<ProgramWeight> program_weights(Napi::Value value) {
   std::vector<ProgramWeight> list;
   for (const auto& weight : handles<ProgramWeight>(value, "createProgram weights")) list.push_back(*weight);
   return list;
 }
 
-void init_weights(Napi::Env, Napi::Object) {}
+void init_weights(Napi::Env env, Napi::Object exports) {
+  exports.Set("packWeight", Napi::Function::New<promise_entry<pack_weight>>(env, "packWeight"));
+  exports.Set("repeatWeight", Napi::Function::New<entry<repeat_weight>>(env, "repeatWeight"));
+  exports.Set("readWeight", Napi::Function::New<entry<read_weight>>(env, "readWeight"));
+  exports.Set("weightInfo", Napi::Function::New<entry<weight_info>>(env, "weightInfo"));
+  exports.Set("disposeWeight", Napi::Function::New<entry<dispose_weight>>(env, "disposeWeight"));
+}
 
 }  // namespace switchyard

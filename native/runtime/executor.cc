@@ -45,6 +45,7 @@ void Executor::stop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
+    if (running_ != nullptr) running_->cancel();
   }
   wake_.notify_one();
   if (!thread_.joinable()) return;
@@ -69,6 +70,7 @@ std::unique_ptr<Task> Executor::next() {
   std::unique_ptr<Task> task = std::move(queue_.front());
   queue_.pop_front();
   queued_.fetch_sub(1, std::memory_order_relaxed);
+  running_ = task.get();
   return task;
 }
 
@@ -85,6 +87,10 @@ void Executor::loop() {
 }
 
 void Executor::finish(std::unique_ptr<Task> task) {
+  {
+    std::lock_guard lock(mutex_);
+    running_ = nullptr;
+  }
   try {
     done_(std::move(task));
   } catch (const std::bad_alloc&) {

@@ -27,6 +27,8 @@ class Task {
   virtual ~Task() = default;
   // On the runtime thread. What it throws becomes `error`.
   virtual void perform(Executor& executor) = 0;
+  // From any thread, while perform() runs: the runtime stops. Programs need nothing here: run() looks by itself.
+  virtual void cancel() {}
   std::exception_ptr error;
 };
 
@@ -89,6 +91,7 @@ class Executor {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::unique_ptr<Task>> queue_;
+  Task* running_ = nullptr;  // guarded by mutex_
   std::atomic<int> queued_{0};  // what the spinning thread watches
   std::atomic<bool> stopping_{false};
   std::mutex stop_mutex_;

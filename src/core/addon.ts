@@ -50,6 +50,8 @@ export interface RunOptions {
 
 /** Where the values of a weight are: each part covers consecutive rows of the flattened [experts · rows]. */
 export interface WeightSource {
+  /** Of the tensor, for messages. */
+  name?: string;
   format: string;
   /** Packed format where it differs from the stored one; float formats only. */
   as?: string;
@@ -65,6 +67,8 @@ export interface WeightPart {
   /** Bytes from the start of the file or of `data`. */
   offset: number;
   bytes: number;
+  /** Default: as many as the bytes hold. */
+  rows?: number;
   /** Elements from one row, or column, to the next; float formats only. Default: row-major. */
   rowStride?: number;
   columnStride?: number;
@@ -97,6 +101,8 @@ export interface MemoryUsage {
   buffers: number;
   weights: number;
   arena: number;
+  /** What the garbage collector has been told of it: allocations of 64 KiB or more. */
+  reported: number;
 }
 
 /** The native half. Every function throws (a promise rejects with) a SwitchyardError. */

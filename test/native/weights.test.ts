@@ -1,0 +1,177 @@
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { addon, type NativeWeight, type WeightPart, type WeightSource } from '../../src/core/addon.js';
+import { codeOf } from '../helpers/native.js';
+import { encodeProgram } from '../helpers/program-builder.js';
+
+const native = addon();
+const runtime = native.createRuntime({ threads: 2 });
+const folder = mkdtempSync(join(tmpdir(), 'switchyard-'));
+afterAll(() => {
+  native.disposeRuntime(runtime);
+  rmSync(folder, { recursive: true });
+});
+
+const [experts, rows, columns] = [2, 5, 8];
+const values = Float32Array.from({ length: experts * rows * columns }, (_, i) => i - 20);
+const data: WeightPart = { data: values, offset: 0, bytes: values.byteLength };
+const dense: WeightSource = { format: 'f32', experts, rows, columns, parts: [data] };
+const pack = (change: object = {}) => native.packWeight(runtime, { ...dense, ...change });
+const all = (weight: NativeWeight) =>
+  [0, 1].flatMap((expert) => [...native.readWeight(weight, expert, 0, rows)]);
+
+describe('packWeight', () => {
+  it('packs memory, which may change meanwhile', async () => {
+    const source = values.slice();
+    const packing = pack({ parts: [{ ...data, data: source }] });
+    source.fill(0);
+    structuredClone(source.buffer, { transfer: [source.buffer] });
+    const weight = await packing;
+    expect(all(weight)).toEqual([...values]);
+    expect([...native.readWeight(weight, 1, 3, 1)]).toEqual([...values.subarray(64, 72)]);
+    expect(native.weightInfo(weight)).toMatchObject({ format: 'f32', experts, rows, columns });
+  });
+
+  it('packs ranges of files, in parts', async () => {
+    const path = join(folder, 'a.bin');
+    writeFileSync(path, Buffer.concat([Buffer.alloc(12), Buffer.from(values.buffer)]));
+    const first = values.byteLength / 5; // two rows
+    const weight = await pack({
+      parts: [
+        { path, offset: 12, bytes: first },
+        { data: new Uint8Array(values.buffer), offset: first, bytes: 4 * first },
+      ],
+    });
+    expect(all(weight)).toEqual([...values]);
+  });
+
+  it('packs transposed and interleaved memory, and counts its rows', async () => {
+    // [experts, columns, rows · 2]: the even columns of the transpose
+    const stored = new Float32Array(experts * columns * rows * 2);
+    for (let e = 0; e < experts; e++) {
+      for (let n = 0; n < rows; n++) {
+        for (let k = 0; k < columns; k++) {
+          stored[(e * columns + k) * rows * 2 + n * 2] = values[(e * rows + n) * columns + k];
+        }
+      }
+    }
+    const bytes = stored.byteLength / experts;
+    const part = { data: stored, bytes, rowStride: 2, columnStride: 2 * rows };
+    const weight = await pack({ parts: [0, 1].map((e) => ({ ...part, offset: e * bytes })) });
+    expect(all(weight)).toEqual([...values]);
+  });
+
+  it('converts floats', async () => {
+    const weight = await pack({ as: 'bf16' });
+    expect(native.weightInfo(weight).format).toBe('bf16');
+    expect(all(weight)).toEqual([...values]); // small integers are exact
+  });
+
+  it('aborts', async () => {
+    const abort = native.createAbort();
+    native.abort(abort);
+    expect(await codeOf(() => native.packWeight(runtime, dense, abort))).toBe('ERR_ABORTED');
+  });
+
+  it('ends with its runtime', async () => {
+    const path = join(folder, 'large.bin');
+    writeFileSync(path, '');
+    truncateSync(path, 2 ** 31);
+    const other = native.createRuntime({ threads: 1 });
+    const packing = native.packWeight(other, {
+      ...dense,
+      experts: 1,
+      rows: 2 ** 16,
+      columns: 2 ** 13,
+      parts: [{ path, offset: 0, bytes: 2 ** 31 }],
+    });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    native.disposeRuntime(other);
+    expect(await codeOf(() => packing)).toBe('ERR_ABORTED');
+  });
+
+  const short = join(folder, 'short.bin');
+  writeFileSync(short, Buffer.alloc(100));
+  const file: WeightPart = { path: short, offset: 0, bytes: values.byteLength };
+  it.each([
+    ['a format nobody knows', { format: 'q9' }, 'ERR_OPTION'],
+    ['no format', { format: undefined }, 'ERR_OPTION'],
+    ['a conversion to blocks', { as: 'q4_1' }, 'ERR_FORMAT'],
+    ['no experts', { experts: 0 }, 'ERR_OPTION'],
+    ['NaN rows', { rows: NaN }, 'ERR_OPTION'],
+    ['2^60 columns', { columns: 2 ** 60 }, 'ERR_OPTION'],
+    ['too many experts', { experts: 2 ** 40 }, 'ERR_SHAPE'],
+    ['a block format of odd width', { format: 'q8_0' }, 'ERR_SHAPE'],
+    ['no parts', { parts: [] }, 'ERR_SHAPE'],
+    ['parts that are none', { parts: 3 }, 'ERR_OPTION'],
+    ['a part that is none', { parts: [3] }, 'ERR_OPTION'],
+    ['neither path nor data', { parts: [{ offset: 0, bytes: 4 }] }, 'ERR_OPTION'],
+    ['both path and data', { parts: [{ ...data, path: short }] }, 'ERR_OPTION'],
+    ['bytes beyond the data', { parts: [{ ...data, offset: 4 }] }, 'ERR_SHAPE'],
+    ['a part too short', { parts: [{ ...data, bytes: values.byteLength - 4 }] }, 'ERR_SHAPE'],
+    ['a part of no bytes', { parts: [{ ...data, bytes: 0 }] }, 'ERR_SHAPE'],
+    ['rows that do not fit', { parts: [{ ...data, rows: 9 }] }, 'ERR_SHAPE'],
+    [
+      'strides beyond the data',
+      { parts: [{ ...data, rowStride: 16, columnStride: 1, rows: 10 }] },
+      'ERR_SHAPE',
+    ],
+    ['strides that wrap', { parts: [{ ...data, rowStride: 2 ** 52, columnStride: 2 ** 52 }] }, 'ERR_SHAPE'],
+    ['a negative stride', { parts: [{ ...data, rowStride: -1, columnStride: 1 }] }, 'ERR_OPTION'],
+    ['a file that is too short', { parts: [file] }, 'ERR_IO'],
+    ['no such file', { parts: [{ ...file, path: join(folder, 'nothing') }] }, 'ERR_IO'],
+    ['an empty path', { parts: [{ ...file, path: '' }] }, 'ERR_OPTION'],
+  ])('refuses %s', async (_, change, code) => {
+    expect(await codeOf(() => pack(change))).toBe(code);
+  });
+});
+
+describe('a weight', () => {
+  it('is repeated without a copy', async () => {
+    const before = native.memoryUsage().weights;
+    const one = await pack({ experts: 1, parts: [{ ...data, bytes: values.byteLength / 2 }] });
+    const packed = native.memoryUsage().weights - before;
+    expect(packed).toBe(native.weightInfo(one).bytes);
+    const many = native.repeatWeight(one, 64);
+    expect(native.weightInfo(many)).toMatchObject({ experts: 64, rows, columns, bytes: packed });
+    native.disposeWeight(one);
+    expect(native.memoryUsage().weights - before).toBe(packed);
+    expect([...native.readWeight(many, 63, 0, rows)]).toEqual([...values.subarray(0, rows * columns)]);
+    native.disposeWeight(many);
+    native.disposeWeight(many);
+    expect(native.memoryUsage().weights).toBe(before);
+    expect(await codeOf(() => native.weightInfo(many))).toBe('ERR_DISPOSED');
+    expect(await codeOf(() => native.weightInfo(native.createBuffer(4) as never))).toBe('ERR_OPTION');
+  });
+
+  it('is read within its bounds', async () => {
+    const weight = await pack();
+    for (const [expert, row, count] of [
+      [2, 0, 1],
+      [-1, 0, 1],
+      [0, 5, 1],
+      [0, 0, 6],
+      [0, 2 ** 31, 1],
+      [0, NaN, 1],
+    ]) {
+      expect(await codeOf(() => native.readWeight(weight, expert, row, count))).toBe('ERR_OPTION');
+    }
+    expect(native.readWeight(weight, 0, 5, 0)).toHaveLength(0);
+  });
+
+  it('is what a program declares', async () => {
+    const weight = await pack();
+    const program = (dims: number[]) =>
+      native.createProgram(
+        encodeProgram({ weights: 1, buffers: [{ kind: 'weight', dims }], instructions: [] }),
+        [],
+        [weight],
+      );
+    expect(native.programInfo(program([experts, rows, columns])).instructions).toBe(0);
+    for (const dims of [[experts, columns, rows], [rows, columns], []]) {
+      expect(await codeOf(() => program(dims))).toBe('ERR_PROGRAM');
+    }
+  });
+});
