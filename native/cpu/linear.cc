@@ -7,39 +7,14 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu/linear_cut.h"
 #include "formats/half.h"
 
 namespace switchyard {
 namespace {
 
-constexpr int64_t kAlign = 64;
-int64_t aligned(int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
-
-enum Form { kFormF32, kFormRounded, kFormInt8, kFormBf16, kForms };
-
-// Cost is counted in bytes of weights read; a multiply-add counts as the time of so many bytes.
-constexpr double kMacCost[kForms] = {0.12, 0.12, 0.05, 0.05};
-constexpr double kTasksPerThread = 8;
-constexpr double kSmallestTask = 16 << 10;  // bytes: below, claiming costs more than balance gains
-constexpr double kSerialCost = 48 << 10;    // a call below takes less time than waking the pool
-constexpr int64_t kSplitRows = 64;          // fewer rows do not pay for expanding a slab again
-constexpr int64_t kPackRows = 16;           // rows per task of the first step
-constexpr int64_t kSerialPack = 32 << 10;   // values
-
-Form form_of(const LinearTable& table, Format format, int compute) {
-  const int f = static_cast<int>(format);
-  if (compute == 2 && !is_float_format(format)) return kFormInt8;
-  if (compute == 1 && is_float_format(format)) return table.bf16[f] != nullptr ? kFormBf16 : kFormRounded;
-  return kFormF32;
-}
-
-int64_t row_bytes(Form form, int64_t k) {
-  return form == kFormInt8 ? int8_row_bytes(k) : form == kFormBf16 ? bf16_row_bytes(k) : f32_row_bytes(k);
-}
-
-int64_t block_rows(const LinearTable& table, Form form) {
-  return form == kFormInt8 ? table.int8_rows : form == kFormBf16 ? table.bf16_rows : table.f32_rows;
-}
+constexpr int64_t kPackRows = 16;          // rows per task of the first step
+constexpr int64_t kSerialPack = 32 << 10;  // values
 
 // Runs fn serially where the whole is too small to share.
 template <class F>
@@ -47,22 +22,11 @@ void parallel(const Context& context, int64_t tasks, bool serial, const F& fn) {
   context.pool->parallel_for(tasks, serial ? 1 : context.threads, fn);
 }
 
-struct Segment {
-  int64_t first, rows;
-};
-
-Segment segment_of(const int32_t* offsets, int64_t all_rows, int64_t expert) {
-  if (offsets == nullptr) return {0, all_rows};
-  return {offsets[expert], int64_t{offsets[expert + 1]} - offsets[expert]};
-}
-
 // The last expert that starts at or before `row`.
 int64_t expert_at(const int32_t* offsets, int64_t experts, int64_t row) {
   if (offsets == nullptr) return 0;
   return std::upper_bound(offsets, offsets + experts + 1, row) - offsets - 1;
 }
-
-int64_t blocks_of(int64_t rows, int64_t per_block) { return (rows + per_block - 1) / per_block; }
 
 struct Packing {
   const float* x;
@@ -103,49 +67,8 @@ void pack_rows(const Packing& p, const Context& context) {
   });
 }
 
-// How the product of one segment with one weight is cut in tasks.
-struct Cut {
-  Form form = kFormF32;
-  bool direct = false;
-  int64_t blocks = 1;
-  int64_t panels_per_task = 1, groups = 0, splits = 1;
-  int64_t tasks() const { return groups * splits; }
-};
-
-double panel_cost(Form form, const PanelLayout& layout, int64_t rows) {
-  return static_cast<double>(layout.bytes) + kMacCost[form] * static_cast<double>(layout.columns * kPanel * rows);
-}
-
-// Panels of `cost` each in tasks of about `target`; blocked kernels want whole slabs.
-void cut_panels(Cut* cut, int64_t panels, double cost, int64_t unit, int64_t rows, double target) {
-  const int64_t per_task = std::clamp<int64_t>(static_cast<int64_t>(target / cost), 1, panels);
-  cut->panels_per_task = std::min(panels, (per_task + unit - 1) / unit * unit);
-  cut->groups = (panels + cut->panels_per_task - 1) / cut->panels_per_task;
-  const double task = cost * static_cast<double>(cut->panels_per_task);
-  const int64_t most = std::max<int64_t>(1, std::min(cut->blocks, rows / kSplitRows));
-  cut->splits = std::clamp<int64_t>(static_cast<int64_t>(task / target), 1, most);
-}
-
 void zero_rows(float* y, int64_t width, int64_t from, int64_t rows) {
   if (from < rows) std::memset(y + from * width, 0, static_cast<size_t>((rows - from) * width) * sizeof(float));
-}
-
-// The scratch of one call, taken in the order in which linear_shared_scratch() counts it.
-struct Scratch {
-  std::byte* at;
-  std::byte* take(int64_t bytes) {
-    std::byte* p = at;
-    at += aligned(bytes);
-    return p;
-  }
-};
-
-void run_job(const LinearTable& table, const Cut& cut, Format format, const PanelJob& job) {
-  const int f = static_cast<int>(format);
-  if (cut.form == kFormInt8) return table.int8[f](job);
-  if (cut.form == kFormBf16) return table.bf16[f](job);
-  if (cut.direct) return table.f32_direct[f](job);
-  table.f32_blocks[f](job);
 }
 
 }  // namespace
@@ -183,7 +106,7 @@ void run_linear(const LinearCall& call, const Context& context) {
   for (int64_t w = 0; w < weights; w++) zero_rows(call.y[w], call.weights[w]->rows(), used, call.rows);
   if (used == 0) return;
 
-  Scratch scratch{context.shared_scratch};
+  ScratchCursor scratch{context.shared_scratch};
   int64_t* first_task = reinterpret_cast<int64_t*>(scratch.take((experts * weights + 1) * 8));
   bool needed[kForms] = {};
   for (const Weight* w : call.weights) needed[form_of(table, w->format(), call.compute)] = true;
@@ -278,7 +201,7 @@ void run_linear_transposed(const LinearTransposedCall& call, const Context& cont
   const int64_t used = call.offsets == nullptr ? call.rows : call.offsets[experts];
   zero_rows(call.dx, k, used, call.rows);
   if (used == 0) return;
-  Scratch scratch{context.shared_scratch};
+  ScratchCursor scratch{context.shared_scratch};
   int64_t* first_task = reinterpret_cast<int64_t*>(scratch.take((experts + 1) * 8));
   std::byte* blocks = scratch.take(used * f32_row_bytes(n));
   pack_rows({call.dy, call.rows, n, call.offsets, experts, table.f32_rows, f32_row_bytes(n), table.pack_f32, blocks, 0},

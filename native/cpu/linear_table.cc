@@ -11,6 +11,13 @@ const LinearTable& linear_table(Tier tier) {
     LinearTable table;
     fill_linear_scalar(&table);
     t.fill(table);
+#if defined(__x86_64__) || defined(_M_X64)
+    const auto at = [&](Tier which) -> LinearTable& { return t[static_cast<size_t>(which)]; };
+    fill_linear_avx512(&table);
+    at(Tier::kAvx512) = table;
+    fill_linear_avx512_vnni(&table);
+    at(Tier::kAvx512Vnni) = at(Tier::kAvx512Bf16) = at(Tier::kAmx) = table;
+#endif
     return t;
   }();
   return tables[static_cast<size_t>(tier)];

@@ -1,4 +1,5 @@
-// The int8 kernels of one instruction set, after linear_f32.inl; the includer has defined kInt8Rows.
+// The int8 kernels of one instruction set, after codes.inl; the includer has defined kInt8Rows, kStreamRows and
+// kPrefetch.
 //
 // For every group of 16 or 32 values, in rising order:
 //   dot = Σ (q - zero)·x, exact in i32;   acc = fma(s·scale, f32(dot), acc)

@@ -16,6 +16,7 @@ constexpr int kInt8Rows = 4;
 constexpr int kPrefetch = 0, kStreamRows = 0;
 
 #include "cpu/isa/simd_scalar.inl"
+#include "cpu/isa/codes.inl"
 #include "cpu/isa/linear_f32.inl"
 #include "cpu/isa/linear_int8.inl"
 

@@ -1,0 +1,74 @@
+// The packed layout as vectors: codes and scales of a chunk. Included after simd_*.inl.
+
+template <Format f>
+struct Spec {
+  static constexpr FormatInfo kInfo = kFormatTable[static_cast<int>(f)];
+  static constexpr int kBits = kInfo.code_bits;
+  static constexpr int kCodeBytes = chunk_code_bytes(kBits);
+  static constexpr int kScaleBytes = chunk_scale_bytes(kInfo.scales);
+  static constexpr int kSuperBytes = super_bytes(kInfo.scales);
+  static constexpr int kGroups = kChunk / (kInfo.group > 1 ? kInfo.group : kChunk);  // per chunk
+  static constexpr bool kHasMin = kInfo.scales == ScaleKind::kScaleMin || kInfo.scales == ScaleKind::kSuperMin;
+  static constexpr int kLowBits = kBits == 3 ? 2 : kBits == 5 || kBits == 6 ? 4 : kBits;
+};
+
+constexpr uint32_t every_byte(uint32_t mask) { return mask * 0x01010101u; }
+
+// Plane of kWidth bits, moved to bit kTo of every byte; see pack.h.
+template <int kWidth, int kTo>
+inline I plane_vector(const std::byte* plane, int v) {
+  constexpr uint32_t kMask = every_byte(((1u << kWidth) - 1) << kTo);
+  const int vector = kWidth == 4 ? v % 4 : v * kWidth / 8;
+  const int at = kWidth == 4 ? v / 4 * 4 : kWidth == 2 ? v % 4 * 2 : kWidth == 1 ? v : 0;
+  const I bits = i_load(plane + 64 * vector);
+  if constexpr (kWidth == 8) return bits;
+  return i_and(at > kTo ? i_shr(bits, at - kTo) : at < kTo ? i_shl(bits, kTo - at) : bits, kMask);
+}
+
+// Code vector v (values 4v…4v+3 of 16 lanes) of a chunk.
+template <Format f>
+inline I code_vector(const std::byte* chunk, int v) {
+  using S = Spec<f>;
+  const I low = plane_vector<S::kLowBits, 0>(chunk, v);
+  if constexpr (S::kBits == S::kLowBits) {
+    return low;
+  } else {
+    return i_or(low, plane_vector<S::kBits - S::kLowBits, S::kLowBits>(chunk + 64 * S::kLowBits, v));
+  }
+}
+
+// Value 4v + i of a chunk's codes in f32.
+template <Format f>
+inline F code_value(const std::byte* chunk, int v, int i) {
+  if constexpr (Spec<f>::kBits == 4) {
+    return f_nibble(i_load(chunk + 64 * (v % 4)), 2 * i + v / 4);
+  } else {
+    return f_byte(code_vector<f>(chunk, v), i);
+  }
+}
+
+// s and m of group `half` of a chunk; `m` is set only where the format stores one.
+template <Format f>
+inline void load_scale(const std::byte* scales, const std::byte* supers, int half, F* s, F* m) {
+  using S = Spec<f>;
+  if constexpr (S::kInfo.scales == ScaleKind::kScale) {
+    *s = f_load_f16(scales);
+  } else if constexpr (S::kInfo.scales == ScaleKind::kScaleMin) {
+    *s = f_load_f16(scales);
+    *m = f_load_f16(scales + 32);
+  } else if constexpr (S::kInfo.scales == ScaleKind::kSuper) {
+    *s = f_mul(f_load_f16(supers), f_load_i8(scales + 16 * half));
+  } else if constexpr (S::kGroups == 2) {
+    *s = f_mul(f_load_f16(supers), f_load_u4(scales + 16 * half, 0));
+    *m = f_mul(f_mul(f_load_f16(supers + 32), f_load_u4(scales + 16 * half, 4)), f_set1(-1.0f));
+  } else {
+    *s = f_mul(f_load_f16(supers), f_load_u8(scales));
+    *m = f_mul(f_mul(f_load_f16(supers + 32), f_load_u8(scales + 16)), f_set1(-1.0f));
+  }
+}
+
+template <Format f>
+inline void load_scale_f32(const std::byte* scales, const std::byte* supers, int half, F* s, F* m) {
+  load_scale<f>(scales, supers, half, s, m);
+  if constexpr (!Spec<f>::kHasMin) *m = f_mul(*s, f_set1(static_cast<float>(-Spec<f>::kInfo.zero)));
+}

@@ -1,0 +1,54 @@
+// The vector operations of the linear kernels for AVX-512 F, BW, DQ, VL.
+
+using F = __m512;
+using I = __m512i;
+
+inline F f_zero() { return _mm512_setzero_ps(); }
+inline F f_set1(float x) { return _mm512_set1_ps(x); }
+inline F f_load(const void* p) { return _mm512_loadu_ps(p); }
+inline void f_store(float* p, F a) { _mm512_storeu_ps(p, a); }
+inline __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffff : (1u << n) - 1); }
+inline F f_load_n(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
+inline void f_store_n(float* p, F a, int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), a); }
+inline F f_fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+inline F f_mul(F a, F b) { return _mm512_mul_ps(a, b); }
+inline F f_from_i32(I a) { return _mm512_cvtepi32_ps(a); }
+inline F f_load_f16(const void* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p))); }
+inline __m128i load_bytes(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+inline F f_load_i8(const void* p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_bytes(p))); }
+inline F f_load_u8(const void* p) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(load_bytes(p))); }
+inline F f_load_u4(const void* p, int shift) {
+  const I bytes = _mm512_cvtepu8_epi32(load_bytes(p));
+  return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srl_epi32(bytes, _mm_cvtsi32_si128(shift)), _mm512_set1_epi32(15)));
+}
+inline F f_pair_f16(I a, int odd) {
+  return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(odd ? _mm512_srli_epi32(a, 16) : a));
+}
+inline F f_pair_bf16(I a, int odd) {
+  return _mm512_castsi512_ps(odd ? _mm512_and_si512(a, _mm512_set1_epi32(static_cast<int>(0xffff0000u)))
+                                 : _mm512_slli_epi32(a, 16));
+}
+
+// Shifts by a count that is a constant once the loop around it is unrolled.
+inline I i_shl(I a, int n) { return reinterpret_cast<I>(reinterpret_cast<__v16su>(a) << n); }
+inline I i_shr(I a, int n) { return reinterpret_cast<I>(reinterpret_cast<__v16su>(a) >> n); }
+inline I i_load(const void* p) { return _mm512_loadu_si512(p); }
+inline I i_and(I a, uint32_t mask) { return _mm512_and_si512(a, _mm512_set1_epi32(static_cast<int>(mask))); }
+inline I i_or(I a, I b) { return _mm512_or_si512(a, b); }
+
+inline F f_byte(I a, int i) {
+  const I byte = i == 3 ? i_shr(a, 24) : i_and(i == 0 ? a : i_shr(a, 8 * i), 255);
+  return _mm512_cvtepi32_ps(byte);
+}
+// A table of 0…15 in f32 instead of mask and convert: the permutation reads only the low four bits.
+inline F f_nibble(I a, int i) {
+  const F table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  return _mm512_permutexvar_ps(i == 0 ? a : i_shr(a, 4 * i), table);
+}
+
+inline int load_dword(const void* p) {
+  int v;
+  __builtin_memcpy(&v, p, 4);
+  return v;
+}
+inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
