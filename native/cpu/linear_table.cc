@@ -13,6 +13,8 @@ const LinearTable& linear_table(Tier tier) {
     t.fill(table);
 #if defined(__x86_64__) || defined(_M_X64)
     const auto at = [&](Tier which) -> LinearTable& { return t[static_cast<size_t>(which)]; };
+    fill_linear_avx2(&table);
+    at(Tier::kAvx2) = table;
     fill_linear_avx512(&table);
     at(Tier::kAvx512) = table;
     fill_linear_avx512_vnni(&table);

@@ -63,7 +63,7 @@ constexpr int64_t bf16_row_bytes(int64_t k) { return (k + kChunk - 1) / kChunk *
 
 // f32 slabs of dequantised weights: kSlabPanels × kSlabColumns × 16 floats stay in a 256 KiB L2 beside a row block.
 constexpr int kSlabPanels = 4;
-constexpr int kSlabColumns = 256;
+constexpr int kSlabColumns = 512;
 constexpr int64_t kSlabBytes = int64_t{4} * kSlabPanels * kSlabColumns * kPanel;
 // A whole panel as bytes (int8) or as pairs of bf16, and a tile's worth of sums.
 constexpr int64_t kTileScratch = 8192;

@@ -1,4 +1,4 @@
-// i_dot without VNNI: vpmaddubsw adds pairs in i16 and saturates, which bounds how many sums may be added there.
+// i_dots without VNNI: vpmaddubsw adds pairs in i16 and saturates, which bounds how many sums may be added there.
 
 template <int kBits, int kZero, int N>
 inline I i_dot(const I* codes, const int8_t* x, int32_t minus_sum) {
@@ -31,4 +31,10 @@ inline I i_dot(const I* codes, const int8_t* x, int32_t minus_sum) {
     }
     return sum;
   }
+}
+
+template <int kBits, int kZero, int N, int P>
+inline void i_dots(const I (*codes)[N], const int8_t* x, int32_t minus_sum, I* dot) {
+  SY_UNROLL(4)
+  for (int p = 0; p < P; p++) dot[p] = i_dot<kBits, kZero, N>(codes[p], x, minus_sum);
 }

@@ -21,7 +21,8 @@ namespace isa_avx512 {
 // 14 × 2 accumulators, 2 vectors of weights and one of activations fill 32 registers.
 constexpr int kMicroRows = 14, kMicroPanels = 2;
 constexpr int kDirectRows = 7, kDirectChains = 8;
-constexpr int kInt8Rows = 12;
+constexpr int kMicroAhead = 16;
+constexpr int kInt8Rows = 12, kInt8Panels = 1;
 constexpr int kPrefetch = 2048, kStreamRows = 4;
 
 #include "cpu/isa/simd_avx512.inl"

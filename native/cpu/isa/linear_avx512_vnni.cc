@@ -18,7 +18,7 @@ namespace isa_avx512_vnni {
 
 #include "cpu/isa/unroll.inl"
 
-constexpr int kInt8Rows = 12;
+constexpr int kInt8Rows = 6, kInt8Panels = 2;
 constexpr int kPrefetch = 2048, kStreamRows = 4;
 
 #include "cpu/isa/simd_avx512.inl"

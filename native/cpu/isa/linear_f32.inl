@@ -144,7 +144,9 @@ template <int R, int P>
 void micro(const float* a, int64_t n, const float* b, int64_t b_stride, float* y, int64_t y_stride, int64_t outputs,
            bool first) {
   F acc[R][P];
+  SY_UNROLL(16)
   for (int r = 0; r < R; r++) {
+    SY_UNROLL(4)
     for (int p = 0; p < P; p++) {
       const int64_t valid = outputs - 16 * p < 16 ? outputs - 16 * p : 16;
       acc[r][p] = first ? f_zero() : f_load_n(y + r * y_stride + 16 * p, valid);
@@ -153,7 +155,10 @@ void micro(const float* a, int64_t n, const float* b, int64_t b_stride, float* y
   for (int64_t k = 0; k < n; k++) {
     F w[P];
     SY_UNROLL(4)
-    for (int p = 0; p < P; p++) w[p] = f_load(b + p * b_stride + 16 * k);
+    for (int p = 0; p < P; p++) {
+      w[p] = f_load(b + p * b_stride + 16 * k);
+      prefetch(b + p * b_stride + 16 * (k + kMicroAhead));
+    }
     SY_UNROLL(16)
     for (int r = 0; r < R; r++) {
       const F x = f_set1(a[k * R + r]);
@@ -161,7 +166,9 @@ void micro(const float* a, int64_t n, const float* b, int64_t b_stride, float* y
       for (int p = 0; p < P; p++) acc[r][p] = f_fma(x, w[p], acc[r][p]);
     }
   }
+  SY_UNROLL(16)
   for (int r = 0; r < R; r++) {
+    SY_UNROLL(4)
     for (int p = 0; p < P; p++) {
       const int64_t valid = outputs - 16 * p < 16 ? outputs - 16 * p : 16;
       f_store_n(y + r * y_stride + 16 * p, acc[r][p], valid);

@@ -1,18 +1,22 @@
-// The int8 kernels of one instruction set, after codes.inl; the includer has defined kInt8Rows, kStreamRows and
-// kPrefetch.
+// The int8 kernels of one instruction set, after codes.inl; the includer has defined i_dots, kInt8Rows,
+// kInt8Panels (register blocking), kStreamRows and kPrefetch.
 //
 // For every group of 16 or 32 values, in rising order:
 //   dot = Σ (q - zero)·x, exact in i32;   acc = fma(s·scale, f32(dot), acc)
 //   and where the format stores m:        acc = fma(m, scale·Σx, acc)
 // Integers are exact, so every tier gives the same bits.
 
-template <Format f, int R>
+template <Format f, int R, int P>
 void int8_block(const PanelJob& job, const std::byte* panel, const std::byte* x, float* y, int64_t outputs) {
   using S = Spec<f>;
   constexpr int N = 8 / S::kGroups;  // code vectors per group
-  F acc[R];
-  for (int r = 0; r < R; r++) acc[r] = f_zero();
-  const int64_t chunks = job.layout.columns / kChunk;
+  F acc[R][P];
+  SY_UNROLL(16)
+  for (int r = 0; r < R; r++) {
+    SY_UNROLL(4)
+    for (int p = 0; p < P; p++) acc[r][p] = f_zero();
+  }
+  const int64_t chunks = job.layout.columns / kChunk, stride = job.layout.bytes;
   for (int64_t c = 0; c < chunks; c++, x += R * kInt8RowBytes) {
     const std::byte* codes = panel + c * S::kCodeBytes;
     const std::byte* scales = panel + job.layout.scales_at + c * S::kScaleBytes;
@@ -22,46 +26,69 @@ void int8_block(const PanelJob& job, const std::byte* panel, const std::byte* x,
     const int32_t* minus_sum = reinterpret_cast<const int32_t*>(x + 36 * R);
     const float* scaled_sum = reinterpret_cast<const float*>(x + 48 * R);
     if constexpr (R <= kStreamRows) {
-      for (int line = 0; line < S::kCodeBytes; line += 64) prefetch(codes + line + kPrefetch);
-      prefetch(scales + kPrefetch);
+      for (int p = 0; p < P; p++) {
+        for (int line = 0; line < S::kCodeBytes; line += 64) prefetch(codes + p * stride + line + kPrefetch);
+        prefetch(scales + p * stride + kPrefetch);
+      }
     }
     SY_UNROLL(2)
     for (int h = 0; h < S::kGroups; h++) {
       const int sums = S::kGroups == 2 ? h : 2;
-      I code[N];
-      SY_UNROLL(8)
-      for (int v = 0; v < N; v++) code[v] = code_vector<f>(codes, v + h * N);
-      F s, m;
-      load_scale<f>(scales, supers, h, &s, &m);
+      I code[P][N];
+      F s[P], m[P];
+      SY_UNROLL(4)
+      for (int p = 0; p < P; p++) {
+        SY_UNROLL(8)
+        for (int v = 0; v < N; v++) code[p][v] = code_vector<f>(codes + p * stride, v + h * N);
+        load_scale<f>(scales + p * stride, supers + p * stride, h, &s[p], &m[p]);
+      }
       SY_UNROLL(16)
       for (int r = 0; r < R; r++) {
-        const I dot = i_dot<S::kBits, S::kInfo.zero, N>(code, values + 32 * r + 16 * h, minus_sum[sums * R + r]);
-        acc[r] = f_fma(f_mul(s, f_set1(scale[r])), f_from_i32(dot), acc[r]);
-        if constexpr (S::kHasMin) acc[r] = f_fma(m, f_set1(scaled_sum[sums * R + r]), acc[r]);
+        I dot[P];
+        i_dots<S::kBits, S::kInfo.zero, N, P>(code, values + 32 * r + 16 * h, minus_sum[sums * R + r], dot);
+        const F row_scale = f_set1(scale[r]);
+        SY_UNROLL(4)
+        for (int p = 0; p < P; p++) {
+          acc[r][p] = f_fma(f_mul(s[p], row_scale), f_from_i32(dot[p]), acc[r][p]);
+          if constexpr (S::kHasMin) acc[r][p] = f_fma(m[p], f_set1(scaled_sum[sums * R + r]), acc[r][p]);
+        }
       }
     }
   }
-  for (int r = 0; r < R; r++) f_store_n(y + r * job.y_stride, acc[r], outputs < 16 ? outputs : 16);
+  SY_UNROLL(16)
+  for (int r = 0; r < R; r++) {
+    SY_UNROLL(4)
+    for (int p = 0; p < P; p++) {
+      f_store_n(y + r * job.y_stride + 16 * p, acc[r][p], outputs - 16 * p < 16 ? outputs - 16 * p : 16);
+    }
+  }
 }
 
-template <Format f, int R>
+template <Format f, int R, int P>
 void int8_from(int64_t rows, const PanelJob& job, const std::byte* panel, const std::byte* x, float* y,
                int64_t outputs) {
   if constexpr (R > 1) {
-    if (rows < R) return int8_from<f, R - 1>(rows, job, panel, x, y, outputs);
+    if (rows < R) return int8_from<f, R - 1, P>(rows, job, panel, x, y, outputs);
   }
-  int8_block<f, R>(job, panel, x, y, outputs);
+  int8_block<f, R, P>(job, panel, x, y, outputs);
+}
+
+template <Format f, int P>
+void int8_run(const PanelJob& job, int64_t panel) {
+  for (int64_t i = job.first_block; i < job.last_block; i++) {
+    const int64_t row = job.block_row(i);
+    int8_from<f, kInt8Rows, P>(job.block_row(i + 1) - row, job, job.panels + panel * job.layout.bytes,
+                               job.x + row * job.x_row_bytes, job.y + row * job.y_stride + 16 * panel,
+                               job.outputs - 16 * panel);
+  }
 }
 
 template <Format f>
 void int8_panels(const PanelJob& job) {
-  for (int64_t p = 0; p < job.panel_count; p++) {
-    for (int64_t i = job.first_block; i < job.last_block; i++) {
-      const int64_t row = job.block_row(i);
-      int8_from<f, kInt8Rows>(job.block_row(i + 1) - row, job, job.panels + p * job.layout.bytes,
-                              job.x + row * job.x_row_bytes, job.y + row * job.y_stride + 16 * p,
-                              job.outputs - 16 * p);
-    }
+  int64_t p = 0;
+  for (; p + kInt8Panels <= job.panel_count; p += kInt8Panels) int8_run<f, kInt8Panels>(job, p);
+  if constexpr (kInt8Panels > 1) {
+    for (; p < job.panel_count; p++) int8_run<f, 1>(job, p);
   }
 }
 

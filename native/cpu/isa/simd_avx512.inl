@@ -46,6 +46,7 @@ inline F f_nibble(I a, int i) {
   return _mm512_permutexvar_ps(i == 0 ? a : i_shr(a, 4 * i), table);
 }
 
+constexpr int log2_of(int n) { return n <= 1 ? 0 : 1 + log2_of(n / 2); }
 inline int load_dword(const void* p) {
   int v;
   __builtin_memcpy(&v, p, 4);

@@ -127,6 +127,11 @@ inline I i_dot(const I* codes, const int8_t* x, int32_t minus_sum) {
   return r;
 }
 
+template <int kBits, int kZero, int N, int P>
+inline void i_dots(const I (*codes)[N], const int8_t* x, int32_t minus_sum, I* dot) {
+  for (int p = 0; p < P; p++) dot[p] = i_dot<kBits, kZero, N>(codes[p], x, minus_sum);
+}
+
 inline void prefetch(const void*) {}
 
 #undef SY_LANES

@@ -1,0 +1,44 @@
+// The linear kernels for AVX2 with FMA and F16C.
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+
+#include "cpu/linear_table.h"
+
+// The target holds to the end of the file, because templates are compiled there. No function of a library header is
+// used below: a copy of it with wide instructions could be linked into code that runs on every machine.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+namespace switchyard {
+namespace isa_avx2 {
+
+#include "cpu/isa/unroll.inl"
+
+// 6 × 1 panel of two registers: 12 accumulators, 2 registers of weights and one of activations of 16.
+constexpr int kMicroRows = 6, kMicroPanels = 1;
+constexpr int kDirectRows = 7, kDirectChains = 2;
+constexpr int kMicroAhead = 16;
+constexpr int kInt8Rows = 4, kInt8Panels = 1;
+constexpr int kPrefetch = 2048, kStreamRows = 4;
+
+#include "cpu/isa/simd_avx2.inl"
+#include "cpu/isa/codes.inl"
+#include "cpu/isa/linear_f32.inl"
+#include "cpu/isa/linear_int8.inl"
+
+}  // namespace isa_avx2
+
+void fill_linear_avx2(LinearTable* table) {
+  isa_avx2::fill_f32<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
+  isa_avx2::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
+}
+
+}  // namespace switchyard
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif
