@@ -2,12 +2,8 @@
 #include <thread>
 
 #include "binding/arguments.h"
-#include "runtime/memory.h"
-#if __has_include("cpu/elementwise.h")
 #include "cpu/elementwise.h"
-#else
-namespace switchyard { inline std::vector<std::string_view> elementwise_opcodes() { return {}; } }
-#endif
+#include "runtime/memory.h"
 
 namespace switchyard {
 namespace {
