@@ -133,7 +133,7 @@ export function tensor(data: TypedArray | NestedNumbers, shape?: Shape, dtype?: 
         `[tensor] got a ${data.constructor.name} for dtype ${type}, expected the array type of that dtype`,
       );
     }
-    values = data.slice();
+    values = type === 'bool' ? (data as Uint8Array).map((v) => (v ? 1 : 0)) : data.slice();
     found = [data.length];
   } else {
     found = nesting(data);

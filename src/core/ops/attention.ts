@@ -27,6 +27,7 @@ import {
   or,
   sub,
   where,
+  zeros,
 } from './elementwise.js';
 import { takeRows } from './indexing.js';
 import { matmul } from './linalg.js';
@@ -68,6 +69,8 @@ const ropeOp = defineOp({
     const sin = tensorInput('rope', 'sin', inputs[2]);
     checkDType('rope', 'x', x.dtype, 'f32');
     checkRank('rope', 'x', x.shape, 3);
+    checkDType('rope', 'cos', cos.dtype, 'f32');
+    checkDType('rope', 'sin', sin.dtype, 'f32');
     checkRank('rope', 'cos', cos.shape, 2);
     checkSize('rope', 'rows of cos', cos.shape[0] as number, x.shape[0] as number);
     if (
@@ -104,7 +107,10 @@ const ropeOp = defineOp({
   },
   lower: (node) => ({ kernel: 'rope', attrs: [{ type: 'int', value: node.attrs.interleaved as number }] }),
 });
-/** Turns pairs of x [N, H, C] (Su et al. 2021): pairs (i, i + r/2), or neighbours if `interleaved`; the rest of C passes. */
+/**
+ * Turns pairs of x [N, H, C] (Su et al. 2021): pairs (i, i + r/2), or neighbours if `interleaved`; the rest of C passes.
+ * cos and sin [N, r/2] are constants for the gradient.
+ */
 export const rope = (x: Tensor, table: { cos: Tensor; sin: Tensor }, { interleaved = false } = {}): Tensor =>
   apply1(ropeOp, [x, table.cos, table.sin], { interleaved: interleaved ? 1 : 0 });
 
@@ -162,6 +168,8 @@ const attentionOp = defineOp({
     const q = checkQuery('attention', inputs[0]); // [N, H, C]
     const k = tensorInput('attention', 'k', inputs[1]); // [M, G, C]
     const v = tensorInput('attention', 'v', inputs[2]); // [M, G, Cv]
+    checkDType('attention', 'k', k.dtype, 'f32');
+    checkDType('attention', 'v', v.dtype, 'f32');
     checkRank('attention', 'k', k.shape, 3);
     checkRank('attention', 'v', v.shape, 3);
     checkSize('attention', 'head size of k', k.shape[2] as number, q.shape[2] as number);
@@ -201,6 +209,7 @@ const attentionOp = defineOp({
     ];
     const [n, h, c] = q.shape as [number, number, number];
     const [m, g] = k.shape as [number, number];
+    if (m === 0) return [zeros([n, h, v.shape[2] as number])]; // nothing is seen
     const rows = segments(queryOffsets, n);
     const columns = segments(keyOffsets, m);
     // position of a query: its place in the sequence, counted so that the last query meets the last key
@@ -274,6 +283,8 @@ const pagedAttentionOp = defineOp({
     const q = checkQuery('paged_attention', inputs[0]);
     const k = tensorInput('paged_attention', 'k cache', inputs[1]); // [blocks, G, block, C]
     const v = tensorInput('paged_attention', 'v cache', inputs[2]);
+    checkDType('paged_attention', 'k cache', k.dtype, 'f32', 'f16');
+    checkDType('paged_attention', 'v cache', v.dtype, k.dtype);
     checkRank('paged_attention', 'k cache', k.shape, 4);
     checkRank('paged_attention', 'v cache', v.shape, 4);
     checkSize('paged_attention', 'head size of the k cache', k.shape[3] as number, q.shape[2] as number);
@@ -340,6 +351,7 @@ const kvWriteOp = defineOp({
     const slots = checkIndex('kv_write', 'slots', inputs[2], 1);
     checkDType('kv_write', 'cache', cache.dtype, 'f32', 'f16');
     checkRank('kv_write', 'cache', cache.shape, 4);
+    checkDType('kv_write', 'x', x.dtype, 'f32');
     checkRank('kv_write', 'x', x.shape, 3);
     checkSize('kv_write', 'heads of x', x.shape[1] as number, cache.shape[1] as number);
     checkSize('kv_write', 'head size of x', x.shape[2] as number, cache.shape[3] as number);

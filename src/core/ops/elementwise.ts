@@ -1,5 +1,5 @@
 /** Elementwise ops: each is a few opcodes of one native kernel, and chains of them are fused into one pass. */
-import { DTYPES, type DType, dtypeCode, isFloat } from '../dtype.js';
+import { DTYPES, type DType, dtypeCode, isFloat, roundTo } from '../dtype.js';
 import { SwitchyardError } from '../errors.js';
 import {
   apply1,
@@ -18,22 +18,35 @@ export type TensorLike = Tensor | number;
 
 const isInt = (dtype: DType): boolean => !isFloat(dtype);
 
+/** Ranges of whole dtypes. */
+const WHOLE: Partial<Record<DType, readonly [number, number]>> = {
+  i32: [-(2 ** 31), 2 ** 31 - 1],
+  u32: [0, 2 ** 32 - 1],
+  u8: [0, 255],
+  bool: [0, 1],
+};
+
 const fullOp = defineOp({
   name: 'full',
   attrs: { value: 'float', shape: 'ints', dtype: 'int' },
   infer: (_inputs, attrs) => [{ dtype: DTYPES[attrs.dtype as number] as DType, shape: attrs.shape as Shape }],
   gradient: () => [],
-  emit: (e, _r, _i, attrs) =>
-    isFloat(DTYPES[attrs.dtype as number] as DType)
-      ? e.float(attrs.value as number)
-      : e.int(attrs.value as number),
+  emit(e, _r, _i, attrs) {
+    const dtype = DTYPES[attrs.dtype as number] as DType;
+    const value = attrs.value as number;
+    return isFloat(dtype) ? e.float(roundTo(dtype, value)) : e.int(value);
+  },
 });
 
 /** A tensor of `shape` filled with one value. Default dtype f32. */
 export function full(shape: Shape, value: number, dtype: DType = 'f32'): Tensor {
   checkShape('full', shape);
-  if (isInt(dtype) && !Number.isInteger(value)) {
-    throw new SwitchyardError('ERR_DTYPE', `[full] got ${value} for dtype ${dtype}, expected a whole number`);
+  const [low, high] = WHOLE[dtype] ?? [-Infinity, Infinity];
+  if (isInt(dtype) && !(Number.isInteger(value) && value >= low && value <= high)) {
+    throw new SwitchyardError(
+      'ERR_DTYPE',
+      `[full] got ${value} for dtype ${dtype}, expected a whole number from ${low} to ${high}`,
+    );
   }
   return apply1(fullOp, [], { value, shape: [...shape], dtype: dtypeCode(dtype) });
 }
@@ -47,6 +60,9 @@ function operands(a: TensorLike, b: TensorLike): [Tensor, Tensor] {
   const lift = (x: TensorLike): Tensor => (x instanceof Tensor ? x : full([], x, dtype));
   return [lift(a), lift(b)];
 }
+
+/** Lanes are i32, so u32 takes only the operations whose bits do not depend on the sign. */
+const SIGNED = new Set(['div', 'mod', 'maximum', 'minimum', 'less', 'less_equal']);
 
 type Kind = 'arithmetic' | 'comparison' | 'logical';
 
@@ -65,6 +81,8 @@ function binary(
       if (a.dtype !== b.dtype) checkDType(name, 'b', b.dtype, a.dtype);
       if (kind === 'logical') checkDType(name, 'a', a.dtype, 'bool', 'i32', 'u32', 'u8');
       else if (!codes.int && isInt(a.dtype)) checkDType(name, 'a', a.dtype, 'f32', 'f16', 'bf16');
+      if (SIGNED.has(name) && a.dtype === 'u32')
+        checkDType(name, 'a', a.dtype, ...(kind === 'logical' ? [] : (['f32'] as const)), 'i32');
       const dtype = kind === 'comparison' ? 'bool' : a.dtype;
       return [{ dtype, shape: broadcastShapes(name, a.shape, b.shape) }];
     },
@@ -135,8 +153,7 @@ export const pow = binary('pow', 'arithmetic', { float: 'pow' }, (c) =>
   ),
 );
 /** Ties share the gradient equally. */
-const half = (g: Tensor, wins: Tensor, ties: Tensor): Tensor =>
-  where(wins, g, where(ties, mul(g, 0.5), full([], 0)));
+const half = (g: Tensor, wins: Tensor, ties: Tensor): Tensor => where(wins, g, where(ties, mul(g, 0.5), 0));
 export const maximum = binary('maximum', 'arithmetic', { float: 'max', int: 'max_i32' }, (c) =>
   pair(
     c,
@@ -213,13 +230,15 @@ const notOp = defineOp({
   attrs: {},
   infer(inputs) {
     const x = tensorInput('not', 'x', inputs[0]);
-    checkDType('not', 'x', x.dtype, 'bool');
-    return [{ dtype: 'bool', shape: x.shape }];
+    checkDType('not', 'x', x.dtype, 'bool', 'i32', 'u32', 'u8');
+    return [{ dtype: x.dtype, shape: x.shape }];
   },
   gradient: 'nondifferentiable',
-  emit: (e, r) => e.op('not', r[0]),
+  // the opcode turns every bit, so that not 1 would still count as true
+  emit: (e, r, inputs) =>
+    (inputs[0] as Tensor).dtype === 'bool' ? e.op('eq_i32', r[0], e.int(0)) : e.op('not', r[0]),
 });
-/** Logical not of a bool tensor. */
+/** Logical not of a bool tensor, bitwise of whole numbers. */
 export const not = (x: Tensor): Tensor => apply1(notOp, [x]);
 
 const whereOp = defineOp({
@@ -257,7 +276,11 @@ const castOp = defineOp({
   attrs: { dtype: 'int' },
   infer(inputs, attrs) {
     const x = tensorInput('cast', 'x', inputs[0]);
-    return [{ dtype: DTYPES[attrs.dtype as number] as DType, shape: x.shape }];
+    const dtype = DTYPES[attrs.dtype as number] as DType;
+    // lanes are i32: what does not fit there would change its value
+    if (x.dtype === 'u32' && isFloat(dtype)) checkDType('cast', 'x', x.dtype, 'i32', 'u8', 'bool');
+    if (dtype === 'u32' && isFloat(x.dtype)) checkDType('cast', 'x', x.dtype, 'i32', 'u8', 'bool');
+    return [{ dtype, shape: x.shape }];
   },
   gradient({ inputs, grads }) {
     const x = inputs[0] as Tensor;

@@ -19,7 +19,8 @@ const takeRowsOp = defineOp({
   },
   gradient({ inputs, grads }) {
     const [x, ids] = inputs as [Tensor, Tensor];
-    return [scatterAddRows(grads[0] as Tensor, ids, x.shape[0] as number), null];
+    const g = cast(grads[0] as Tensor, 'f32'); // narrow floats are summed in f32
+    return [cast(scatterAddRows(g, ids, x.shape[0] as number), x.dtype), null];
   },
   lower(node) {
     const x = node.inputs[0] as Tensor;

@@ -1,6 +1,6 @@
 /** Matrix products of ordinary tensors; products with packed weights are in linear.ts. */
 import { SwitchyardError } from '../errors.js';
-import { apply1, checkDType, defineOp, tensorInput } from '../op.js';
+import { apply1, checkDType, checkRank, checkSize, defineOp, tensorInput } from '../op.js';
 import { broadcastShapes, type Shape, shapeText, sizeOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import { sum } from './reduce.js';
@@ -14,6 +14,9 @@ const matmulOp = defineOp({
     const b = tensorInput('matmul', 'b', inputs[1]); // [B or 1, K, N]
     checkDType('matmul', 'a', a.dtype, 'f32');
     checkDType('matmul', 'b', b.dtype, 'f32');
+    checkRank('matmul', 'a', a.shape, 3);
+    checkRank('matmul', 'b', b.shape, 3);
+    if (b.shape[0] !== 1) checkSize('matmul', 'batch of b', b.shape[0] as number, a.shape[0] as number);
     const [m, k] = attrs.transposeA ? [a.shape[2], a.shape[1]] : [a.shape[1], a.shape[2]];
     const [k2, n] = attrs.transposeB ? [b.shape[2], b.shape[1]] : [b.shape[1], b.shape[2]];
     if (k !== k2) {

@@ -37,13 +37,12 @@ const routeOp = defineOp({
     checkDType('route_top_k', 'logits', logits.dtype, 'f32');
     checkRank('route_top_k', 'logits', logits.shape, 2);
     const k = checkInt('route_top_k', 'k', attrs.k, 1, logits.shape[1] as number);
-    if (inputs[1])
-      checkSize(
-        'route_top_k',
-        'bias of size',
-        tensorInput('route_top_k', 'bias', inputs[1]).size,
-        logits.shape[1] as number,
-      );
+    if (inputs[1]) {
+      const bias = tensorInput('route_top_k', 'bias', inputs[1]);
+      checkDType('route_top_k', 'bias', bias.dtype, 'f32');
+      checkRank('route_top_k', 'bias', bias.shape, 1);
+      checkSize('route_top_k', 'bias of length', bias.shape[0] as number, logits.shape[1] as number);
+    }
     const shape = [logits.shape[0] as number, k];
     return [
       { dtype: 'i32', shape },
@@ -134,6 +133,18 @@ export function moePlan(expertIds: Tensor, experts: number): DispatchPlan {
   return { expertOffsets, rowToken, slotRow };
 }
 
+/** Combine weights [N, K] beside the slots of the same tokens. */
+function checkWeights(name: string, weights: Tensor, slotRow: Tensor): void {
+  checkDType(name, 'combine weights', weights.dtype, 'f32');
+  checkRank(name, 'combine weights', weights.shape, 2);
+  checkSize(name, 'rows of combine weights', weights.shape[0] as number, slotRow.shape[0] as number);
+  checkSize(name, 'combine weights a token', weights.shape[1] as number, slotRow.shape[1] as number);
+}
+function checkIndex(name: string, what: string, t: Tensor, rank: number): void {
+  checkDType(name, what, t.dtype, 'i32');
+  checkRank(name, what, t.shape, rank);
+}
+
 const combineOp = defineOp({
   name: 'moe_combine',
   attrs: {},
@@ -145,8 +156,7 @@ const combineOp = defineOp({
     checkRank('moe_combine', 'rows', rows.shape, 2);
     checkDType('moe_combine', 'slot row', slotRow.dtype, 'i32');
     checkRank('moe_combine', 'slot row', slotRow.shape, 2);
-    checkRank('moe_combine', 'combine weights', weights.shape, 2);
-    checkSize('moe_combine', 'combine weights of size', weights.size, slotRow.size);
+    checkWeights('moe_combine', weights, slotRow);
     return [{ dtype: 'f32', shape: [slotRow.shape[0] as number, rows.shape[1] as number] }];
   },
   gradient({ inputs, grads }) {
@@ -179,7 +189,16 @@ const combineGradOp = defineOp({
   name: 'moe_combine_grad',
   attrs: {},
   infer(inputs) {
-    const slotRow = tensorInput('moe_combine_grad', 'slot row', inputs[1]);
+    const rows = tensorInput('moe_combine_grad', 'rows', inputs[0]); // [R, D]
+    const slotRow = tensorInput('moe_combine_grad', 'slot row', inputs[1]); // [N, K]
+    const dy = tensorInput('moe_combine_grad', 'dy', inputs[2]); // [N, D]
+    checkDType('moe_combine_grad', 'rows', rows.dtype, 'f32');
+    checkRank('moe_combine_grad', 'rows', rows.shape, 2);
+    checkIndex('moe_combine_grad', 'slot row', slotRow, 2);
+    checkDType('moe_combine_grad', 'dy', dy.dtype, 'f32');
+    checkRank('moe_combine_grad', 'dy', dy.shape, 2);
+    checkSize('moe_combine_grad', 'rows of dy', dy.shape[0] as number, slotRow.shape[0] as number);
+    checkSize('moe_combine_grad', 'columns of dy', dy.shape[1] as number, rows.shape[1] as number);
     return [{ dtype: 'f32', shape: slotRow.shape }];
   },
   gradient: 'twin',
@@ -203,7 +222,7 @@ const groupedMatmulOp = defineOp({
     checkRank('grouped_matmul', 'x', x.shape, 2);
     checkDType('grouped_matmul', 'w', w.dtype, 'f32');
     checkRank('grouped_matmul', 'w', w.shape, 3);
-    checkDType('grouped_matmul', 'expert offsets', offsets.dtype, 'i32');
+    checkIndex('grouped_matmul', 'expert offsets', offsets, 1);
     checkSize('grouped_matmul', 'expert offsets of length', offsets.size, (w.shape[0] as number) + 1);
     const [n, k] = attrs.transpose ? [w.shape[2], w.shape[1]] : [w.shape[1], w.shape[2]];
     checkSize('grouped_matmul', 'columns of x', x.shape[1] as number, k as number);
@@ -242,6 +261,10 @@ const groupedMatmulGradOp = defineOp({
     const dy = tensorInput('grouped_matmul_grad', 'dy', inputs[0]); // [R, N]
     const x = tensorInput('grouped_matmul_grad', 'x', inputs[1]); // [R, K]
     const offsets = tensorInput('grouped_matmul_grad', 'expert offsets', inputs[2]);
+    checkDType('grouped_matmul_grad', 'dy', dy.dtype, 'f32');
+    checkDType('grouped_matmul_grad', 'x', x.dtype, 'f32');
+    checkIndex('grouped_matmul_grad', 'expert offsets', offsets, 1);
+    if (offsets.size < 1) checkSize('grouped_matmul_grad', 'expert offsets of length', offsets.size, 1);
     checkRank('grouped_matmul_grad', 'dy', dy.shape, 2);
     checkRank('grouped_matmul_grad', 'x', x.shape, 2);
     checkSize('grouped_matmul_grad', 'rows of x', x.shape[0] as number, dy.shape[0] as number);
@@ -267,10 +290,23 @@ const expertsOp = defineOp({
   attrs: { activation: 'int', compute: 'int' },
   infer(inputs) {
     const x = tensorInput('moe_experts', 'x', inputs[0]); // [N, D]
+    const [offsets, rowToken, slotRow, weights] = [
+      'expert offsets',
+      'row token',
+      'slot row',
+      'combine weights',
+    ].map((what, i) => tensorInput('moe_experts', what, inputs[i + 1])) as [Tensor, Tensor, Tensor, Tensor];
     const up = weightInput('moe_experts', 'up weight', inputs[6]);
     const down = weightInput('moe_experts', 'down weight', inputs[7]);
     checkDType('moe_experts', 'x', x.dtype, 'f32');
     checkRank('moe_experts', 'x', x.shape, 2);
+    checkIndex('moe_experts', 'expert offsets', offsets, 1);
+    checkSize('moe_experts', 'expert offsets of length', offsets.shape[0] as number, up.experts + 1);
+    checkIndex('moe_experts', 'slot row', slotRow, 2);
+    checkSize('moe_experts', 'rows of slot row', slotRow.shape[0] as number, x.shape[0] as number);
+    checkIndex('moe_experts', 'row token', rowToken, 1);
+    checkSize('moe_experts', 'row token of length', rowToken.shape[0] as number, slotRow.size);
+    checkWeights('moe_experts', weights, slotRow);
     checkSize('moe_experts', 'columns of x', x.shape[1] as number, up.columns);
     checkSize('moe_experts', 'columns of the down weight', down.columns, up.rows);
     checkSize('moe_experts', 'experts of the down weight', down.experts, up.experts);

@@ -208,7 +208,9 @@ const crossEntropyGradOp = defineOp({
   infer(inputs) {
     const logits = crossEntropyInputs('cross_entropy_grad', inputs);
     const dy = tensorInput('cross_entropy_grad', 'dy', inputs[2]);
-    checkSize('cross_entropy_grad', 'dy of size', dy.size, logits.shape[0] as number);
+    checkDType('cross_entropy_grad', 'dy', dy.dtype, 'f32');
+    checkRank('cross_entropy_grad', 'dy', dy.shape, 1);
+    checkSize('cross_entropy_grad', 'dy of length', dy.shape[0] as number, logits.shape[0] as number);
     return [{ dtype: 'f32', shape: logits.shape }];
   },
   gradient: 'twin',

@@ -33,7 +33,7 @@ function reduction(name: string, gradient: OpDef['gradient'], needsElements: boo
     infer(inputs, attrs) {
       const x = tensorInput(name, 'x', inputs[0]);
       checkDType(name, 'x', x.dtype, 'f32', ...(name === 'argmax' ? [] : (['i32'] as const)));
-      const axis = attrs.axis as number;
+      const axis = checkAxis(name, attrs.axis as number, x.rank);
       if (needsElements && x.shape[axis] === 0) {
         throw new SwitchyardError(
           'ERR_SHAPE',
@@ -121,9 +121,10 @@ const addBack = (a: Tensor, b: Tensor): Tensor => sub(a, sub(0, b));
 const cumsumOp = defineOp({
   name: 'cumsum',
   attrs: { axis: 'int', exclusive: 'int', reverse: 'int' },
-  infer(inputs) {
+  infer(inputs, attrs) {
     const x = tensorInput('cumsum', 'x', inputs[0]);
     checkDType('cumsum', 'x', x.dtype, 'f32', 'i32');
+    checkAxis('cumsum', attrs.axis as number, x.rank);
     return [{ dtype: x.dtype, shape: x.shape }];
   },
   gradient: ({ attrs, grads }) => [
@@ -145,5 +146,5 @@ export function sumTo(g: Tensor, shape: Shape): Tensor {
   if (sameShape(g.shape, shape)) return g;
   const lead = g.rank - shape.length;
   const axes = g.shape.flatMap((d, i) => (i < lead || (shape[i - lead] === 1 && d !== 1) ? [i] : []));
-  return reshape(sum(g, axes), shape);
+  return reshape(cast(sum(cast(g, 'f32'), axes), g.dtype), shape); // narrow floats are summed in f32
 }

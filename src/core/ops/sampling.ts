@@ -11,6 +11,7 @@ const sampleOp = defineOp({
     const params = tensorInput('sample', 'params', inputs[2]);
     const seeds = tensorInput('sample', 'seeds', inputs[3]);
     checkDType('sample', 'logits', logits.dtype, 'f32');
+    checkDType('sample', 'params', params.dtype, 'f32');
     checkDType('sample', 'history', history.dtype, 'i32');
     checkDType('sample', 'seeds', seeds.dtype, 'u32');
     for (const [what, t] of Object.entries({ logits, history, params, seeds }))

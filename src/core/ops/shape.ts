@@ -19,7 +19,14 @@ const reshapeOp = defineOp({
   attrs: { shape: 'ints' },
   infer(inputs, attrs) {
     const x = tensorInput('reshape', 'x', inputs[0]);
-    return [{ dtype: x.dtype, shape: attrs.shape as Shape }];
+    const shape = attrs.shape as Shape;
+    if (sizeOf(shape) !== x.size) {
+      throw new SwitchyardError(
+        'ERR_SHAPE',
+        `[reshape] got shape ${shapeText(shape)} for ${x.size} elements of ${shapeText(x.shape)}, expected the same count`,
+      );
+    }
+    return [{ dtype: x.dtype, shape }];
   },
   gradient: ({ inputs, grads }) => [reshape(grads[0] as Tensor, (inputs[0] as Tensor).shape)],
   view: true,
@@ -30,12 +37,6 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
   const known = sizeOf(shape.filter((_, i) => i !== open));
   const out = open < 0 ? [...shape] : shape.map((d, i) => (i === open ? (known ? x.size / known : 0) : d));
   checkShape('reshape', out);
-  if (sizeOf(out) !== x.size) {
-    throw new SwitchyardError(
-      'ERR_SHAPE',
-      `[reshape] got shape ${shapeText(shape)} for ${x.size} elements of ${shapeText(x.shape)}, expected the same count`,
-    );
-  }
   return sameShape(out, x.shape) ? x : apply1(reshapeOp, [x], { shape: out });
 }
 
@@ -65,7 +66,14 @@ const transposeOp = defineOp({
   attrs: { order: 'ints' },
   infer(inputs, attrs) {
     const x = tensorInput('transpose', 'x', inputs[0]);
-    return [{ dtype: x.dtype, shape: (attrs.order as number[]).map((a) => x.shape[a] as number) }];
+    const order = attrs.order as number[];
+    if (order.length !== x.rank || x.shape.some((_, axis) => !order.includes(axis))) {
+      throw new SwitchyardError(
+        'ERR_SHAPE',
+        `[transpose] got order [${order.join(', ')}], expected each of ${x.rank} axes once`,
+      );
+    }
+    return [{ dtype: x.dtype, shape: order.map((a) => x.shape[a] as number) }];
   },
   gradient({ attrs, grads }) {
     const order = attrs.order as number[];
@@ -93,13 +101,8 @@ export function transpose(
   order: readonly number[] = x.shape.map((_, i) => x.rank - 1 - i),
 ): Tensor {
   const axes = order.map((a) => checkAxis('transpose', a, x.rank));
-  if (axes.length !== x.rank || new Set(axes).size !== x.rank) {
-    throw new SwitchyardError(
-      'ERR_SHAPE',
-      `[transpose] got order [${order.join(', ')}], expected each of ${x.rank} axes once`,
-    );
-  }
-  return axes.every((a, i) => a === i) ? x : apply1(transposeOp, [x], { order: axes });
+  const same = axes.length === x.rank && axes.every((a, i) => a === i);
+  return same ? x : apply1(transposeOp, [x], { order: axes });
 }
 
 const broadcastOp = defineOp({
@@ -107,7 +110,15 @@ const broadcastOp = defineOp({
   attrs: { shape: 'ints' },
   infer(inputs, attrs) {
     const x = tensorInput('broadcast_to', 'x', inputs[0]);
-    return [{ dtype: x.dtype, shape: attrs.shape as Shape }];
+    const shape = attrs.shape as Shape;
+    const lead = shape.length - x.rank;
+    if (lead < 0 || x.shape.some((d, i) => d !== 1 && d !== shape[i + lead])) {
+      throw new SwitchyardError(
+        'ERR_SHAPE',
+        `[broadcast_to] got ${shapeText(x.shape)}, expected a shape that broadcasts to ${shapeText(shape)}`,
+      );
+    }
+    return [{ dtype: x.dtype, shape }];
   },
   gradient: ({ inputs, grads }) => [sumTo(grads[0] as Tensor, (inputs[0] as Tensor).shape)],
   lower(node) {
@@ -125,14 +136,21 @@ const broadcastOp = defineOp({
 export function broadcastTo(x: Tensor, shape: Shape): Tensor {
   if (sameShape(x.shape, shape)) return x;
   checkShape('broadcast_to', shape);
-  const lead = shape.length - x.rank;
-  if (lead < 0 || x.shape.some((d, i) => d !== 1 && d !== shape[i + lead])) {
+  return apply1(broadcastOp, [x], { shape: [...shape] });
+}
+
+/** Throws unless a box of shape `inner` at `start` lies inside `outer`. */
+function checkBox(where: string, inner: Shape, start: readonly number[], outer: Shape): void {
+  const fits =
+    start.length === outer.length &&
+    inner.length === outer.length &&
+    inner.every((d, i) => (start[i] as number) >= 0 && (start[i] as number) + d <= (outer[i] as number));
+  if (!fits) {
     throw new SwitchyardError(
       'ERR_SHAPE',
-      `[broadcast_to] got ${shapeText(x.shape)}, expected a shape that broadcasts to ${shapeText(shape)}`,
+      `[${where}] got ${shapeText(inner)} at [${start.join(', ')}], expected a place inside ${shapeText(outer)}`,
     );
   }
-  return apply1(broadcastOp, [x], { shape: [...shape] });
 }
 
 const sliceOp = defineOp({
@@ -140,6 +158,7 @@ const sliceOp = defineOp({
   attrs: { start: 'ints', shape: 'ints' },
   infer(inputs, attrs) {
     const x = tensorInput('slice', 'x', inputs[0]);
+    checkBox('slice', attrs.shape as Shape, attrs.start as number[], x.shape);
     return [{ dtype: x.dtype, shape: attrs.shape as Shape }];
   },
   gradient: ({ inputs, attrs, grads }) => [
@@ -160,6 +179,7 @@ const unsliceOp = defineOp({
   attrs: { start: 'ints', shape: 'ints' },
   infer(inputs, attrs) {
     const x = tensorInput('unslice', 'x', inputs[0]);
+    checkBox('unslice', x.shape, attrs.start as number[], attrs.shape as Shape);
     return [{ dtype: x.dtype, shape: attrs.shape as Shape }];
   },
   gradient: ({ inputs, attrs, grads }) => [
@@ -176,16 +196,7 @@ const unsliceOp = defineOp({
 });
 /** Zeros of `shape` with x placed at `start`: the adjoint of `slice`. */
 export function unslice(x: Tensor, start: readonly number[], shape: Shape): Tensor {
-  if (
-    start.length !== x.rank ||
-    shape.length !== x.rank ||
-    x.shape.some((d, i) => (start[i] as number) < 0 || (start[i] as number) + d > (shape[i] as number))
-  ) {
-    throw new SwitchyardError(
-      'ERR_SHAPE',
-      `[unslice] got ${shapeText(x.shape)} at [${start.join(', ')}], expected a place inside ${shapeText(shape)}`,
-    );
-  }
+  checkShape('unslice', shape);
   return apply1(unsliceOp, [x], { start: [...start], shape: [...shape] });
 }
 

@@ -39,7 +39,7 @@ class Lowerer {
     for (const [index, t] of options.inputs.entries()) {
       this.#values.set(t, { storage: storage('input', t.bytes, index), dtype: t.dtype, shape: t.shape });
     }
-    checkMutation(this.#order);
+    checkMutation(this.#order, options.outputs);
   }
 
   run(): Lowering {
@@ -262,21 +262,30 @@ function bitsOf(value: number): number {
 }
 
 /** What a kernel changes in place may have no other reader: it could see the state before or after. */
-function checkMutation(order: readonly Node[]): void {
+function checkMutation(order: readonly Node[], outputs: readonly Tensor[]): void {
   const writes = order.filter((n) => n.op.mutates);
   if (writes.length === 0) return;
-  const written = new Map(writes.map((n) => [n.inputs[0], n]));
+  const written = new Map(writes.map((n) => [viewed(n.inputs[0] as Tensor), n]));
+  const check = (reader: string, x: Tensor, node: Node | null): void => {
+    const writer = written.get(viewed(x));
+    if (!writer || writer === node) return;
+    throw new SwitchyardError(
+      'ERR_OPTION',
+      `[compile] got ${reader} beside ${writer.op.name} on one cache, expected reads to use the tensor that ${writer.op.name} returns`,
+    );
+  };
   for (const node of order) {
-    for (const x of node.inputs) {
-      const writer = written.get(x);
-      if (writer && writer !== node) {
-        throw new SwitchyardError(
-          'ERR_OPTION',
-          `[compile] got ${node.op.name} beside ${writer.op.name} on one cache, expected reads to use the tensor that ${writer.op.name} returns`,
-        );
-      }
-    }
+    if (node.op.view) continue; // reads nothing itself
+    for (const x of node.inputs) if (x && !(x instanceof Weight)) check(node.op.name, x, node);
   }
+  for (const t of outputs) check('an output', t, null);
+}
+
+/** The tensor whose memory a chain of views shows. */
+function viewed(t: Tensor): Tensor {
+  let x = t;
+  for (let node = nodeOf(x); node?.op.view; node = nodeOf(x)) x = node.inputs[0] as Tensor;
+  return x;
 }
 
 /** Bytes of a value as the graph sees it. */

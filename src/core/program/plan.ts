@@ -3,7 +3,8 @@ import type { Instruction, Storage } from './ir.js';
 
 /** Alignment of intermediates in bytes: a cache line and a vector register. */
 const ALIGNMENT = 64;
-const align = (n: number): number => Math.ceil(n / ALIGNMENT) * ALIGNMENT;
+/** Bytes a storage takes in the arena; one without elements still has a place of its own. */
+const room = ({ bytes }: Storage): number => Math.ceil(Math.max(1, bytes) / ALIGNMENT) * ALIGNMENT;
 
 /** Gives every arena storage its offset; returns the size of the arena. */
 export function planMemory(instructions: readonly Instruction[]): number {
@@ -41,8 +42,8 @@ function place(storages: readonly Storage[]): number {
   let time = 0;
   for (const s of storages) {
     for (; time < s.first; time++)
-      for (const done of ending.get(time) ?? []) release(done.offset, align(done.bytes));
-    const bytes = align(Math.max(1, s.bytes));
+      for (const done of ending.get(time) ?? []) release(done.offset, room(done));
+    const bytes = room(s);
     let best = -1;
     free.forEach((range, i) => {
       if (range.bytes >= bytes && (best < 0 || range.bytes < (free[best] as { bytes: number }).bytes))
