@@ -22,6 +22,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   init_programs(env, exports);
   init_weights(env, exports);
   init_device(env, exports);
+  init_limits(env, exports);
   return exports;
 }
 

@@ -1,5 +1,6 @@
 #include "binding/arguments.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -86,6 +87,19 @@ bool boolean(Napi::Value value, const char* name) {
 Napi::Object object(Napi::Value value, const char* name) {
   if (!value.IsObject()) wrong_argument(value, name, "an object");
   return value.As<Napi::Object>();
+}
+
+Tier tier_option(Napi::Value value, const char* name) {
+  if (value.IsUndefined()) return best_tier();
+  const std::string spelled = text(value, name);
+  const auto& present = present_tiers();
+  Tier tier;
+  if (!parse_tier(spelled, &tier)) wrong_argument(value, name, "the name of a tier");
+  if (std::find(present.begin(), present.end(), tier) == present.end()) {
+    throw Error(ErrorCode::kUnsupported, std::string("[") + name + "] got '" + spelled + "', expected one that this machine has",
+                std::string("the best here is '") + tier_name(best_tier()) + "'");
+  }
+  return tier;
 }
 
 std::span<std::byte> bytes(Napi::Value value, const char* name) {

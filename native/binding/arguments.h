@@ -80,6 +80,8 @@ std::vector<int64_t> integers(Napi::Value value, const char* name);
 std::string text(Napi::Value value, const char* name);
 bool boolean(Napi::Value value, const char* name);
 Napi::Object object(Napi::Value value, const char* name);
+// A tier of this machine by name; the best one where undefined.
+Tier tier_option(Napi::Value value, const char* name);
 // The bytes of a typed array, Buffer or DataView; valid until control goes back to JavaScript.
 std::span<std::byte> bytes(Napi::Value value, const char* name);
 

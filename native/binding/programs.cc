@@ -1,6 +1,4 @@
 // createRuntime, disposeRuntime, createProgram, programInfo, run, createAbort, abort, takeTrace
-#include <algorithm>
-
 #include "binding/arguments.h"
 #include "binding/weights.h"
 
@@ -68,19 +66,6 @@ class RunTask : public PromiseTask {
   }
 };
 
-Tier tier_option(const Napi::Value& value) {
-  if (value.IsUndefined()) return best_tier();
-  const std::string name = text(value, "run tier");
-  const auto& present = present_tiers();
-  Tier tier;
-  if (!parse_tier(name, &tier)) wrong_argument(value, "run tier", "the name of a tier");
-  if (std::find(present.begin(), present.end(), tier) == present.end()) {
-    throw Error(ErrorCode::kUnsupported, "[run tier] got '" + name + "', expected one that this machine has",
-                std::string("the best here is '") + tier_name(best_tier()) + "'");
-  }
-  return tier;
-}
-
 Napi::Value run(State& state, const Napi::CallbackInfo& info) {
   const auto executor = handle<Executor>(info[0]);
   auto task = std::make_unique<RunTask>();
@@ -93,7 +78,7 @@ Napi::Value run(State& state, const Napi::CallbackInfo& info) {
     if (const Napi::Value threads = options.Get("threads"); !threads.IsUndefined()) {
       task->options.threads = static_cast<int>(integer(threads, "run threads", 1, kMostThreads));
     }
-    task->options.tier = tier_option(options.Get("tier"));
+    task->options.tier = tier_option(options.Get("tier"), "run tier");
     if (const Napi::Value abort = options.Get("abort"); !abort.IsUndefined()) {
       task->abort = handle<std::atomic<bool>>(abort);
     }

@@ -111,5 +111,6 @@ void init_buffers(Napi::Env env, Napi::Object exports);
 void init_programs(Napi::Env env, Napi::Object exports);
 void init_weights(Napi::Env env, Napi::Object exports);
 void init_device(Napi::Env env, Napi::Object exports);
+void init_limits(Napi::Env env, Napi::Object exports);
 
 }  // namespace switchyard

@@ -96,6 +96,18 @@ export interface TraceEvent {
   duration: number;
 }
 
+export type LimitName = 'read' | 'f32' | 'bf16' | 'int8';
+export interface LimitOptions {
+  threads: number;
+  runs: number;
+  /** Default: the best tier of the machine. */
+  tier?: string;
+  /** Memory that 'read' walks; default 1 GiB, beyond every cache. */
+  bytes?: number;
+  /** Length of one run of the others; default 50. */
+  milliseconds?: number;
+}
+
 /** Bytes held by this environment. */
 export interface MemoryUsage {
   buffers: number;
@@ -153,6 +165,11 @@ export interface Addon {
   createAbort(): NativeAbort;
   abort(abort: NativeAbort): void;
 
+  /**
+   * Measures what the machine can do at most: 'read' in bytes per second, the others in operations per second (a
+   * multiply-add counts two). One number a run. ERR_UNSUPPORTED where the tier has no instruction for it.
+   */
+  measureLimit(runtime: NativeRuntime, what: LimitName, options: LimitOptions): Promise<number[]>;
   /** The events of the runs with `trace: true` since the last call, at most a million. */
   takeTrace(runtime: NativeRuntime): TraceEvent[];
   memoryUsage(): MemoryUsage;
