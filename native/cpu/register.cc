@@ -4,17 +4,22 @@
 namespace switchyard {
 
 // One line per file of native/cpu and native/moe.
+void register_attention(KernelRegistry&);
 void register_concat(KernelRegistry&);
 void register_cross_entropy(KernelRegistry&);
 void register_elementwise(KernelRegistry&);
 void register_gather(KernelRegistry&);
+void register_grouped_matmul(KernelRegistry&);
 void register_kv_write(KernelRegistry&);
 void register_linear(KernelRegistry&);
 void register_matmul(KernelRegistry&);
+void register_moe_combine(KernelRegistry&);
+void register_moe_plan(KernelRegistry&);
 void register_norm(KernelRegistry&);
 void register_random(KernelRegistry&);
 void register_reduce(KernelRegistry&);
 void register_rope(KernelRegistry&);
+void register_route_top_k(KernelRegistry&);
 void register_sample(KernelRegistry&);
 void register_softmax(KernelRegistry&);
 void register_sort(KernelRegistry&);
@@ -24,17 +29,22 @@ const KernelRegistry& cpu_kernels() {
   // Function pointers only, the same for every environment of the process.
   static const KernelRegistry registry = [] {
     KernelRegistry r;
+    register_attention(r);
     register_concat(r);
     register_cross_entropy(r);
     register_elementwise(r);
     register_gather(r);
+    register_grouped_matmul(r);
     register_kv_write(r);
     register_linear(r);
     register_matmul(r);
+    register_moe_combine(r);
+    register_moe_plan(r);
     register_norm(r);
     register_random(r);
     register_reduce(r);
     register_rope(r);
+    register_route_top_k(r);
     register_sample(r);
     register_softmax(r);
     register_sort(r);

@@ -1,0 +1,216 @@
+// tile.h for one instruction set; included after vec.inl.
+
+// The register tile: rows of a times vectors of b. Sums, one row of b and one element of a fill the registers.
+#if defined(SY_AVX512)
+constexpr int kTileRows = 6, kTileVectors = 4;  // 24 + 4 + 1 of 32 zmm
+#elif defined(SY_AVX2)
+constexpr int kTileRows = 6, kTileVectors = 1;  // (6 + 1)·2 + 1 of 16 ymm
+#elif defined(SY_NEON)
+constexpr int kTileRows = 6, kTileVectors = 1;  // (6 + 1)·4 + 1 of 32 q
+#else
+constexpr int kTileRows = 2, kTileVectors = 1;  // (2 + 1)·4 + 1 of 16 xmm
+#endif
+
+// to[64·c + r] = rows[r][c] for 16 rows and columns.
+#if defined(SY_AVX512)
+SY_INLINE void transpose_16x16(const float* const* rows, float* to) {
+  for (int c = 0; c < 16; c += 4) {
+    __m512 t[4];  // t[i]: columns c to c + 3 of rows i, i + 4, i + 8, i + 12
+    for (int i = 0; i < 4; i++) {
+      t[i] = _mm512_castps128_ps512(_mm_loadu_ps(rows[i] + c));
+      t[i] = _mm512_mask_broadcast_f32x4(t[i], 0x00f0, _mm_loadu_ps(rows[i + 4] + c));
+      t[i] = _mm512_mask_broadcast_f32x4(t[i], 0x0f00, _mm_loadu_ps(rows[i + 8] + c));
+      t[i] = _mm512_mask_broadcast_f32x4(t[i], 0xf000, _mm_loadu_ps(rows[i + 12] + c));
+    }
+    const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(t[0], t[1])), b = _mm512_castps_pd(_mm512_unpacklo_ps(t[2], t[3]));
+    const __m512d e = _mm512_castps_pd(_mm512_unpackhi_ps(t[0], t[1])), f = _mm512_castps_pd(_mm512_unpackhi_ps(t[2], t[3]));
+    float* p = to + c * kPanelColumns;
+    _mm512_storeu_ps(p, _mm512_castpd_ps(_mm512_unpacklo_pd(a, b)));
+    _mm512_storeu_ps(p + kPanelColumns, _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    _mm512_storeu_ps(p + 2 * kPanelColumns, _mm512_castpd_ps(_mm512_unpacklo_pd(e, f)));
+    _mm512_storeu_ps(p + 3 * kPanelColumns, _mm512_castpd_ps(_mm512_unpackhi_pd(e, f)));
+  }
+}
+#elif defined(SY_AVX2)
+SY_INLINE void transpose_16x16(const float* const* rows, float* to) {
+  for (int r = 0; r < 16; r += 8) {
+    for (int c = 0; c < 16; c += 4) {
+      __m256 t[4];  // t[i]: columns c to c + 3 of rows r + i and r + i + 4
+      for (int i = 0; i < 4; i++) {
+        t[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(rows[r + i] + c)),
+                                    _mm_loadu_ps(rows[r + i + 4] + c), 1);
+      }
+      const __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(t[0], t[1])), b = _mm256_castps_pd(_mm256_unpacklo_ps(t[2], t[3]));
+      const __m256d e = _mm256_castps_pd(_mm256_unpackhi_ps(t[0], t[1])), f = _mm256_castps_pd(_mm256_unpackhi_ps(t[2], t[3]));
+      float* p = to + c * kPanelColumns + r;
+      _mm256_storeu_ps(p, _mm256_castpd_ps(_mm256_unpacklo_pd(a, b)));
+      _mm256_storeu_ps(p + kPanelColumns, _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
+      _mm256_storeu_ps(p + 2 * kPanelColumns, _mm256_castpd_ps(_mm256_unpacklo_pd(e, f)));
+      _mm256_storeu_ps(p + 3 * kPanelColumns, _mm256_castpd_ps(_mm256_unpackhi_pd(e, f)));
+    }
+  }
+}
+#else
+SY_INLINE void transpose_16x16(const float* const* rows, float* to) {
+  for (int c = 0; c < 16; c++) {
+    for (int r = 0; r < 16; r++) to[c * kPanelColumns + r] = rows[r][c];
+  }
+}
+#endif
+
+struct Strided {  // rows of b at equal distance
+  const float* p;
+  int64_t distance;
+  SY_INLINE const float* row(const Strided& b, int64_t k) { return b.p + k * b.distance; }
+};
+struct Listed {  // rows of b anywhere
+  const float* const* p;
+  int64_t offset;
+  SY_INLINE const float* row(const Listed& b, int64_t k) { return b.p[k] + b.offset; }
+};
+
+// c[i] (+)= Σ_k a[i][k·step] · b[k] for R rows and V vectors of columns. kAdd: the chain goes on from c.
+template <int R, int V, bool kAdd, class B>
+static void tile(int64_t K, const float* const* a, int64_t step, const B& b, float* c, int64_t c_distance) {
+  F acc[R][V];
+  const float* row[R];
+#pragma GCC unroll 8
+  for (int i = 0; i < R; i++) {
+    row[i] = a[i];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) acc[i][v] = kAdd ? load(c + i * c_distance + v * 16) : zero();
+  }
+  for (int64_t k = 0, at = 0; k < K; k++, at += step) {
+    const float* p = B::row(b, k);
+    F column[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) column[v] = load(p + v * 16);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; i++) {
+      const F x = set1(row[i][at]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; v++) acc[i][v] = fma(x, column[v], acc[i][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < R; i++) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) store(c + i * c_distance + v * 16, acc[i][v]);
+  }
+}
+
+template <bool kAdd, class B>
+struct Tiles {
+  using Call = void (*)(int64_t, const float* const*, int64_t, const B&, float*, int64_t);
+  template <int R>
+  static Call of_vectors(int vectors) {
+    if constexpr (R > kTileRows) return of_vectors<kTileRows>(vectors);
+    if constexpr (kTileVectors >= 4) {
+      if (vectors >= 4) return tile<R, 4, kAdd, B>;
+      if (vectors == 3) return tile<R, 3, kAdd, B>;
+    }
+    if constexpr (kTileVectors >= 2) {
+      if (vectors >= 2) return tile<R, 2, kAdd, B>;
+    }
+    return tile<R, 1, kAdd, B>;
+  }
+  static Call of(int rows, int vectors) {
+    switch (rows) {
+      case 1: return of_vectors<1>(vectors);
+      case 2: return of_vectors<2>(vectors);
+      case 3: return of_vectors<3>(vectors);
+      case 4: return of_vectors<4>(vectors);
+      case 5: return of_vectors<5>(vectors);
+      default: return of_vectors<6>(vectors);
+    }
+  }
+};
+
+// Rows of the next tile when `left` are left: never a tail of one row after a full tile.
+SY_INLINE int tile_rows(int64_t left) {
+  if (left > 2 * kTileRows) return kTileRows;
+  return static_cast<int>(left > kTileRows ? (left + 1) / 2 : left);
+}
+
+static void transpose(const float* const* rows, int count, int64_t K, float* panel) {
+  alignas(64) float edge[16][16];
+  const float* block[16];
+  for (int r = 0; r < kPanelColumns; r += 16) {
+    if (r >= count) {
+      for (int64_t k = 0; k < K; k++) store(panel + k * kPanelColumns + r, zero());
+      continue;
+    }
+    const int have = count - r < 16 ? count - r : 16;
+    int64_t k = 0;
+    if (have == 16) {
+      for (; k + 16 <= K; k += 16) {
+        for (int i = 0; i < 16; i++) block[i] = rows[r + i] + k;
+        transpose_16x16(block, panel + k * kPanelColumns + r);
+      }
+    }
+    for (; k < K; k += 16) {
+      const int width = K - k < 16 ? static_cast<int>(K - k) : 16;
+      for (int i = 0; i < 16; i++) store(edge[i], i < have ? load_n(rows[r + i] + k, width) : zero());
+      for (int c = 0; c < width; c++) {
+        float* to = panel + (k + c) * kPanelColumns + r;
+        for (int i = 0; i < 16; i++) to[i] = edge[i][c];
+      }
+    }
+  }
+}
+
+static void multiply(int64_t M, int64_t K, int columns, const float* const* a, int64_t step, const float* panel, float* c) {
+  const int vectors = (columns + 15) / 16;
+  for (int64_t i = 0; i < M;) {
+    const int rows = tile_rows(M - i);
+    for (int v = 0; v < vectors;) {
+      const int width = vectors - v < kTileVectors ? vectors - v : kTileVectors;
+      Tiles<true, Strided>::of(rows, width)(K, a + i, step, {panel + v * 16, kPanelColumns},
+                                            c + i * kPanelColumns + v * 16, kPanelColumns);
+      v += width;
+    }
+    i += rows;
+  }
+}
+
+static void gather_sum(const float* x, const int32_t* ids, const float* weights, int64_t K, int64_t D, float* y) {
+  int64_t d = 0;
+  for (; d + 64 <= D; d += 64) {
+    F a = zero(), b = zero(), e = zero(), f = zero();
+    for (int64_t k = 0; k < K; k++) {
+      if (ids[k] < 0) continue;
+      const float* p = x + ids[k] * D + d;
+      const F w = set1(weights[k]);
+      a = fma(w, load(p), a);
+      b = fma(w, load(p + 16), b);
+      e = fma(w, load(p + 32), e);
+      f = fma(w, load(p + 48), f);
+    }
+    store(y + d, a);
+    store(y + d + 16, b);
+    store(y + d + 32, e);
+    store(y + d + 48, f);
+  }
+  for (; d < D; d += 16) {
+    const int n = D - d < 16 ? static_cast<int>(D - d) : 16;
+    F sum = zero();
+    for (int64_t k = 0; k < K; k++) {
+      if (ids[k] >= 0) sum = fma(set1(weights[k]), load_n(x + ids[k] * D + d, n), sum);
+    }
+    store_n(y + d, sum, n);
+  }
+}
+
+static void gather_dot(const float* x, const int32_t* ids, const float* dy, int64_t K, int64_t D, float* y) {
+  for (int64_t k = 0; k < K; k++) {
+    const float* p = x + (ids[k] < 0 ? 0 : ids[k]) * D;
+    F sum = zero();
+    for (int64_t d = 0; d < D && ids[k] >= 0; d += 16) {
+      const int n = D - d < 16 ? static_cast<int>(D - d) : 16;
+      sum = fma(load_n(p + d, n), load_n(dy + d, n), sum);
+    }
+    y[k] = reduce_add(sum);
+  }
+}
+
+constexpr TileKernels kTileKernels = {transpose, multiply, gather_sum, gather_dot};

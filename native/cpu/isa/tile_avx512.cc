@@ -1,0 +1,45 @@
+// The tiles of tile.h and attention_tile.h for the avx512 tier.
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "cpu/attention_tile.h"
+#include "cpu/isa/half.h"
+#include "cpu/tile.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"))), apply_to = function)
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
+#endif
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // a false alarm inside GCC 12's own AVX-512 header
+#endif
+
+#define SY_AVX512 1
+namespace switchyard::tile_avx512 {
+#include "cpu/isa/vec.inl"
+#include "cpu/isa/math.inl"
+#include "cpu/isa/tile.inl"
+#include "cpu/isa/attention.inl"
+}  // namespace switchyard::tile_avx512
+
+namespace switchyard {
+extern const TileKernels kTile_avx512;
+extern const AttentionKernels kAttention_avx512;
+const TileKernels kTile_avx512 = tile_avx512::kTileKernels;
+const AttentionKernels kAttention_avx512 = tile_avx512::kAttentionKernels;
+}  // namespace switchyard
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#endif
+#endif
