@@ -2,12 +2,14 @@
 #include "cpu/tile.h"
 
 #include "cpu/attention_tile.h"
+#include "cpu/route_tile.h"
 
 namespace switchyard {
 
-#define SWITCHYARD_TILES(tier)        \
-  extern const TileKernels kTile_##tier; \
-  extern const AttentionKernels kAttention_##tier;
+#define SWITCHYARD_TILES(tier)                    \
+  extern const TileKernels kTile_##tier;           \
+  extern const AttentionKernels kAttention_##tier; \
+  extern const RouteKernels kRoute_##tier;
 SWITCHYARD_TILES(scalar)
 #if defined(__x86_64__) || defined(_M_X64)
 SWITCHYARD_TILES(avx2)
@@ -31,6 +33,11 @@ const TileKernels& tile_kernels(Tier tier) {
 const AttentionKernels& attention_kernels(Tier tier) {
   SWITCHYARD_PICK(kAttention_, tier)
   return kAttention_scalar;
+}
+
+const RouteKernels& route_kernels(Tier tier) {
+  SWITCHYARD_PICK(kRoute_, tier)
+  return kRoute_scalar;
 }
 
 }  // namespace switchyard

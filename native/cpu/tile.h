@@ -13,9 +13,9 @@ constexpr int kPanelColumns = 64;
 struct TileKernels {
   // panel[k][j] = rows[j][k] for k < K, j < count ≤ 64; columns from count on are zero. panel is [K, 64].
   void (*transpose)(const float* const* rows, int count, int64_t K, float* panel);
-  // c[i][j] += Σ_k a[i][k·step] · panel[k][j], for rows i < M and columns j < columns ≤ 64. c is [M, 64]; columns up
+  // c[i][j] += Σ_k a[i][k] · panel[k][j], for rows i < M and columns j < columns ≤ 64. c is [M, 64]; columns up
   // to the next multiple of 16 are written too.
-  void (*multiply)(int64_t M, int64_t K, int columns, const float* const* a, int64_t step, const float* panel, float* c);
+  void (*multiply)(int64_t M, int64_t K, int columns, const float* const* a, const float* panel, float* c);
   // y = Σ_k weights[k] · x[ids[k]], k in order, ids of -1 left out. x is [_, D].
   void (*gather_sum)(const float* x, const int32_t* ids, const float* weights, int64_t K, int64_t D, float* y);
   // y[k] = <x[ids[k]], dy>, 0 where ids[k] is -1; 16 partial sums, folded by halves.

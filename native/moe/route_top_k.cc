@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "cpu/route_tile.h"
 #include "runtime/kernel.h"
 
 namespace switchyard {
@@ -16,8 +17,8 @@ enum Score : int64_t { kSoftmax = 0, kSigmoid = 1, kSoftmaxOfChosen = 2 };
 
 // Keeps a zero sum of sigmoids from dividing by zero (DeepSeek-V3 uses the same number).
 constexpr float kSigmoidFloor = 1e-20f;
-// Up to here an insertion into the list of the best beats a heap over all experts.
-constexpr int64_t kInsertionLimit = 16;
+// Up to here k rounds of a vector maximum beat a heap over all experts.
+constexpr int64_t kRoundsLimit = 16;
 // One task's worth of logits; fewer than two tasks run on the calling thread.
 constexpr int64_t kLogitsPerTask = 4096;
 
@@ -28,66 +29,44 @@ struct Routing {
   float scale;
 };
 
-// exp(x - max) in place, divided by the sum. A row of -inf only gives zeros.
-void softmax(float* x, int64_t n) {
-  const float top = *std::max_element(x, x + n);
-  float sum = 0;
-  for (int64_t i = 0; i < n; i++) {
-    x[i] = top == -std::numeric_limits<float>::infinity() ? 0.0f : std::exp(x[i] - top);
-    sum += x[i];
+void heap_top_k(const float* selection, int64_t n, int64_t k, int32_t* ids) {
+  // `ids` holds k places only, so a heap of the best so far lives there: its root is the worst of them.
+  const auto better = [selection](int32_t a, int32_t b) {
+    return selection[a] != selection[b] ? selection[a] > selection[b] : a < b;
+  };
+  for (int64_t e = 0; e < k; e++) ids[e] = static_cast<int32_t>(e);
+  std::make_heap(ids, ids + k, better);
+  for (int64_t e = k; e < n; e++) {
+    if (!(selection[e] > selection[ids[0]])) continue;
+    std::pop_heap(ids, ids + k, better);
+    ids[k - 1] = static_cast<int32_t>(e);
+    std::push_heap(ids, ids + k, better);
   }
-  if (!(sum > 0)) return;
-  for (int64_t i = 0; i < n; i++) x[i] /= sum;
+  std::sort_heap(ids, ids + k, better);
 }
 
-void top_k(const float* selection, int64_t n, int64_t k, int32_t* ids) {
-  if (k > kInsertionLimit) {
-    // `ids` holds k places only, so a heap of the best so far lives there: its root is the worst of them.
-    const auto better = [selection](int32_t a, int32_t b) {
-      return selection[a] != selection[b] ? selection[a] > selection[b] : a < b;
-    };
-    for (int64_t e = 0; e < k; e++) ids[e] = static_cast<int32_t>(e);
-    std::make_heap(ids, ids + k, better);
-    for (int64_t e = k; e < n; e++) {
-      if (!(selection[e] > selection[ids[0]])) continue;
-      std::pop_heap(ids, ids + k, better);
-      ids[k - 1] = static_cast<int32_t>(e);
-      std::push_heap(ids, ids + k, better);
-    }
-    std::sort_heap(ids, ids + k, better);
-    return;
-  }
-  int64_t have = 0;
-  for (int64_t e = 0; e < n; e++) {
-    if (have == k && !(selection[e] > selection[ids[k - 1]])) continue;
-    int64_t at = have < k ? have++ : k - 1;
-    for (; at > 0 && selection[e] > selection[ids[at - 1]]; at--) ids[at] = ids[at - 1];
-    ids[at] = static_cast<int32_t>(e);
-  }
-}
-
-// scores, selection: scratch [E] each.
-void route_token(const Routing& r, int64_t token, const float* logits, float* scores, float* selection, int32_t* ids,
-                 float* weights) {
-  for (int64_t e = 0; e < r.E; e++) {
-    if (!std::isnan(logits[e]) && !(r.score != kSigmoid && std::isinf(logits[e]) && logits[e] > 0)) continue;
+void refuse_logit(const float* logits, int64_t E, int64_t token, bool infinity_is_fine) {
+  for (int64_t e = 0; e < E; e++) {
+    if (infinity_is_fine ? !std::isnan(logits[e]) : logits[e] < std::numeric_limits<float>::infinity()) continue;
     fail(ErrorCode::kNative, "[route_top_k] got logit %g for token %lld and expert %lld, expected a finite number",
          static_cast<double>(logits[e]), static_cast<long long>(token), static_cast<long long>(e));
   }
+}
+
+// scores, selection: scratch, E rounded up to 16 each.
+void route_token(const Routing& r, const RouteKernels& kernels, int64_t token, const float* logits, float* scores,
+                 float* selection, int32_t* ids, float* weights) {
+  bool good = true;  // no branch, so that the loop is vectors
+  for (int64_t e = 0; e < r.E; e++) good &= logits[e] < std::numeric_limits<float>::infinity();
+  if (!good) refuse_logit(logits, r.E, token, r.score == kSigmoid);
   std::copy_n(logits, r.E, scores);
-  if (r.score == kSoftmax) softmax(scores, r.E);
-  if (r.score == kSigmoid) {
-    for (int64_t e = 0; e < r.E; e++) scores[e] = 1.0f / (1.0f + std::exp(-scores[e]));
-  }
-  const float* chosen_by = scores;
-  if (r.bias != nullptr) {
-    for (int64_t e = 0; e < r.E; e++) selection[e] = scores[e] + r.bias[e];
-    chosen_by = selection;
-  }
-  top_k(chosen_by, r.E, r.K, ids);
+  if (r.score == kSoftmax) kernels.softmax(scores, r.E);
+  if (r.score == kSigmoid) kernels.sigmoid(scores, r.E);
+  for (int64_t e = 0; e < r.E; e++) selection[e] = r.bias != nullptr ? scores[e] + r.bias[e] : scores[e];
+  r.K > kRoundsLimit ? heap_top_k(selection, r.E, r.K, ids) : kernels.top_k(selection, r.E, r.K, ids);
 
   for (int64_t k = 0; k < r.K; k++) weights[k] = scores[ids[k]];
-  if (r.score == kSoftmaxOfChosen) softmax(weights, r.K);
+  if (r.score == kSoftmaxOfChosen) kernels.softmax(weights, r.K);
   if (r.renormalize) {
     float sum = r.score == kSigmoid ? kSigmoidFloor : 0.0f;
     for (int64_t k = 0; k < r.K; k++) sum += weights[k];
@@ -114,7 +93,7 @@ void prepare(Instruction& in) {
     require_dim(in, "rows of an output", out->shape[0], N);
     require_dim(in, "columns of an output", out->shape[1], K);
   }
-  in.worker_scratch = checked_mul(E, 2 * sizeof(float), "route_top_k");
+  in.worker_scratch = checked_mul(checked_add(E, 15, "route_top_k") / 16 * 16, 2 * sizeof(float), "route_top_k");
 }
 
 void run(const Instruction& in, const Context& context) {
@@ -129,12 +108,13 @@ void run(const Instruction& in, const Context& context) {
   const float* logits = in.in[0]->as<float>();
   int32_t* ids = in.out[0]->as<int32_t>();
   float* weights = in.out[1]->as<float>();
+  const RouteKernels& kernels = route_kernels(context.tier);
   const int64_t tokens_per_task = std::max<int64_t>(1, kLogitsPerTask / E);
   context.parallel_for((N + tokens_per_task - 1) / tokens_per_task, [&](int64_t task, int worker) {
     float* scores = reinterpret_cast<float*>(context.scratch_of(worker));
     const int64_t end = std::min(N, (task + 1) * tokens_per_task);
     for (int64_t n = task * tokens_per_task; n < end; n++) {
-      route_token(routing, n, logits + n * E, scores, scores + E, ids + n * K, weights + n * K);
+      route_token(routing, kernels, n, logits + n * E, scores, scores + (E + 15) / 16 * 16, ids + n * K, weights + n * K);
     }
   });
 }

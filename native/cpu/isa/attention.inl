@@ -104,7 +104,7 @@ static void add_values(const AttentionBlock& b, int rows, const float* const* sc
   const int vectors = static_cast<int>(padded(b.Cv) / 16);
   for (int v = 0; v < vectors;) {
     const int width = vectors - v < kTileVectors ? vectors - v : kTileVectors;
-    Tiles<true, Listed>::of(rows, width)(to - from, a, 1, {values + from, v * 16}, out + v * 16, padded(b.Cv));
+    Tiles<true, Listed>::of(rows, width)(to - from, a, {values + from, v * 16}, out + v * 16, padded(b.Cv));
     v += width;
   }
 }
@@ -145,7 +145,7 @@ static void block(const AttentionBlock& b) {
     const int last = 64 - std::countl_zero(seen), vectors = (last + 15) / 16;
     for (int v = 0; v < vectors;) {
       const int width = vectors - v < kTileVectors ? vectors - v : kTileVectors;
-      Tiles<false, Strided>::of(rows, width)(b.C, b.q + first, 1, {b.keys + v * 16, kPanelColumns}, scores[0] + v * 16,
+      Tiles<false, Strided>::of(rows, width)(b.C, b.q + first, {b.keys + v * 16, kPanelColumns}, scores[0] + v * 16,
                                              kKeyBlock);
       v += width;
     }

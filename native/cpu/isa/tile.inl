@@ -69,9 +69,9 @@ struct Listed {  // rows of b anywhere
   SY_INLINE const float* row(const Listed& b, int64_t k) { return b.p[k] + b.offset; }
 };
 
-// c[i] (+)= Σ_k a[i][k·step] · b[k] for R rows and V vectors of columns. kAdd: the chain goes on from c.
+// c[i] (+)= Σ_k a[i][k] · b[k] for R rows and V vectors of columns. kAdd: the chain goes on from c.
 template <int R, int V, bool kAdd, class B>
-static void tile(int64_t K, const float* const* a, int64_t step, const B& b, float* c, int64_t c_distance) {
+static void tile(int64_t K, const float* const* a, const B& b, float* c, int64_t c_distance) {
   F acc[R][V];
   const float* row[R];
 #pragma GCC unroll 8
@@ -80,14 +80,14 @@ static void tile(int64_t K, const float* const* a, int64_t step, const B& b, flo
 #pragma GCC unroll 4
     for (int v = 0; v < V; v++) acc[i][v] = kAdd ? load(c + i * c_distance + v * 16) : zero();
   }
-  for (int64_t k = 0, at = 0; k < K; k++, at += step) {
+  for (int64_t k = 0; k < K; k++) {
     const float* p = B::row(b, k);
     F column[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; v++) column[v] = load(p + v * 16);
 #pragma GCC unroll 8
     for (int i = 0; i < R; i++) {
-      const F x = set1(row[i][at]);
+      const F x = set1(row[i][k]);
 #pragma GCC unroll 4
       for (int v = 0; v < V; v++) acc[i][v] = fma(x, column[v], acc[i][v]);
     }
@@ -101,7 +101,7 @@ static void tile(int64_t K, const float* const* a, int64_t step, const B& b, flo
 
 template <bool kAdd, class B>
 struct Tiles {
-  using Call = void (*)(int64_t, const float* const*, int64_t, const B&, float*, int64_t);
+  using Call = void (*)(int64_t, const float* const*, const B&, float*, int64_t);
   template <int R>
   static Call of_vectors(int vectors) {
     if constexpr (R > kTileRows) return of_vectors<kTileRows>(vectors);
@@ -159,13 +159,13 @@ static void transpose(const float* const* rows, int count, int64_t K, float* pan
   }
 }
 
-static void multiply(int64_t M, int64_t K, int columns, const float* const* a, int64_t step, const float* panel, float* c) {
+static void multiply(int64_t M, int64_t K, int columns, const float* const* a, const float* panel, float* c) {
   const int vectors = (columns + 15) / 16;
   for (int64_t i = 0; i < M;) {
     const int rows = tile_rows(M - i);
     for (int v = 0; v < vectors;) {
       const int width = vectors - v < kTileVectors ? vectors - v : kTileVectors;
-      Tiles<true, Strided>::of(rows, width)(K, a + i, step, {panel + v * 16, kPanelColumns},
+      Tiles<true, Strided>::of(rows, width)(K, a + i, {panel + v * 16, kPanelColumns},
                                             c + i * kPanelColumns + v * 16, kPanelColumns);
       v += width;
     }

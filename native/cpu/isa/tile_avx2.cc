@@ -1,4 +1,4 @@
-// The tiles of tile.h and attention_tile.h for the avx2 tier.
+// The kernels of tile.h, attention_tile.h and route_tile.h for the avx2 tier.
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -6,6 +6,7 @@
 
 #include "cpu/attention_tile.h"
 #include "cpu/isa/half.h"
+#include "cpu/route_tile.h"
 #include "cpu/tile.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -20,17 +21,21 @@
 
 #define SY_AVX2 1
 namespace switchyard::tile_avx2 {
+alignas(64) static const float kLane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 #include "cpu/isa/vec.inl"
 #include "cpu/isa/math.inl"
 #include "cpu/isa/tile.inl"
 #include "cpu/isa/attention.inl"
+#include "cpu/isa/route.inl"
 }  // namespace switchyard::tile_avx2
 
 namespace switchyard {
 extern const TileKernels kTile_avx2;
 extern const AttentionKernels kAttention_avx2;
+extern const RouteKernels kRoute_avx2;
 const TileKernels kTile_avx2 = tile_avx2::kTileKernels;
 const AttentionKernels kAttention_avx2 = tile_avx2::kAttentionKernels;
+const RouteKernels kRoute_avx2 = tile_avx2::kRouteKernels;
 }  // namespace switchyard
 
 #if defined(__clang__)

@@ -1,4 +1,4 @@
-// The tiles of tile.h and attention_tile.h for the avx512 tier.
+// The kernels of tile.h, attention_tile.h and route_tile.h for the avx512 tier.
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -6,6 +6,7 @@
 
 #include "cpu/attention_tile.h"
 #include "cpu/isa/half.h"
+#include "cpu/route_tile.h"
 #include "cpu/tile.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -19,22 +20,28 @@
 #endif
 
 #if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // a false alarm inside GCC 12's own AVX-512 header
+// False alarms inside GCC 12's own AVX-512 header.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 
 #define SY_AVX512 1
 namespace switchyard::tile_avx512 {
+alignas(64) static const float kLane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 #include "cpu/isa/vec.inl"
 #include "cpu/isa/math.inl"
 #include "cpu/isa/tile.inl"
 #include "cpu/isa/attention.inl"
+#include "cpu/isa/route.inl"
 }  // namespace switchyard::tile_avx512
 
 namespace switchyard {
 extern const TileKernels kTile_avx512;
 extern const AttentionKernels kAttention_avx512;
+extern const RouteKernels kRoute_avx512;
 const TileKernels kTile_avx512 = tile_avx512::kTileKernels;
 const AttentionKernels kAttention_avx512 = tile_avx512::kAttentionKernels;
+const RouteKernels kRoute_avx512 = tile_avx512::kRouteKernels;
 }  // namespace switchyard
 
 #if defined(__clang__)

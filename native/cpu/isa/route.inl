@@ -1,0 +1,58 @@
+// route_tile.h for one instruction set; included after vec.inl and math.inl.
+
+static void route_softmax(float* x, int64_t n) {
+  F top = set1(-INFINITY);
+  for (int64_t i = 0; i < n; i += 16) {
+    const int have = n - i < 16 ? static_cast<int>(n - i) : 16;
+    F v = load_n(x + i, have);
+    if (have < 16) v = select(lt(load(kLane), set1(static_cast<float>(have))), v, top);
+    top = max2(v, top);
+  }
+  const F max = set1(reduce_max(top));
+  F sum = zero();
+  for (int64_t i = 0; i < n; i += 16) {
+    const int have = n - i < 16 ? static_cast<int>(n - i) : 16;
+    F v = exp(load_n(x + i, have) - max);
+    v = select(lt(set1(-INFINITY), max), v, zero());
+    v = select(lt(load(kLane), set1(static_cast<float>(have))), v, zero());
+    sum = sum + v;
+    store_n(x + i, v, have);
+  }
+  const float total = reduce_add(sum);
+  const F by = set1(total > 0 ? total : 1.0f);
+  for (int64_t i = 0; i < n; i += 16) {
+    const int have = n - i < 16 ? static_cast<int>(n - i) : 16;
+    store_n(x + i, load_n(x + i, have) / by, have);
+  }
+}
+
+static void route_sigmoid(float* x, int64_t n) {
+  for (int64_t i = 0; i < n; i += 16) {
+    const int have = n - i < 16 ? static_cast<int>(n - i) : 16;
+    store_n(x + i, sigmoid(load_n(x + i, have)), have);
+  }
+}
+
+// k rounds: the largest value left, then its first place, which becomes NaN: no maximum or comparison takes it again.
+static void route_top_k(float* x, int64_t n, int64_t k, int32_t* ids) {
+  const int64_t end = (n + 15) / 16 * 16;
+  for (int64_t i = n; i < end; i++) x[i] = NAN;
+  const F lane = load(kLane), none = set1(INFINITY);
+  for (int64_t round = 0; round < k; round++) {
+    F top = set1(-INFINITY);
+    for (int64_t i = 0; i < end; i += 16) top = max2(load(x + i), top);
+    const F best = set1(reduce_max(top));
+    F place = none;  // places up to 2^24 are exact
+    for (int64_t i = 0; i < end; i += 16) {
+      const F here = lane + set1(static_cast<float>(i));
+      place = min2(select(eq(load(x + i), best), here, none), place);
+    }
+    const float first = reduce_min(place);
+    ids[round] = static_cast<int32_t>(first);
+    float* block = x + (ids[round] & ~15);
+    // A store of the whole vector: the next round loads it without waiting.
+    store(block, select(eq(lane, set1(static_cast<float>(ids[round] & 15))), set1(NAN), load(block)));
+  }
+}
+
+constexpr RouteKernels kRouteKernels = {route_softmax, route_sigmoid, route_top_k};

@@ -1,0 +1,20 @@
+// What routing asks of the vector kernels, for the scores of one token.
+#pragma once
+#include <cstdint>
+
+#include "runtime/tier.h"
+
+namespace switchyard {
+
+struct RouteKernels {
+  // e^(x - max x) in place, divided by the sum. A row of -inf only gives zeros.
+  void (*softmax)(float* x, int64_t n);
+  void (*sigmoid)(float* x, int64_t n);
+  // The k ≤ n places of the largest values, falling, ties to the lower place. Leaves x in another state; x has room
+  // for n rounded up to 16.
+  void (*top_k)(float* x, int64_t n, int64_t k, int32_t* ids);
+};
+
+const RouteKernels& route_kernels(Tier tier);
+
+}  // namespace switchyard
