@@ -119,7 +119,7 @@ struct Paged {
       if (rest != 0) {
         const int32_t block = table[s * table_width + entry];
         if (block < 0 || block >= blocks) {
-          fail(ErrorCode::kNative, "[paged_attention] got block %d in place %lld of sequence %lld, expected 0 to %lld",
+          fail(ErrorCode::kOption, "[paged_attention] got block %d in place %lld of sequence %lld, expected 0 to %lld",
                block, static_cast<long long>(entry), static_cast<long long>(s), static_cast<long long>(blocks - 1));
         }
         const int64_t base = (block * G + g) * size + place - j;
@@ -274,7 +274,7 @@ void check_offsets(const char* kernel, const char* what, const int32_t* offsets,
   for (int64_t s = 0; s <= S; s++) {
     const int64_t low = s > 0 ? offsets[s - 1] : 0, high = s > 0 ? limit : 0;
     if (offsets[s] >= low && offsets[s] <= high) continue;
-    fail(ErrorCode::kNative, "[%s] got %d as %s offset %lld, expected %lld to %lld", kernel, offsets[s], what,
+    fail(ErrorCode::kShape, "[%s] got %d as %s offset %lld, expected %lld to %lld", kernel, offsets[s], what,
          static_cast<long long>(s), static_cast<long long>(low), static_cast<long long>(high));
   }
 }
@@ -282,7 +282,7 @@ void check_offsets(const char* kernel, const char* what, const int32_t* offsets,
 void check_prefix(const char* kernel, const int32_t* prefix, int64_t S) {
   for (int64_t s = 0; prefix != nullptr && s < S; s++) {
     if (prefix[s] >= 0) continue;
-    fail(ErrorCode::kNative, "[%s] got prefix %d for sequence %lld, expected 0 or more", kernel, prefix[s],
+    fail(ErrorCode::kOption, "[%s] got prefix %d for sequence %lld, expected 0 or more", kernel, prefix[s],
          static_cast<long long>(s));
   }
 }
@@ -388,7 +388,7 @@ void run_paged(const Instruction& in, const Context& context) {
   for (int64_t s = 0; s < S; s++) {
     const int64_t queries = p.query_offsets[s + 1] - p.query_offsets[s];
     if (where.lengths[s] >= queries && where.lengths[s] <= room) continue;
-    fail(ErrorCode::kNative, "[paged_attention] got KV length %d for sequence %lld, expected %lld to %lld",
+    fail(ErrorCode::kShape, "[paged_attention] got KV length %d for sequence %lld, expected %lld to %lld",
          where.lengths[s], static_cast<long long>(s), static_cast<long long>(queries), static_cast<long long>(room));
   }
   attend(p, where, in, context);

@@ -20,7 +20,7 @@ void for_tokens(const Context& context, const char* kernel, const int32_t* slot_
       for (int64_t k = 0; k < K; k++) {
         const int32_t row = slot_row[n * K + k];
         if (row >= -1 && row < R) continue;
-        fail(ErrorCode::kNative, "[%s] got slot row %d for token %lld, expected -1 to %lld", kernel, row,
+        fail(ErrorCode::kOption, "[%s] got slot row %d for token %lld, expected -1 to %lld", kernel, row,
              static_cast<long long>(n), static_cast<long long>(R - 1));
       }
       fn(n);

@@ -24,7 +24,7 @@ void check_offsets(const char* kernel, const int32_t* offsets, int64_t E, int64_
   for (int64_t e = 0; e <= E; e++) {
     const int64_t low = e > 0 ? offsets[e - 1] : 0, high = e > 0 ? R : 0;
     if (offsets[e] >= low && offsets[e] <= high) continue;
-    fail(ErrorCode::kNative, "[%s] got %d as expert offset %lld, expected %lld to %lld", kernel, offsets[e],
+    fail(ErrorCode::kShape, "[%s] got %d as expert offset %lld, expected %lld to %lld", kernel, offsets[e],
          static_cast<long long>(e), static_cast<long long>(low), static_cast<long long>(high));
   }
 }

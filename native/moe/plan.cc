@@ -48,7 +48,7 @@ void run(const Instruction& in, const Context& context) {
     for (int64_t i = first_of(range), end = first_of(range + 1); i < end; i++) {
       if (ids[i] == -1) continue;
       if (ids[i] < 0 || ids[i] >= E) {
-        fail(ErrorCode::kNative, "[moe_plan] got expert %d for token %lld, expected -1 or 0 to %lld", ids[i],
+        fail(ErrorCode::kOption, "[moe_plan] got expert %d for token %lld, expected -1 or 0 to %lld", ids[i],
              static_cast<long long>(i / K), static_cast<long long>(E - 1));
       }
       count[ids[i]]++;

@@ -48,7 +48,7 @@ void heap_top_k(const float* selection, int64_t n, int64_t k, int32_t* ids) {
 void refuse_logit(const float* logits, int64_t E, int64_t token, bool infinity_is_fine) {
   for (int64_t e = 0; e < E; e++) {
     if (infinity_is_fine ? !std::isnan(logits[e]) : logits[e] < std::numeric_limits<float>::infinity()) continue;
-    fail(ErrorCode::kNative, "[route_top_k] got logit %g for token %lld and expert %lld, expected a finite number",
+    fail(ErrorCode::kOption, "[route_top_k] got logit %g for token %lld and expert %lld, expected a finite number",
          static_cast<double>(logits[e]), static_cast<long long>(token), static_cast<long long>(e));
   }
 }
@@ -102,7 +102,7 @@ void run(const Instruction& in, const Context& context) {
                         in.attrs[2].i != 0, static_cast<float>(in.attrs[3].f)};
   for (int64_t e = 0; routing.bias != nullptr && e < E; e++) {
     if (!std::isnan(routing.bias[e])) continue;
-    fail(ErrorCode::kNative, "[route_top_k] got a bias that is not a number for expert %lld, expected a number",
+    fail(ErrorCode::kOption, "[route_top_k] got a bias that is not a number for expert %lld, expected a number",
          static_cast<long long>(e));
   }
   const float* logits = in.in[0]->as<float>();
