@@ -14,6 +14,7 @@ void register_kv_write(KernelRegistry&);
 void register_linear(KernelRegistry&);
 void register_matmul(KernelRegistry&);
 void register_moe_combine(KernelRegistry&);
+void register_moe_experts(KernelRegistry&);
 void register_moe_plan(KernelRegistry&);
 void register_norm(KernelRegistry&);
 void register_random(KernelRegistry&);
@@ -39,6 +40,7 @@ const KernelRegistry& cpu_kernels() {
     register_linear(r);
     register_matmul(r);
     register_moe_combine(r);
+    register_moe_experts(r);
     register_moe_plan(r);
     register_norm(r);
     register_random(r);

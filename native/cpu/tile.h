@@ -20,6 +20,9 @@ struct TileKernels {
   void (*gather_sum)(const float* x, const int32_t* ids, const float* weights, int64_t K, int64_t D, float* y);
   // y[k] = <x[ids[k]], dy>, 0 where ids[k] is -1; 16 partial sums, folded by halves.
   void (*gather_dot)(const float* x, const int32_t* ids, const float* dy, int64_t K, int64_t D, float* y);
+  // h = act(h)·up, or act(h) where up is nullptr. 0 silu, 1 gelu, 2 gelu by tanh, 3 relu, in the steps of their
+  // compositions in src/core/ops/elementwise.ts, so that both give the same bits.
+  void (*activate)(int activation, float* h, const float* up, int64_t n);
 };
 
 const TileKernels& tile_kernels(Tier tier);

@@ -1,4 +1,4 @@
-// tile.h for one instruction set; included after vec.inl.
+// tile.h for one instruction set; included after vec.inl and math.inl.
 
 // The register tile: rows of a times vectors of b. Sums, one row of b and one element of a fill the registers.
 #if defined(SY_AVX512)
@@ -213,4 +213,37 @@ static void gather_dot(const float* x, const int32_t* ids, const float* dy, int6
   }
 }
 
-constexpr TileKernels kTileKernels = {transpose, multiply, gather_sum, gather_dot};
+SY_INLINE F activation_of(int which, F x) {
+  const F one = set1(1.0f), half = set1(0.5f);
+  switch (which) {
+    case 0: return x * sigmoid(x);
+    case 1: return x * half * (erf(x * set1(0.70710678118654752f)) + one);
+    case 2: return x * half * (tanh(set1(0.79788456080286536f) * (x + set1(0.044715f) * (x * (x * x)))) + one);
+    default: return max_nan(x, zero());
+  }
+}
+
+template <int kWhich>
+static void activate_rows(float* h, const float* up, int64_t n) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const F y = activation_of(kWhich, load(h + i));
+    store(h + i, up == nullptr ? y : y * load(up + i));
+  }
+  if (i < n) {
+    const int have = static_cast<int>(n - i);
+    const F y = activation_of(kWhich, load_n(h + i, have));
+    store_n(h + i, up == nullptr ? y : y * load_n(up + i, have), have);
+  }
+}
+
+static void activate(int which, float* h, const float* up, int64_t n) {
+  switch (which) {
+    case 0: return activate_rows<0>(h, up, n);
+    case 1: return activate_rows<1>(h, up, n);
+    case 2: return activate_rows<2>(h, up, n);
+    default: return activate_rows<3>(h, up, n);
+  }
+}
+
+constexpr TileKernels kTileKernels = {transpose, multiply, gather_sum, gather_dot, activate};
