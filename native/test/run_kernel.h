@@ -72,6 +72,12 @@ class KernelCall {
     instruction_.attrs.push_back(a);
     return *this;
   }
+  KernelCall& attr(const std::vector<int64_t>& ints) {
+    Attribute a;
+    a.ints = ints;
+    instruction_.attrs.push_back(a);
+    return *this;
+  }
   KernelCall& attr(double f) {
     Attribute a;
     a.f = f;

@@ -1,0 +1,315 @@
+// moe_experts against the composition take_rows → grouped_linear → act(gate)·up → grouped_linear → moe_combine, bit for
+// bit: formats, compute modes, activations, tiers, threads, few rows and many, empty experts, dropped tokens.
+// Arguments: `--bench` prints what a layer costs at 1 to 2048 tokens.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+
+#include "check.h"
+#include "cpu/elementwise.h"
+#include "formats/format_table.h"
+#include "formats/half.h"
+#include "run_kernel.h"
+#include "runtime/weight.h"
+
+using namespace switchyard;
+using namespace switchyard::test;
+
+namespace {
+
+using Ids = std::vector<int32_t>;
+using Floats = std::vector<float>;
+using WeightPtr = std::shared_ptr<Weight>;
+
+ThreadPool& pool_of(int threads) {
+  static std::map<int, std::unique_ptr<ThreadPool>> pools;
+  auto& pool = pools[threads];
+  if (!pool) pool = std::make_unique<ThreadPool>(threads);
+  return *pool;
+}
+
+WeightPtr random_weight(Format f, int64_t E, int64_t rows, int64_t columns, uint32_t seed) {
+  std::mt19937 engine(seed);
+  const auto put = [](std::byte* p, uint16_t h) { std::memcpy(p, &h, 2); };
+  std::vector<std::byte> bytes(static_cast<size_t>(E * rows * stored_row_bytes(f, columns)));
+  if (is_float_format(f)) {
+    const Floats values = normals(E * rows * columns, seed, 0.1f);
+    for (size_t i = 0; i < values.size(); i++) {
+      if (f == Format::kF32) std::memcpy(&bytes[4 * i], &values[i], 4);
+      if (f != Format::kF32) put(&bytes[2 * i], f == Format::kF16 ? f32_to_f16(values[i]) : f32_to_bf16(values[i]));
+    }
+  } else {
+    for (std::byte& b : bytes) b = static_cast<std::byte>(engine());
+    const size_t size = static_cast<size_t>(format_info(f).bytes_per_block);
+    const bool last = f == Format::kQ2_K || f == Format::kQ3_K || f == Format::kQ6_K;  // where the scales stand
+    const bool two = format_info(f).scales == ScaleKind::kScaleMin || format_info(f).scales == ScaleKind::kSuperMin;
+    for (size_t at = 0; at < bytes.size(); at += size) {
+      for (size_t i = 0; i < (two ? 2u : 1u); i++) {
+        put(&bytes[at + (last ? size - (two ? 4 : 2) : 0) + 2 * i], f32_to_f16(0.002f * (1 + static_cast<float>(engine() % 8))));
+      }
+    }
+  }
+  WeightSource source;
+  source.name = "w";
+  source.stored = f;
+  source.experts = E;
+  source.rows = rows;
+  source.columns = columns;
+  WeightPart part;
+  part.rows = E * rows;
+  part.memory = bytes.data();
+  part.bytes = static_cast<int64_t>(bytes.size());
+  source.parts.push_back(part);
+  return Weight::pack(source, pool_of(2), 2);
+}
+
+struct Layer {
+  int64_t N, K, E, D, F;
+  WeightPtr gate, up, down;
+  Floats x, weights;
+  Ids offsets, row_token, slot_row;
+};
+
+void plan(Layer& l, const Ids& ids) {
+  KernelCall call("moe_plan");
+  call.in({l.N, l.K}, ids).out({l.E + 1}, l.offsets).out({l.N * l.K}, l.row_token).out({l.N, l.K}, l.slot_row);
+  call.run(pool_of(1), Tier::kScalar);
+}
+
+Ids random_ids(int64_t n, int64_t E, int dropped_percent, uint32_t seed) {
+  std::mt19937 engine(seed);
+  Ids ids(n);
+  for (int32_t& id : ids) id = static_cast<int>(engine() % 100) < dropped_percent ? -1 : static_cast<int32_t>(engine() % E);
+  return ids;
+}
+
+Layer make_layer(int64_t N, int64_t K, int64_t E, int64_t D, int64_t F, const WeightPtr& gate, const WeightPtr& up,
+                 const WeightPtr& down, const Ids& ids) {
+  Layer l{N, K, E, D, F, gate, up, down, normals(N * D, 41), normals(N * K, 42), {}, {}, {}};
+  plan(l, ids);
+  return l;
+}
+
+Floats fused(const Layer& l, int activation, int compute, int threads, Tier tier) {
+  Floats y;
+  KernelCall call("moe_experts");
+  call.in({l.N, l.D}, l.x).in({l.E + 1}, l.offsets).in({l.N * l.K}, l.row_token).in({l.N, l.K}, l.slot_row);
+  call.in({l.N, l.K}, l.weights);
+  l.gate ? call.in(*l.gate, {l.E, l.F, l.D}) : call.absent();
+  call.in(*l.up, {l.E, l.F, l.D}).in(*l.down, {l.E, l.D, l.F}).out({l.N, l.D}, y);
+  call.attr(int64_t{activation}).attr(int64_t{compute}).run(pool_of(threads), tier);
+  return y;
+}
+
+// act(gate)·up in the steps of src/core/ops/elementwise.ts.
+Floats activate(int activation, const Floats& gate, const Floats* up, Tier tier) {
+  std::vector<int64_t> code;
+  int64_t next = up != nullptr ? 2 : 1;
+  const auto op = [&](const char* name, int64_t a, int64_t b = 0) {
+    const auto names = elementwise_opcodes();
+    code.insert(code.end(), {std::find(names.begin(), names.end(), name) - names.begin(), a, b, 0});
+    return next++;
+  };
+  const auto number = [&](float v) {
+    int32_t bits;
+    std::memcpy(&bits, &v, 4);
+    return op("const", bits);
+  };
+  int64_t y = 0;
+  if (activation == 0) y = op("mul", 0, op("sigmoid", 0));
+  if (activation == 1) {
+    const int64_t half = op("mul", 0, number(0.5f));
+    y = op("mul", half, op("add", op("erf", op("mul", 0, number(static_cast<float>(M_SQRT1_2)))), number(1)));
+  }
+  if (activation == 2) {
+    const int64_t half = op("mul", 0, number(0.5f)), cube = op("mul", 0, op("mul", 0, 0));
+    const int64_t sum = op("add", 0, op("mul", number(0.044715f), cube));
+    const int64_t scaled = op("mul", number(static_cast<float>(std::sqrt(2 / M_PI))), sum);
+    y = op("mul", half, op("add", op("tanh", scaled), number(1)));
+  }
+  if (activation == 3) y = op("max", 0, number(0));
+  if (up != nullptr) op("mul", y, 1);
+  const int64_t n = static_cast<int64_t>(gate.size());
+  Floats h;
+  KernelCall call("elementwise");
+  call.in({n}, gate);
+  if (up != nullptr) call.in({n}, *up);
+  call.out({n}, h).attr(code).run(pool_of(1), tier);
+  return h;
+}
+
+Floats composed(const Layer& l, int activation, int compute, Tier tier) {
+  const int64_t R = l.N * l.K;
+  Floats rows(R * l.D, 0.0f), gate, up, down, y;
+  for (int64_t r = 0; r < R; r++) {
+    if (l.row_token[r] >= 0) std::copy_n(l.x.begin() + l.row_token[r] * l.D, l.D, rows.begin() + r * l.D);
+  }
+  const auto product = [&](const WeightPtr& w, const Floats& x, Floats& out) {
+    KernelCall call("grouped_linear");
+    call.in({R, w->columns()}, x).in({l.E + 1}, l.offsets).in(*w, {l.E, w->rows(), w->columns()});
+    call.out({R, w->rows()}, out).attr(int64_t{compute}).run(pool_of(1), tier);
+  };
+  product(l.up, rows, up);
+  if (l.gate) product(l.gate, rows, gate);
+  product(l.down, activate(activation, l.gate ? gate : up, l.gate ? &up : nullptr, tier), down);
+  KernelCall combine("moe_combine");
+  combine.in({R, l.D}, down).in({l.N, l.K}, l.slot_row).in({l.N, l.K}, l.weights).out({l.N, l.D}, y).run(pool_of(1), tier);
+  return y;
+}
+
+void same_as_composed(const char* name, const Layer& l, int activation, int compute, Tier tier) {
+  const Floats expected = composed(l, activation, compute, tier);
+  const bool finite = std::all_of(expected.begin(), expected.end(), [](float v) { return std::isfinite(v); });
+  CHECK(finite);
+  for (int threads : {1, 2, 4}) {
+    if (CHECK(same_bits(fused(l, activation, compute, threads, tier), expected))) continue;
+    std::fprintf(stderr, "  %s: activation %d, compute %d, %d threads, %s\n", name, activation, compute, threads, tier_name(tier));
+  }
+}
+
+// Every format, alone and beside another one, in every mode.
+void formats() {
+  const int64_t E = 5, D = 256, F = 256;
+  std::map<Format, std::pair<WeightPtr, WeightPtr>> weights;
+  const auto pair_of = [&](Format f) {
+    auto& w = weights[f];
+    if (!w.first) w = {random_weight(f, E, F, D, 1), random_weight(f, E, F, D, 2)};
+    return w;
+  };
+  const int count = static_cast<int>(Format::kCount);
+  for (int64_t N : {1, 6, 90}) {
+    const Ids ids = random_ids(N * 2, E, 10, 3);
+    for (int i = 0; i < count; i++) {
+      const Format f = static_cast<Format>(i), other = static_cast<Format>((i * 5 + 1) % count);
+      const auto a = pair_of(f), b = pair_of(other);
+      for (Tier tier : present_tiers()) {
+        for (int compute : {0, 1, 2}) {
+          same_as_composed("one format", make_layer(N, 2, E, D, F, a.first, a.second, a.second, ids), 0, compute, tier);
+          same_as_composed("two formats", make_layer(N, 2, E, D, F, a.first, b.second, a.second, ids), 0, compute, tier);
+          same_as_composed("another down", make_layer(N, 2, E, D, F, a.first, a.second, b.first, ids), 0, compute, tier);
+        }
+      }
+    }
+  }
+}
+
+void activations_and_odd_sizes() {
+  const int64_t E = 3, D = 37, F = 53;
+  const WeightPtr gate = random_weight(Format::kF32, E, F, D, 1), up = random_weight(Format::kF16, E, F, D, 2),
+                  down = random_weight(Format::kBF16, E, D, F, 3);
+  for (Tier tier : present_tiers()) {
+    for (int activation : {0, 1, 2, 3}) {
+      for (int compute : {0, 1}) {
+        const Ids ids = random_ids(40 * 3, E, 0, 4);
+        same_as_composed("odd", make_layer(40, 3, E, D, F, gate, up, down, ids), activation, compute, tier);
+        same_as_composed("no gate", make_layer(40, 3, E, D, F, nullptr, up, down, ids), activation, compute, tier);
+      }
+    }
+  }
+}
+
+// One expert of many, all rows to one, all dropped, more rows than a tile holds.
+void uneven_routing() {
+  const int64_t E = 4, D = 64, F = 96;
+  const WeightPtr q = random_weight(Format::kQ8_0, E, F, D, 1), f = random_weight(Format::kF16, E, F, D, 2);
+  const WeightPtr down = random_weight(Format::kQ8_0, E, D, F, 3), float_down = random_weight(Format::kF32, E, D, F, 4);
+  for (Tier tier : present_tiers()) {
+    for (int compute : {0, 1, 2}) {
+      for (int64_t N : {1, 300, 2600}) {
+        const Ids one(N, 2);
+        same_as_composed("all to one", make_layer(N, 1, E, D, F, q, q, down, one), 0, compute, tier);
+        if (tier != present_tiers().front() && tier != present_tiers().back()) continue;
+        same_as_composed("all to one, two formats", make_layer(N, 1, E, D, F, q, f, down, one), 0, compute, tier);
+        same_as_composed("all to one, float down", make_layer(N, 1, E, D, F, q, q, float_down, one), 0, compute, tier);
+      }
+      same_as_composed("all dropped", make_layer(5, 2, E, D, F, q, q, down, Ids(10, -1)), 0, compute, tier);
+    }
+  }
+  const WeightPtr same = random_weight(Format::kQ8_0, 1, F, D, 5)->repeated(E);
+  same_as_composed("equal experts", make_layer(20, 2, E, D, F, same, same, down, random_ids(40, E, 0, 6)), 0, 2, best_tier());
+}
+
+// A token alone gives the bits it has in a batch.
+void alone_as_in_a_batch() {
+  const int64_t N = 64, K = 3, E = 6, D = 128, F = 64;
+  const WeightPtr w = random_weight(Format::kQ4_0, E, F, D, 1), down = random_weight(Format::kQ4_0, E, D, F, 2);
+  const Ids ids = random_ids(N * K, E, 5, 3);
+  const Layer batch = make_layer(N, K, E, D, F, w, w, down, ids);
+  for (Tier tier : present_tiers()) {
+    for (int compute : {0, 2}) {
+      const Floats y = fused(batch, 0, compute, 4, tier);
+      for (int64_t n : {0, 17, 63}) {
+        Layer one{1, K, E, D, F, w, w, down, {}, {}, {}, {}, {}};
+        one.x.assign(batch.x.begin() + n * D, batch.x.begin() + (n + 1) * D);
+        one.weights.assign(batch.weights.begin() + n * K, batch.weights.begin() + (n + 1) * K);
+        plan(one, Ids(ids.begin() + n * K, ids.begin() + (n + 1) * K));
+        CHECK(std::memcmp(fused(one, 0, compute, 4, tier).data(), y.data() + n * D, D * sizeof(float)) == 0);
+      }
+    }
+  }
+}
+
+void errors() {
+  const WeightPtr w = random_weight(Format::kF32, 2, 8, 8, 1);
+  const Layer good = make_layer(3, 2, 2, 8, 8, w, w, w, {0, 1, 1, 0, 0, 1});
+  const auto error = [](const Layer& l) { return error_of([&] { fused(l, 0, 0, 1, best_tier()); }); };
+  CHECK(error(good).empty());
+  Layer l = good;
+  l.row_token[3] = 3;
+  CHECK(holds(error(l), "token 3 for row 3"));
+  l = good;
+  l.row_token[0] = -1;
+  CHECK(holds(error(l), "token -1 for row 0"));
+  l = good;
+  l.offsets[1] = 7;
+  CHECK(holds(error(l), "expert offset"));
+  l = good;
+  l.slot_row[1] = 6;
+  CHECK(holds(error(l), "slot row 6 for token 0"));
+  l = good;
+  l.down = random_weight(Format::kF32, 2, 8, 9, 2);
+  CHECK(holds(error(l), "columns of down"));
+  CHECK(holds(error_of([&] { fused(good, 4, 0, 1, best_tier()); }), "unknown activation"));
+}
+
+void bench() {
+  const int64_t E = 64, K = 8, D = 2048, F = 1024;
+  for (Format f : {Format::kQ8_0, Format::kQ4_0}) {
+    const WeightPtr gate = random_weight(f, E, F, D, 1), up = random_weight(f, E, F, D, 2), down = random_weight(f, E, D, F, 3);
+    for (int64_t N : {1, 8, 64, 512, 2048}) {
+      Layer l = make_layer(N, K, E, D, F, gate, up, down, random_ids(N * K, E, 0, 7));
+      Floats y;
+      KernelCall call("moe_experts");
+      call.in({N, D}, l.x).in({E + 1}, l.offsets).in({N * K}, l.row_token).in({N, K}, l.slot_row).in({N, K}, l.weights);
+      call.in(*gate, {E, F, D}).in(*up, {E, F, D}).in(*down, {E, D, F}).out({N, D}, y).attr(int64_t{0}).attr(int64_t{2});
+      call.run_under(pool_of(2), best_tier(), [&](const auto& run) {
+        std::vector<double> ms;
+        for (int i = 0; i < (N < 64 ? 50 : 5); i++) {
+          const auto start = std::chrono::steady_clock::now();
+          run();
+          ms.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+        }
+        std::sort(ms.begin(), ms.end());
+        const double flop = 6.0 * static_cast<double>(N * K * D * F);
+        std::printf("%s T=%-5lld %9.3f ms %8.1f GFLOP/s\n", format_info(f).name, static_cast<long long>(N), ms[ms.size() / 2],
+                    flop / ms[ms.size() / 2] / 1e6);
+      });
+    }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc > 1 && std::strcmp(argv[1], "--bench") == 0) {
+    bench();
+    return 0;
+  }
+  formats();
+  activations_and_odd_sizes();
+  uneven_routing();
+  alone_as_in_a_batch();
+  errors();
+  return report();
+}
