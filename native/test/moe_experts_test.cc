@@ -162,15 +162,18 @@ void same_as_composed(const char* name, const Layer& l, int activation, int comp
   const Floats expected = composed(l, activation, compute, tier);
   const bool finite = std::all_of(expected.begin(), expected.end(), [](float v) { return std::isfinite(v); });
   CHECK(finite);
-  for (int threads : {1, 2, 4}) {
+  for (int threads : {1, 4}) {
     if (CHECK(same_bits(fused(l, activation, compute, threads, tier), expected))) continue;
     std::fprintf(stderr, "  %s: activation %d, compute %d, %d threads, %s\n", name, activation, compute, threads, tier_name(tier));
   }
 }
 
+// Modes that differ from f32 for a format: bf16 for floats, int8 for blocks.
+bool differs(Format f, int compute) { return compute == 0 || (compute == 1) == is_float_format(f); }
+
 // Every format, alone and beside another one, in every mode.
 void formats() {
-  const int64_t E = 5, D = 256, F = 256;
+  const int64_t E = 3, D = 256, F = 256;
   std::map<Format, std::pair<WeightPtr, WeightPtr>> weights;
   const auto pair_of = [&](Format f) {
     auto& w = weights[f];
@@ -178,14 +181,17 @@ void formats() {
     return w;
   };
   const int count = static_cast<int>(Format::kCount);
-  for (int64_t N : {1, 6, 90}) {
+  for (int64_t N : {1, 26}) {
     const Ids ids = random_ids(N * 2, E, 10, 3);
     for (int i = 0; i < count; i++) {
       const Format f = static_cast<Format>(i), other = static_cast<Format>((i * 5 + 1) % count);
       const auto a = pair_of(f), b = pair_of(other);
       for (Tier tier : present_tiers()) {
         for (int compute : {0, 1, 2}) {
+          if (!differs(f, compute)) continue;
+          const bool mixed = differs(f, compute) && !differs(other, compute) && tier == best_tier();
           same_as_composed("one format", make_layer(N, 2, E, D, F, a.first, a.second, a.second, ids), 0, compute, tier);
+          if (compute == 0 || !mixed) continue;
           same_as_composed("two formats", make_layer(N, 2, E, D, F, a.first, b.second, a.second, ids), 0, compute, tier);
           same_as_composed("another down", make_layer(N, 2, E, D, F, a.first, a.second, b.first, ids), 0, compute, tier);
         }
@@ -211,15 +217,15 @@ void activations_and_odd_sizes() {
 
 // One expert of many, all rows to one, all dropped, more rows than a tile holds.
 void uneven_routing() {
-  const int64_t E = 4, D = 64, F = 96;
+  const int64_t E = 4, D = 64, F = 64;
   const WeightPtr q = random_weight(Format::kQ8_0, E, F, D, 1), f = random_weight(Format::kF16, E, F, D, 2);
   const WeightPtr down = random_weight(Format::kQ8_0, E, D, F, 3), float_down = random_weight(Format::kF32, E, D, F, 4);
   for (Tier tier : present_tiers()) {
     for (int compute : {0, 1, 2}) {
-      for (int64_t N : {1, 300, 2600}) {
+      for (int64_t N : {1, 150, 2100}) {
+        if (N > 1000 && (tier != best_tier() || compute == 1)) continue;
         const Ids one(N, 2);
         same_as_composed("all to one", make_layer(N, 1, E, D, F, q, q, down, one), 0, compute, tier);
-        if (tier != present_tiers().front() && tier != present_tiers().back()) continue;
         same_as_composed("all to one, two formats", make_layer(N, 1, E, D, F, q, f, down, one), 0, compute, tier);
         same_as_composed("all to one, float down", make_layer(N, 1, E, D, F, q, q, float_down, one), 0, compute, tier);
       }
