@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "check.h"
-#include "cpu/isa/half.h"
+#include "formats/half.h"
 #include "run_kernel.h"
 
 using namespace switchyard;
@@ -127,7 +127,7 @@ std::vector<float> attend_paged(const Case& c, const Data& d, int size, ThreadPo
   std::vector<T> k(blocks * c.G * size * c.C, nan), v(blocks * c.G * size * c.Cv, nan);
   const auto put = [](T& to, float x) {
     if constexpr (std::is_same_v<T, float>) to = x;
-    else to = float_to_half(x);
+    else to = f32_to_f16(x);
   };
   int64_t next = 0;
   for (int64_t s = 0; s < d.S; s++) {
@@ -193,7 +193,7 @@ void half_cache(ThreadPool& pool) {
     if (std::any_of(c.lengths.begin(), c.lengths.end(), [](auto n) { return n.first > n.second; })) continue;
     Data d = data_of(c);
     for (std::vector<float>* x : {&d.k, &d.v}) {
-      for (float& value : *x) value = half_to_float(float_to_half(value));
+      for (float& value : *x) value = f16_to_f32(f32_to_f16(value));
     }
     for (Tier tier : present_tiers()) {
       const bool same = same_bits(attend_paged<uint16_t>(c, d, 16, pool, tier), attend(c, d, pool, tier));

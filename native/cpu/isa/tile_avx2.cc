@@ -5,9 +5,9 @@
 #include <cstring>
 
 #include "cpu/attention_tile.h"
-#include "cpu/isa/half.h"
 #include "cpu/route_tile.h"
 #include "cpu/tile.h"
+#include "formats/half.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>

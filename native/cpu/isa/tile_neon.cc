@@ -5,9 +5,9 @@
 #include <cstring>
 
 #include "cpu/attention_tile.h"
-#include "cpu/isa/half.h"
 #include "cpu/route_tile.h"
 #include "cpu/tile.h"
+#include "formats/half.h"
 
 #if defined(__aarch64__) || defined(_M_ARM64)
 #include <arm_neon.h>

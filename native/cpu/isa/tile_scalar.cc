@@ -5,9 +5,9 @@
 #include <cstring>
 
 #include "cpu/attention_tile.h"
-#include "cpu/isa/half.h"
 #include "cpu/route_tile.h"
 #include "cpu/tile.h"
+#include "formats/half.h"
 
 #define SY_SCALAR 1
 namespace switchyard::tile_scalar {
