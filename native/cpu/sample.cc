@@ -5,6 +5,7 @@
 // 3. Else scores / temperature, the k largest (and what equals the k-th), softmax, then the smallest set of the largest
 //    probabilities that reaches top p (Holtzman et al. 2020; at least one token), then a draw by Philox(seed, step).
 // 4. The log-probability is that of the chosen token under the softmax of the raw logits.
+#include <bit>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
@@ -91,26 +92,15 @@ const float* penalised(const Instruction& instruction, const Options& o, int64_t
 
 float below(float x) { return std::nextafter(x, -INFINITY); }
 
-// Cuts the candidates to the smallest set of the largest weights that reaches top_p of `total`; returns how many stay.
-// What lies under (1 - top_p) · total / n sums to less than 1 - top_p and cannot be needed, so few are ever ordered.
-int64_t cut_top_p(const MathTable& math, const Scratch& s, int64_t n, double total, float top_p) {
-  const double target = double(top_p) * total;
-  const float needless = below(float((1 - double(top_p)) * total / double(n) * (1 - 1e-6)));
-  int64_t m = 0;
-  for (int64_t i = math.next_above(s.weights, 0, n, needless); i < n; i = math.next_above(s.weights, i + 1, n, needless)) {
-    s.weights[m] = s.weights[i];
-    s.ids[m] = s.ids[i];
-    s.words[m] = falling_word(s.weights[m], m);
-    m++;
-  }
-  // The place in falling order where the sum reaches the target, by halving.
-  int64_t low = 0, high = m;
-  double sum = 0;
+// Where the sum of words[0…n), taken by falling weight after `sum`, reaches the target: the place of that word, with
+// all before it larger. By halving, so that only what lies around the place is ordered.
+int64_t reach(const float* weights, uint64_t* words, int64_t n, double sum, double target) {
+  int64_t low = 0, high = n;
   while (high - low > 32) {
     const int64_t middle = low + (high - low) / 2;
-    std::nth_element(s.words + low, s.words + middle, s.words + high);
+    std::nth_element(words + low, words + middle, words + high);
     double part = 0;
-    for (int64_t i = low; i < middle; i++) part += double(s.weights[place_of(s.words[i])]);
+    for (int64_t i = low; i < middle; i++) part += double(weights[place_of(words[i])]);
     if (sum + part >= target) {
       high = middle;
     } else {
@@ -118,21 +108,76 @@ int64_t cut_top_p(const MathTable& math, const Scratch& s, int64_t n, double tot
       low = middle;
     }
   }
-  std::sort(s.words + low, s.words + high);
-  int64_t last = low;
-  for (; last + 1 < high; last++) {
-    sum += double(s.weights[place_of(s.words[last])]);
+  std::sort(words + low, words + high);
+  for (; low + 1 < high; low++) {
+    sum += double(weights[place_of(words[low])]);
     if (sum >= target) break;
   }
-  if (last >= m) return m;
-  const uint64_t cut = s.words[last];
+  return low;
+}
+
+// Cuts the candidates to the smallest set of the largest weights that reaches top_p of `total`; returns how many stay.
+// 1. What lies under (1 - top_p) · total / n sums to less than 1 - top_p and cannot be needed.
+// 2. Sums by bucket (exponent and 4 bits of mantissa: weights are 0…1) find the bucket of the cut.
+// 3. Only that bucket is ordered.
+int64_t cut_top_p(const MathTable& math, const Scratch& s, int64_t n, double total, float top_p) {
+  const float needless = below(float((1 - double(top_p)) * total / double(n) * (1 - 1e-6)));
+  int64_t m = 0;
+  for (int64_t i = math.next_above(s.weights, 0, n, needless); i < n; i = math.next_above(s.weights, i, n, needless)) {
+    for (const int64_t end = std::min(n, i + 64); i < end; i++) {
+      const float weight = s.weights[i];
+      s.weights[m] = weight;
+      s.ids[m] = s.ids[i];
+      m += weight > needless;
+    }
+  }
+  constexpr int kBuckets = 2048, kShift = 19;
+  const auto bucket_of = [&](int64_t i) { return int(std::bit_cast<uint32_t>(s.weights[i]) >> kShift); };
+  double sums[kBuckets] = {};
+  for (int64_t i = 0; i < m; i++) sums[bucket_of(i)] += double(s.weights[i]);
+  const double target = double(top_p) * total;
+  double above = 0;
+  int cut = kBuckets - 1;
+  while (cut > 0 && (sums[cut] == 0 || above + sums[cut] < target)) above += sums[cut--];
+  int64_t inside = 0;
+  for (int64_t i = 0; i < m; i++) {
+    if (bucket_of(i) == cut) s.words[inside++] = falling_word(s.weights[i], i);
+  }
+  if (inside == 0) return m;  // rounding: everything is needed
+  const uint64_t last = s.words[reach(s.weights, s.words, inside, above, target)];
   int64_t kept = 0;
   for (int64_t i = 0; i < m; i++) {
-    if (falling_word(s.weights[i], i) > cut) continue;
+    if (falling_word(s.weights[i], i) > last) continue;
     s.weights[kept] = s.weights[i];
     s.ids[kept++] = s.ids[i];
   }
   return kept;
+}
+
+// The candidate in whose stretch u·sum falls, candidates laid end to end.
+int64_t pick(const MathTable& math, const float* weights, int64_t n, double u) {
+  constexpr int64_t kStep = 1024;
+  double sum = 0;
+  for (int64_t i = 0; i < n; i += kStep) sum += math.row_sum(weights + i, std::min(kStep, n - i));
+  double reached = 0;
+  int64_t last = 0;  // rounding may leave the end out of reach: then the last one that has a weight
+  for (int64_t i = 0; i < n; i += kStep) {
+    const int64_t end = std::min(n, i + kStep);
+    const double step = math.row_sum(weights + i, end - i);
+    if (end < n && reached + step <= u * sum) {
+      reached += step;
+      continue;
+    }
+    double within = reached;
+    for (int64_t j = i; j < end; j++) {
+      if (weights[j] == 0) continue;
+      within += double(weights[j]);
+      last = j;
+      if (within > u * sum) return j;
+    }
+    reached += step;
+  }
+  return last;
 }
 
 int32_t draw(const MathTable& math, const Options& o, const float* scores, float largest, int64_t v, const Scratch& s,
@@ -153,19 +198,9 @@ int32_t draw(const MathTable& math, const Options& o, const float* scores, float
   math.row_scale(s.weights, s.weights, n, std::min(1 / o.temperature, FLT_MAX));
   const double total = math.exp_sum(s.weights, s.weights, n, 0);
   if (o.top_p < 1) n = cut_top_p(math, s, n, total, o.top_p);
-  double sum = 0;
-  for (int64_t i = 0; i < n; i++) sum += double(s.weights[i]);
   const auto words = philox(step, seed);
   const double u = double((uint64_t(words[0]) << 32 | words[1]) >> 11) * 0x1p-53;
-  double reached = 0;
-  int64_t last = 0;  // rounding may leave the end out of reach: then the last token that has a weight
-  for (int64_t i = 0; i < n; i++) {
-    if (s.weights[i] == 0) continue;
-    reached += double(s.weights[i]);
-    last = i;
-    if (reached > u * sum) break;
-  }
-  return s.ids[last];
+  return s.ids[pick(math, s.weights, n, u)];
 }
 
 float checked_max(const MathTable& math, const float* x, int64_t v, int64_t row) {
