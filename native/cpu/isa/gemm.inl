@@ -9,6 +9,14 @@ constexpr int kRows = 6, kVectors = 1;  // 24 of 32 q
 constexpr int kRows = 2, kVectors = 1;
 #endif
 
+// Rows of b that lie far apart are not foreseen by the processor.
+constexpr int64_t kPrefetchRows = 8;
+#if defined(__GNUC__)
+#define SY_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define SY_PREFETCH(p) ((void)(p))
+#endif
+
 template <int R, int V, bool kPacked>
 static void gemm_tile(int64_t k, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t b_k, float* c,
                       int64_t c_row, int cols, bool accumulate) {
@@ -27,6 +35,9 @@ static void gemm_tile(int64_t k, const float* a, int64_t a_row, int64_t a_k, con
   for (int64_t step = 0; step < k; step++) {
     F row[V];
     for (int j = 0; j < V; j++) row[j] = kPacked || j + 1 < V ? load(b + 16 * j) : load_n(b + 16 * j, last);
+    if (!kPacked) {
+      for (int j = 0; j < V; j++) SY_PREFETCH(b + kPrefetchRows * b_k + 16 * j);
+    }
 #pragma GCC unroll 16
     for (int i = 0; i < R; i++) {
       const F x = set1(a[i * a_row]);
