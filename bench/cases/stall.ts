@@ -1,0 +1,45 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { defineCase } from '../harness/case.js';
+import { openBenchModel, promptOf } from '../harness/models.js';
+
+/** The event loop must never stand still for longer. */
+const GOAL_MS = 5;
+const RESOLUTION_MS = 1;
+
+export default defineCase({
+  about: "the event loop's longest stall while a prompt is read and text is written; idle beside it",
+  words: ['model', 'latency'],
+  async run(bench) {
+    const { options, emit } = bench;
+    const { model, name } = await openBenchModel(bench, { contextLength: 2048 });
+    const prompt = promptOf(model, options.smoke ? 8 : 512);
+    const maxTokens = options.smoke ? 4 : 64;
+    const longest = async (work: () => Promise<unknown>): Promise<number> => {
+      const delay = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
+      delay.enable();
+      await sleep(5);
+      delay.reset();
+      await work();
+      await sleep(5);
+      delay.disable();
+      return Math.max(0, delay.max / 1e6 - RESOLUTION_MS);
+    };
+    const generate = async (): Promise<void> => {
+      for await (const _ of model.generate(prompt, { maxTokens, ignoreEos: true }));
+    };
+    const busy: number[] = [];
+    const idle: number[] = [];
+    if (!options.smoke) await generate();
+    for (let run = 0; run < (options.smoke ? 1 : 2 * options.runs); run++) {
+      const started = performance.now();
+      busy.push(await longest(generate));
+      const time = performance.now() - started;
+      idle.push(await longest(() => sleep(time)));
+    }
+    const shape = `${name}, ${prompt.length} tokens and ${maxTokens} new`;
+    emit({ metric: 'longest stall', shape, unit: 'ms', values: busy, limit: GOAL_MS });
+    emit({ metric: 'longest stall idle', shape: '', unit: 'ms', values: idle });
+    await model.dispose();
+  },
+});

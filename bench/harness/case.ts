@@ -1,0 +1,38 @@
+import type { Device } from '../../src/core/device.js';
+import type { Measured } from './figure.js';
+import type { LimitBook } from './limits.js';
+
+export interface BenchOptions {
+  /** Once, at tiny size, in seconds: shows that everything runs, says nothing about speed. */
+  readonly smoke: boolean;
+  readonly threads: number;
+  /** GGUF file or folder. */
+  readonly model: string | null;
+  /** Weight formats of cases with random weights; empty: the case's own choice. */
+  readonly formats: readonly string[];
+  /** Least runs of each figure. */
+  readonly runs: number;
+  /** Most seconds that one figure's runs take, once it has its least runs. */
+  readonly seconds: number;
+  readonly peers: boolean;
+}
+
+/** What a case gets: where to run, how often, and where its figures go. */
+export interface Bench {
+  readonly options: BenchOptions;
+  readonly device: Device;
+  readonly limits: LimitBook;
+  emit(figure: Measured): void;
+  /** A sentence for the reader, beside the figures. */
+  note(text: string): void;
+}
+
+export interface BenchCase {
+  /** One line for --list. */
+  readonly about: string;
+  /** Further words that select it; its file's name always does. */
+  readonly words?: readonly string[];
+  run(bench: Bench): Promise<void>;
+}
+
+export const defineCase = (definition: BenchCase): BenchCase => definition;

@@ -1,0 +1,128 @@
+/** Models for benches: a file, or a tiny one with random weights; and what one token of a model costs. */
+import { existsSync } from 'node:fs';
+import type { Device } from '../../src/core/device.js';
+import { tensor } from '../../src/core/tensor.js';
+import type { Weight } from '../../src/core/weight.js';
+import { LanguageModel, type LoadModelOptions, loadModel } from '../../src/generate/language-model.js';
+import type { DecoderConfig } from '../../src/models/config.js';
+import { Decoder } from '../../src/models/decoder.js';
+import { weightsOf } from '../../src/models/load.js';
+import { packValues } from '../../src/models/weights.js';
+import { Attention } from '../../src/nn/attention.js';
+import { FeedForward } from '../../src/nn/feed-forward.js';
+import { Embedding, Linear } from '../../src/nn/linear.js';
+import { RmsNorm } from '../../src/nn/norm.js';
+import { RotaryEmbedding } from '../../src/nn/rope.js';
+import { Tokenizer } from '../../src/text/tokenizer.js';
+import type { Bench } from './case.js';
+import { randomValues } from './random-weights.js';
+
+/** The model file of the options, or in its absence (and in smoke runs) a tiny random model. */
+export async function openBenchModel(
+  { options, device, note }: Bench,
+  settings: LoadModelOptions = {},
+): Promise<{ model: LanguageModel; name: string; path: string | null }> {
+  const path = options.model;
+  if (path !== null && !existsSync(path)) throw new Error(`[bench] got no model at ${path}, expected one`);
+  if (path !== null && !options.smoke) {
+    const model = await loadModel(path, { ...settings, device });
+    return { model, name: nameOf(path), path };
+  }
+  if (path === null && !options.smoke) note('no model file (--model or SWITCHYARD_MODEL): a tiny random one');
+  return { model: await tinyModel(device), name: 'tiny', path: null };
+}
+
+export const nameOf = (path: string): string => (path.split(/[\\/]/).at(-1) ?? path).replace(/\.gguf$/, '');
+
+/** Prompt ids that any vocabulary has, as the peers get them. */
+export const promptOf = (model: LanguageModel, length: number): number[] => {
+  const low = Math.min(300, model.config.vocabSize >> 1);
+  const span = Math.min(40_000, model.config.vocabSize - low);
+  return Array.from({ length }, (_, i) => low + ((i * 7919) % span));
+};
+
+/** Bytes of weights that a decode step reads, and values that a token is multiplied with. */
+export function costOfToken(decoder: Decoder): { bytes: number; values: number; headValues: number } {
+  const { embedding, head } = decoder.parts;
+  const topK = decoder.config.moe?.topK ?? 1;
+  let bytes = 0;
+  let values = 0;
+  for (const w of weightsOf(decoder)) {
+    if (w === embedding.weight && w !== head.weight) continue; // one row
+    const share = w.experts === 1 ? 1 : topK / w.experts;
+    bytes += w.bytes * share;
+    values += w.rows * w.columns * w.experts * share;
+  }
+  const { rows, columns } = head.weight as Weight;
+  return { bytes, values, headValues: rows * columns };
+}
+
+const D = 64;
+const V = 512;
+const TINY: DecoderConfig = {
+  family: 'llama',
+  dModel: D,
+  nLayers: 1,
+  nHeads: 4,
+  nKvHeads: 2,
+  headDim: 16,
+  dFf: 128,
+  vocabSize: V,
+  maxSeqLen: 2048,
+  normEps: 1e-5,
+  activation: 'silu',
+  rope: { theta: 10_000, dim: 16, interleaved: false, scaling: { type: 'default' } },
+  window: 0,
+  tiedEmbeddings: true,
+  attentionBias: false,
+  feedForwardBias: false,
+  moe: null,
+  bosId: null,
+  eosIds: [],
+};
+
+/** A decoder of one small layer with random weights: its steps cost next to no arithmetic. */
+export async function tinyModel(device: Device): Promise<LanguageModel> {
+  let seed = 1;
+  const matrix = (rows: number, columns: number): Promise<Weight> =>
+    packValues(device, randomValues(rows * columns, seed++), rows, columns);
+  const linear = async (rows: number, columns: number): Promise<Linear> =>
+    new Linear(await matrix(rows, columns));
+  const norm = (): RmsNorm => new RmsNorm(tensor(new Float32Array(D).fill(1)), TINY.normEps);
+  const { nHeads, nKvHeads, headDim, dFf } = TINY;
+  const embedding = await matrix(V, D);
+  const attention = new Attention(
+    { nHeads, nKvHeads, headDim, ropeInterleaved: false },
+    await linear(nHeads * headDim, D),
+    await linear(nKvHeads * headDim, D),
+    await linear(nKvHeads * headDim, D),
+    await linear(D, nHeads * headDim),
+  );
+  const feedForward = new FeedForward(await linear(dFf, D), await linear(dFf, D), await linear(D, dFf));
+  const decoder = new Decoder(TINY, {
+    embedding: new Embedding(embedding),
+    rotary: new RotaryEmbedding(TINY.rope, TINY.maxSeqLen),
+    layers: [{ attentionNorm: norm(), attention, feedForwardNorm: norm(), feedForward }],
+    finalNorm: norm(),
+    head: new Linear(embedding),
+  });
+  return new LanguageModel(decoder, wordTokenizer(), {
+    device,
+    compute: 'f32',
+    contextLength: TINY.maxSeqLen,
+    cacheTokens: TINY.maxSeqLen,
+  });
+}
+
+function wordTokenizer(): Tokenizer {
+  const vocab = Object.fromEntries(Array.from({ length: V }, (_, i) => [`w${i}`, i]));
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, use_regex: false };
+  return Tokenizer.fromFiles({
+    tokenizerJson: {
+      model: { type: 'BPE', vocab, merges: [] },
+      added_tokens: [],
+      pre_tokenizer: byteLevel,
+      decoder: byteLevel,
+    },
+  });
+}
