@@ -108,6 +108,14 @@ export interface LimitOptions {
   milliseconds?: number;
 }
 
+export interface BackendInfo {
+  name: string;
+  memoryBytes: number;
+  freeBytes: number;
+  computeCapability: string;
+  multiprocessors: number;
+}
+
 /** Bytes held by this environment. */
 export interface MemoryUsage {
   buffers: number;
@@ -125,8 +133,12 @@ export interface Addon {
   /** Opcodes of the elementwise kernel, in order. */
   elementwiseOpcodes(): string[];
 
-  /** @param options.threads 1 to 1024; the runtime's own thread is one of them */
-  createRuntime(options: { threads: number }): NativeRuntime;
+  /** @param options.threads 1 to 1024; the runtime's own thread is one of them
+   * @param options.library file of a backend; without it programs run on the CPU
+   * @param options.index which of the backend's devices */
+  createRuntime(options: { threads: number; library?: string; index?: number }): NativeRuntime;
+  /** What the backend of a runtime runs on; undefined for the CPU. */
+  runtimeInfo(runtime: NativeRuntime): BackendInfo | undefined;
   /** Rejects what runs and waits with ERR_ABORTED, ends the threads, frees the arena. Twice is fine. */
   disposeRuntime(runtime: NativeRuntime): void;
 
