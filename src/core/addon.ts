@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { DisposedError, type ErrorCode, SwitchyardError } from './errors.js';
 
@@ -189,6 +190,12 @@ export interface Addon {
 }
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
+/** The file of the CUDA backend; there is none until it is built. */
+export const cudaLibrary: string = join(
+  root,
+  'build-cuda',
+  process.platform === 'win32' ? 'switchyard_cuda.dll' : 'libswitchyard_cuda.so',
+);
 let loaded: Addon | undefined;
 
 /** The addon, loaded at first use. Throws ERR_NATIVE with the command that builds it where there is none. */

@@ -2,6 +2,7 @@
 import { availableParallelism } from 'node:os';
 import {
   type Addon,
+  cudaLibrary,
   addon as loadAddon,
   type NativeBuffer,
   type NativeRuntime,
@@ -9,21 +10,30 @@ import {
 } from './addon.js';
 import { arrayOf, type TypedArray } from './dtype.js';
 import { type Env, readEnv, TIERS, type Tier } from './env.js';
-import { checkOptions, SwitchyardError } from './errors.js';
+import { checkOptions, SwitchyardError, unknownOption } from './errors.js';
 import { evaluate } from './program/compile.js';
 import { connectRuntime, type Tensor } from './tensor.js';
 import { Tracer } from './trace.js';
 
+export const DEVICE_KINDS = ['auto', 'cpu', 'cuda'] as const;
+
 export interface DeviceOptions {
+  /** 'auto': the first CUDA device if one works, else the CPU. Default: SWITCHYARD_DEVICE, else 'cpu'. */
+  kind?: (typeof DEVICE_KINDS)[number];
+  /** Which CUDA device. Default 0. */
+  index?: number;
   /** Threads that kernels use. Default: SWITCHYARD_THREADS, else the cores this process may use. */
   threads?: number;
   /** Instruction-set tier. Default: SWITCHYARD_ISA, else the best present. */
   isa?: Tier;
 }
 
-/** A CPU with a number of threads and a tier. Cheap to make: devices of one process share the native runtime. */
+/**
+ * Where programs run: a CPU with a number of threads and a tier, or a CUDA device. Cheap to make: devices of one process
+ * share the native runtimes.
+ */
 export class Device {
-  readonly kind = 'cpu';
+  readonly kind: 'cpu' | 'cuda';
   readonly env: Env;
   readonly threads: number;
   readonly isa: Tier;
@@ -37,7 +47,7 @@ export class Device {
   readonly #uploads = new WeakMap<TypedArray, NativeBuffer>();
 
   constructor(options: DeviceOptions = {}) {
-    checkOptions('device', options, ['threads', 'isa']);
+    checkOptions('device', options, ['kind', 'index', 'threads', 'isa']);
     this.env = readEnv();
     this.addon = loadAddon();
     const info = this.addon.deviceInfo();
@@ -60,7 +70,11 @@ export class Device {
         },
       );
     }
-    this.native = sharedRuntime(this.addon, this.threads);
+    const wanted = options.kind ?? this.env.device ?? 'cpu';
+    if (!DEVICE_KINDS.includes(wanted)) throw unknownOption('device', String(wanted), DEVICE_KINDS);
+    const cuda = wanted === 'cpu' ? null : openCuda(this.addon, options.index ?? 0, wanted === 'auto');
+    this.kind = cuda ? 'cuda' : 'cpu';
+    this.native = cuda ?? sharedRuntime(this.addon, this.threads);
     this.opcodes = sharedOpcodes(this.addon);
     const traced = this.env.trace !== undefined || this.env.debug >= 2;
     this.tracer = traced ? Tracer.shared(this.env.trace, this.env.debug >= 2) : null;
@@ -95,13 +109,16 @@ export class Device {
     this.addon.disposeWeight(w);
   }
 
-  /** This device on another instruction-set tier. */
+  /** The CPU of this device on some instruction-set tier. */
   withTier(isa: Tier): Device {
-    return isa === this.isa ? this : new Device({ threads: this.threads, isa });
+    return isa === this.isa && this.kind === 'cpu'
+      ? this
+      : new Device({ kind: 'cpu', threads: this.threads, isa });
   }
 
   toString(): string {
-    return `cpu (${this.isa}, ${this.threads} threads)`;
+    const info = this.addon.runtimeInfo(this.native);
+    return info ? `cuda (${info.name})` : `cpu (${this.isa}, ${this.threads} threads)`;
   }
 }
 
@@ -113,6 +130,27 @@ function sharedRuntime(addon: Addon, threads: number): NativeRuntime {
     runtime = { native: addon.createRuntime({ threads: size }), threads: size };
   }
   return runtime.native;
+}
+
+// The CUDA runtime of each device index; a failure is remembered, so that 'auto' asks once.
+const cudaRuntimes = new Map<number, NativeRuntime | SwitchyardError>();
+function openCuda(addon: Addon, index: number, optional: boolean): NativeRuntime | null {
+  let found = cudaRuntimes.get(index);
+  if (!found) {
+    try {
+      found = addon.createRuntime({ threads: availableParallelism(), library: cudaLibrary, index });
+    } catch (error) {
+      if (!(error instanceof SwitchyardError)) throw error;
+      found = error;
+    }
+    cudaRuntimes.set(index, found);
+  }
+  if (!(found instanceof SwitchyardError)) return found;
+  if (optional) return null;
+  throw new SwitchyardError('ERR_DEVICE', `[device] got no usable CUDA device: ${found.message}`, {
+    hint: "build the backend with 'npm run build:cuda', or use device 'cpu'",
+    cause: found,
+  });
 }
 
 let opcodes: ReadonlyMap<string, number> | null = null;

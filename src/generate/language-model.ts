@@ -1,5 +1,6 @@
 /** The handle that `loadModel` returns: forward passes, text, chat. */
 import { type Device, type DeviceOptions, device as makeDevice } from '../core/device.js';
+import { readEnv } from '../core/env.js';
 import { checkOptions, DisposedError, SwitchyardError } from '../core/errors.js';
 import { COMPUTE_MODES, type ComputeMode } from '../core/format.js';
 import type { DecoderConfig } from '../models/config.js';
@@ -18,8 +19,8 @@ import { StepEngine } from './engine.js';
 import { type GenerateOptions, Generation, type GenerationHost } from './generation.js';
 
 export interface LoadModelOptions {
-  /** 'auto' (default) is the best device that works; or a device made with `device(…)`. */
-  device?: 'auto' | 'cpu' | Device;
+  /** 'auto' is the best device that works; or a device made with `device(…)`. Default: SWITCHYARD_DEVICE, else 'auto'. */
+  device?: 'auto' | 'cpu' | 'cuda' | Device;
   /**
    * How linear layers compute: 'f32' is exact (float32 activations), 'bf16' and 'int8' round the activations.
    * 'auto' (default): int8 for quantised weights, else f32.
@@ -59,7 +60,11 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
   return new LanguageModel(decoder, tokenizer, { device, compute, ...lengths });
 }
 
-function pickDevice({ device = 'auto', threads, dtype = 'auto' }: LoadModelOptions): Device {
+function pickDevice({
+  device = readEnv().device ?? 'auto',
+  threads,
+  dtype = 'auto',
+}: LoadModelOptions): Device {
   if (dtype !== 'auto' && !COMPUTE_MODES.includes(dtype)) {
     throw new SwitchyardError(
       'ERR_OPTION',
@@ -67,10 +72,7 @@ function pickDevice({ device = 'auto', threads, dtype = 'auto' }: LoadModelOptio
     );
   }
   if (typeof device !== 'string') return device;
-  if (device !== 'auto' && device !== 'cpu') {
-    throw new SwitchyardError('ERR_DEVICE', `[loadModel] got device '${device}', expected 'auto' or 'cpu'`);
-  }
-  const chosen: DeviceOptions = threads === undefined ? {} : { threads };
+  const chosen: DeviceOptions = { kind: device, ...(threads === undefined ? {} : { threads }) };
   return makeDevice(chosen);
 }
 

@@ -165,7 +165,13 @@ export class ConfigReader {
   /** Refuses keys that nobody read and that are not known to be harmless. */
   finish(): void {
     for (const key of Object.keys(this.source)) {
-      if (this.#read.has(key) || HARMLESS.has(key) || this.source[key] === null || this.source[key] === undefined) continue;
+      if (
+        this.#read.has(key) ||
+        HARMLESS.has(key) ||
+        this.source[key] === null ||
+        this.source[key] === undefined
+      )
+        continue;
       throw new SwitchyardError(
         'ERR_UNSUPPORTED',
         `[${this.where}] got key '${key}' = ${JSON.stringify(this.source[key])?.slice(0, 200)}, expected only keys whose meaning for the computation is known`,
