@@ -19,6 +19,7 @@ const shapesOf = (i: Instruction): string => i.inputs.map((v) => (v ? shapeText(
 
 export class Tracer {
   readonly #events: Event[] = [];
+  readonly #programs = new Map<number, Lowering>();
   static #instance: Tracer | null = null;
 
   private constructor(
@@ -34,14 +35,20 @@ export class Tracer {
     return Tracer.#instance;
   }
 
-  /** Takes the timings of the runs that ended since the last call; all of them ran this program. */
-  collect(device: Device, program: Lowering): void {
-    for (const { instruction, start, duration } of device.addon.takeTrace(device.native)) {
-      const i = program.instructions[instruction];
+  /** Makes a program known by the number that its events carry. */
+  know(id: number, program: Lowering): void {
+    this.#programs.set(id, program);
+  }
+
+  /** Takes the timings of the runs that ended since the last call, whichever program they ran. */
+  collect(device: Device): void {
+    for (const { program, instruction, start, duration } of device.addon.takeTrace(device.native)) {
+      const i = this.#programs.get(program)?.instructions[instruction];
       if (!i) continue;
       const { flops, bytes } = instructionCost(i);
       const ops = i.nodes.map((n) => n.op.name).join('+');
-      const rates = { 'GFLOP/s': flops / duration / 1e3, 'GB/s': bytes / duration / 1e3 };
+      const us = Math.max(duration, 1e-3); // the clock counts nanoseconds
+      const rates = { 'GFLOP/s': flops / us / 1e3, 'GB/s': bytes / us / 1e3 };
       if (this.print) {
         process.stderr.write(
           `${i.kernel.padEnd(18)} ${(duration / 1e3).toFixed(3).padStart(9)} ms ${rates['GFLOP/s'].toFixed(1).padStart(8)} GFLOP/s ${rates['GB/s'].toFixed(1).padStart(7)} GB/s  ${shapesOf(i)}\n`,

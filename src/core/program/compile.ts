@@ -51,6 +51,7 @@ export class Executable {
       lowering.constants.map((t) => device.buffer(t)),
       lowering.weights.map((w) => w.native),
     );
+    device.tracer?.know(device.addon.programInfo(native).id, lowering);
     if (device.env.debug >= 4) process.stderr.write(`${describeProgram(lowering)}\n`);
     const twin =
       device.env.validate && fuse
@@ -84,7 +85,7 @@ export class Executable {
       ...(abort ? { abort } : {}),
       ...(device.tracer ? { trace: true } : {}),
     });
-    device.tracer?.collect(device, this.lowering);
+    device.tracer?.collect(device);
     if (this.twin) await compareWithTwin(this, inputs, outputs, { ints });
     return outputs;
   }
