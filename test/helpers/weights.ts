@@ -1,0 +1,63 @@
+/** Packed weights of every format from seeded bytes. */
+import { defaultDevice } from '../../src/core/device.js';
+import { isQuantized, type WeightFormat } from '../../src/core/format.js';
+import { Weight } from '../../src/core/weight.js';
+import { bfloatBits, halfBits } from './interpreter/value.js';
+import { generator } from './random.js';
+
+export interface WeightSpec {
+  readonly kind: 'weight';
+  readonly format: WeightFormat;
+  readonly experts: number;
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** Block formats of GGUF: values and bytes of a block, and where its f16 scales stand. */
+const BLOCKS: Partial<Record<WeightFormat, { values: number; bytes: number; scales: number[] }>> = {
+  q8_0: { values: 32, bytes: 34, scales: [0] },
+  q4_0: { values: 32, bytes: 18, scales: [0] },
+  q4_1: { values: 32, bytes: 20, scales: [0, 2] },
+  q5_0: { values: 32, bytes: 22, scales: [0] },
+  q5_1: { values: 32, bytes: 24, scales: [0, 2] },
+  q2_k: { values: 256, bytes: 84, scales: [80, 82] },
+  q3_k: { values: 256, bytes: 110, scales: [108] },
+  q4_k: { values: 256, bytes: 144, scales: [0, 2] },
+  q5_k: { values: 256, bytes: 176, scales: [0, 2] },
+  q6_k: { values: 256, bytes: 210, scales: [208] },
+};
+
+/** The bytes of a checkpoint that hold the weight: floats around zero, or blocks of any codes with small scales. */
+function bytesOf({ format, experts, rows, columns }: WeightSpec, seed: number): Uint8Array {
+  const next = generator(seed);
+  const count = experts * rows * columns;
+  const block = BLOCKS[format];
+  if (isQuantized(format) && block) {
+    const bytes = new Uint8Array((count / block.values) * block.bytes);
+    const view = new DataView(bytes.buffer);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = next() * 256;
+    for (let at = 0; at < bytes.length; at += block.bytes)
+      for (const scale of block.scales) view.setUint16(at + scale, halfBits((next() - 0.3) * 0.02), true);
+    return bytes;
+  }
+  const numbers = Array.from({ length: count }, () => next() * 2 - 1);
+  const array =
+    format === 'f32'
+      ? Float32Array.from(numbers)
+      : Uint16Array.from(numbers, format === 'f16' ? halfBits : bfloatBits);
+  return new Uint8Array(array.buffer);
+}
+
+export async function packWeight(spec: WeightSpec, seed = 1): Promise<Weight> {
+  const device = defaultDevice();
+  const { format, experts, rows, columns } = spec;
+  const data = bytesOf(spec, seed);
+  const native = await device.addon.packWeight(device.native, {
+    format,
+    experts,
+    rows,
+    columns,
+    parts: [{ data, offset: 0, bytes: data.length }],
+  });
+  return new Weight(native, format, experts, rows, columns, device.addon.weightInfo(native).bytes);
+}
