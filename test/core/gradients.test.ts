@@ -1,0 +1,189 @@
+/** Gradient rules: against central differences in float64, and natively against the interpreter. */
+import { describe, expect, it } from 'vitest';
+import { gradients } from '../../src/core/autograd.js';
+import { isFloat } from '../../src/core/dtype.js';
+import { apply, type OpDef, opTable } from '../../src/core/op.js';
+import * as ops from '../../src/core/ops/index.js';
+import { expandTwins } from '../../src/core/program/twins.js';
+import { Tensor } from '../../src/core/tensor.js';
+import type { Value } from '../helpers/interpreter/value.js';
+import { interpret } from '../helpers/interpreter.js';
+import { isGradientCase, realize } from '../helpers/op-case.js';
+import { generator } from '../helpers/random.js';
+import { deviceOf, runGraph, tiers } from '../helpers/run-graph.js';
+import { DIFFERENCE_TOLERANCE, GRAPH_TOLERANCE, mismatch } from '../helpers/tolerance.js';
+import { CASES } from './cases.js';
+
+/** Elements of each input that are moved. */
+const PROBES = 16;
+const STEP = 2e-4;
+
+const random = (shape: readonly number[], seed: number): Tensor => {
+  const next = generator(seed);
+  const size = shape.reduce((a, b) => a * b, 1);
+  return Tensor.ofHost(
+    Float32Array.from({ length: size }, () => next() * 2 - 1),
+    'f32',
+    shape,
+  );
+};
+
+/** Σ over the f32 outputs of output · seed: a scalar that every output element moves. */
+function project(outputs: readonly Tensor[]): Tensor {
+  const parts = outputs.flatMap((y, i) =>
+    y.dtype === 'f32' ? [ops.sum(ops.mul(y, random(y.shape, 100 + i)))] : [],
+  );
+  return parts.reduce((a, b) => ops.add(a, b));
+}
+
+/** d loss / d x at one element, from four points (error of order STEP⁴). */
+function difference(loss: Tensor, x: Tensor, values: Float64Array, at: number): number {
+  const move = (steps: number): number => {
+    const moved = values.slice();
+    moved[at] = (values[at] as number) + steps * STEP;
+    return (interpret([loss], { feeds: new Map([[x, moved]]) })[0] as Value).data[0] as number;
+  };
+  return (8 * (move(1) - move(-1)) - (move(2) - move(-2))) / (12 * STEP);
+}
+
+/** Compares gradients of a scalar with central differences at some elements of every tensor. */
+function checkDifferences(loss: Tensor, wrt: readonly Tensor[], grads: readonly Tensor[]): void {
+  const [expanded] = expandTwins([loss]) as [Tensor];
+  const found = interpret(grads);
+  wrt.forEach((x, i) => {
+    const values = (interpret([x])[0] as Value).data;
+    const next = generator(i + 1);
+    const probes = [
+      ...new Set(Array.from({ length: Math.min(PROBES, x.size) }, () => Math.floor(next() * x.size))),
+    ];
+    const pick = (f: (at: number) => number): Value => ({
+      dtype: 'f32',
+      shape: [probes.length],
+      data: Float64Array.from(probes, f),
+    });
+    const got = pick((at) => (found[i] as Value).data[at] as number);
+    const expected = pick((at) => difference(expanded, x, values, at));
+    // what sums to a loss of size L cannot be told from 0 below L · 1e-10
+    const scale = Math.abs((interpret([loss])[0] as Value).data[0] as number) * 1e-10;
+    expected.data.forEach((e, j) => {
+      if (Math.abs(e - (got.data[j] as number)) <= scale) expected.data[j] = got.data[j] as number;
+    });
+    expect(mismatch(got, expected, DIFFERENCE_TOLERANCE), `input ${i}`).toBeNull();
+  });
+}
+
+const graphOf = async (c: (typeof CASES)[number]) => {
+  const inputs = await realize(c);
+  const outputs = apply(opTable.get(c.op) as OpDef, inputs, c.attrs);
+  const wrt = inputs.filter(
+    (x, i): x is Tensor => x instanceof Tensor && isFloat(x.dtype) && !c.constants?.includes(i),
+  );
+  return { outputs, wrt };
+};
+const named = (list: typeof CASES) => list.map((c) => [`${c.op}: ${c.name}`, c] as const);
+
+describe('gradients equal central differences', () => {
+  it.each(named(CASES.filter(isGradientCase)))('%s', async (_, c) => {
+    const { outputs, wrt } = await graphOf(c);
+    const loss = project(outputs);
+    const grads = gradients(loss, wrt);
+    grads.forEach((g, i) => {
+      expect([g.dtype, g.shape]).toEqual([wrt[i]?.dtype, wrt[i]?.shape]);
+    });
+    checkDifferences(loss, wrt, grads);
+  });
+});
+
+describe('native gradients agree with the interpreter', () => {
+  const list = CASES.filter(
+    (c) =>
+      isGradientCase(c) ||
+      (c.gradient !== false && c.inputs.some((x) => x?.kind === 'tensor' && x.dtype === 'f32')),
+  );
+  it.each(named(list.filter((c) => opTable.get(c.op)?.gradient !== 'nondifferentiable')))(
+    '%s',
+    async (_, c) => {
+      const { outputs, wrt } = await graphOf(c);
+      if (!outputs.some((y) => y.dtype === 'f32')) return;
+      const grads = gradients(project(outputs), wrt);
+      const expected = interpret(grads);
+      for (const tier of new Set([tiers()[0], tiers().at(-1)])) {
+        const got = await runGraph(deviceOf(tier as ReturnType<typeof tiers>[0]), grads);
+        expected.forEach((e, i) => {
+          expect(mismatch(got[i]?.value as Value, e, GRAPH_TOLERANCE), `${tier}, input ${i}`).toBeNull();
+        });
+      }
+    },
+  );
+});
+
+describe('gradients of narrow floats keep the dtype and shape of the input', () => {
+  const narrow = CASES.filter(
+    (c) =>
+      opTable.get(c.op)?.gradient !== 'nondifferentiable' &&
+      c.inputs.some((x) => x?.kind === 'tensor' && (x.dtype === 'f16' || x.dtype === 'bf16')),
+  );
+  it.each(named(narrow))('%s', async (_, c) => {
+    const { outputs, wrt } = await graphOf(c);
+    const [y] = outputs as [Tensor];
+    if (!isFloat(y.dtype)) return;
+    const seed = ops.cast(random(y.shape, 3), y.dtype);
+    const grads = gradients(y, wrt, seed);
+    grads.forEach((g, i) => {
+      expect([g.dtype, g.shape]).toEqual([wrt[i]?.dtype, wrt[i]?.shape]);
+    });
+    const got = await runGraph(deviceOf('scalar'), grads);
+    expect(got.every(({ value }) => value.data.every(Number.isFinite))).toBe(true);
+  });
+});
+
+describe('second order', () => {
+  const x = random([3, 4], 1);
+  const y = random([4, 3], 2);
+  const table: Record<string, [wrt: Tensor[], f: () => Tensor]> = {
+    mul: [[x], () => ops.mul(ops.mul(x, x), x)],
+    exp: [[x], () => ops.exp(ops.mul(x, 0.5))],
+    softmax: [[x], () => ops.softmax(x)],
+    log_softmax: [[x], () => ops.logSoftmax(x)],
+    matmul: [[x, y], () => ops.matmul(ops.matmul(x, y), ops.matmul(x, y))],
+    silu: [[x], () => ops.silu(x)],
+    rms_norm: [[x], () => ops.rmsNorm(x, random([4], 5))],
+    cross_entropy: [[x], () => ops.crossEntropy(x, Tensor.ofHost(Int32Array.of(0, 3, -1), 'i32', [3]))],
+  };
+  it.each(Object.entries(table))('%s', (_, [wrt, f]) => {
+    const first = gradients(project([f()]), wrt);
+    const loss = project(first);
+    checkDifferences(loss, wrt, gradients(loss, wrt));
+  });
+});
+
+describe('composed functions', () => {
+  const x = random([3, 5], 9);
+  const table: Record<string, () => Tensor> = {
+    relu: () => ops.relu(x),
+    silu: () => ops.silu(x),
+    gelu: () => ops.gelu(x),
+    geluTanh: () => ops.geluTanh(x),
+    softplus: () => ops.softplus(x),
+    clamp: () => ops.clamp(x, -0.4, 0.4),
+    mean: () => ops.mean(x, 0),
+    logSumExp: () => ops.logSumExp(x, 1, { keepDims: true }),
+    max: () => ops.max(x, [0, 1]),
+    stack: () => ops.stack([x, ops.square(x)], 1),
+    'matmul of stacks': () => ops.matmul(ops.reshape(x, [3, 1, 5]), ops.reshape(x, [3, 5, 1])),
+    'matmul with a shared matrix': () => ops.matmul(ops.stack([x, ops.neg(x)]), x, { transposeB: true }),
+    'a tensor used many times': () => ops.mul(ops.add(x, ops.mul(x, x)), ops.sub(x, ops.tanh(x))),
+    stopGradient: () => ops.mul(x, x),
+  };
+  it.each(Object.entries(table))('%s', (_, f) => {
+    const loss = project([f()]);
+    checkDifferences(loss, [x], gradients(loss, [x]));
+  });
+
+  it('stopGradient passes values and no gradient', () => {
+    const [g] = gradients(ops.sum(ops.mul(x, ops.stopGradient(x))), [x]) as [Tensor];
+    expect((interpret([g])[0] as Value).data).toEqual((interpret([x])[0] as Value).data);
+    const [none] = gradients(ops.sum(ops.stopGradient(x)), [x]) as [Tensor];
+    expect((interpret([none])[0] as Value).data.every((v) => v === 0)).toBe(true);
+  });
+});
