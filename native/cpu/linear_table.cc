@@ -18,7 +18,11 @@ const LinearTable& linear_table(Tier tier) {
     fill_linear_avx512(&table);
     at(Tier::kAvx512) = table;
     fill_linear_avx512_vnni(&table);
-    at(Tier::kAvx512Vnni) = at(Tier::kAvx512Bf16) = at(Tier::kAmx) = table;
+    at(Tier::kAvx512Vnni) = table;
+    fill_linear_avx512_bf16(&table);
+    at(Tier::kAvx512Bf16) = table;
+    fill_linear_amx(&table);
+    at(Tier::kAmx) = table;
 #endif
     return t;
   }();

@@ -65,11 +65,10 @@ constexpr int64_t bf16_row_bytes(int64_t k) { return (k + kChunk - 1) / kChunk *
 constexpr int kSlabPanels = 4;
 constexpr int kSlabColumns = 512;
 constexpr int64_t kSlabBytes = int64_t{4} * kSlabPanels * kSlabColumns * kPanel;
-// A whole panel as bytes (int8) or as pairs of bf16, and a tile's worth of sums.
-constexpr int64_t kTileScratch = 8192;
+// Two whole panels as pairs of bf16; the slabs and sums of int8 tiles are smaller than kSlabBytes.
 constexpr int64_t linear_worker_scratch(int64_t k) {
-  const int64_t panel = (k + kChunk - 1) / kChunk * kChunk * 32 + kTileScratch;
-  return panel > kSlabBytes ? panel : kSlabBytes;
+  const int64_t panels = (k + kChunk - 1) / kChunk * 2048;
+  return panels > kSlabBytes ? panels : kSlabBytes;
 }
 
 // Each fills in what its instruction set does better than the tiers below it.
