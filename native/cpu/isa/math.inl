@@ -1,5 +1,5 @@
-// Elementary functions over 16 lanes, included after vec.inl. Polynomials are our own weighted minimax fits (degree and
-// error beside each); errors are largest distances from the long double result, native/test/ops_test.cc measures them.
+// Elementary functions over 16 lanes, included after vec.inl. Polynomials are our own weighted minimax fits. The errors
+// given are the largest distances from the long double result that native/test/ops_test.cc meets on any tier.
 
 template <int N>
 SY_INLINE F polynomial(F x, const float (&c)[N]) {  // c[0] + c[1] x + …
@@ -42,6 +42,7 @@ SY_INLINE F log_specials(F x, F r) {  // x < 0 or NaN: NaN; 0: -inf; inf: inf
   r = select(eq(x, set1(INFINITY)), x, r);
   return select(unordered(x, x), x, r);
 }
+// 0.8 ulp, subnormals too.
 SY_INLINE F log(F x) {
   const M tiny = lt(x, set1(1.17549435e-38f));
   const F scaled = select(tiny, x * set1(8388608.0f), x);
@@ -49,7 +50,7 @@ SY_INLINE F log(F x) {
   s.e = s.e - select(tiny, set1(23.0f), zero());
   return log_specials(x, log_join(s.e, s.f, zero()));
 }
-// log(1 + x): what rounding 1 + x loses comes back through `low`.
+// log(1 + x): what rounding 1 + x loses comes back through `low`. 0.8 ulp.
 SY_INLINE F log1p(F x) {
   const F one = set1(1.0f);
   const F u = one + x;
@@ -60,7 +61,7 @@ SY_INLINE F log1p(F x) {
   return log_specials(u, small);
 }
 
-// tanh: odd polynomial to 0.625, then 1 - 2 / (e^2x + 1).
+// tanh: odd polynomial to 0.625, then 1 - 2 / (e^2x + 1). 1.3 ulp.
 SY_INLINE F tanh(F x) {
   static constexpr float kC[] = {-3.333333135e-01f, 1.333321780e-01f, -5.394755304e-02f,
                                  2.170245349e-02f,  -8.177058771e-03f, 2.139342250e-03f};
@@ -70,7 +71,7 @@ SY_INLINE F tanh(F x) {
   return copy_sign(select(lt(a, set1(0.625f)), small, large), x);
 }
 
-// erf: odd polynomial to 0.9375, then 1 - e^(-x Q(x)).
+// erf: odd polynomial to 0.9375, then 1 - e^(-x Q(x)). 1.1 ulp.
 SY_INLINE F erf(F x) {
   static constexpr float kSmall[] = {1.283791661e-01f, -3.761262894e-01f, 1.128362492e-01f, -2.685566247e-02f,
                                      5.192201585e-03f, -8.047402371e-04f, 7.987311255e-05f};
@@ -83,6 +84,7 @@ SY_INLINE F erf(F x) {
   return select(lt(a, set1(0.9375f)), small, copy_sign(large, x));
 }
 
+// e^-|x| never overflows. 2.2 ulp.
 SY_INLINE F sigmoid(F x) {
   const F z = exp(neg(abs(x))), one = set1(1.0f);
   return select(lt(x, zero()), z, one) / (one + z);
