@@ -138,9 +138,7 @@ class Lowerer {
       });
       registers.set(node, node.op.emit?.(emit, from, inputs, node.attrs) as number);
     }
-    // the result is the last register; a cast that changes nothing leaves it earlier
-    const result = registers.get(root) as number;
-    if (result !== leaves.length + code.length / 4 - 1) this.#move(emit, result, root);
+    // The root is emitted last, so the last register is its result, also where a cast changes nothing.
     const inputs = leaves.map((t) => this.#value(t));
     const output = this.#define(root.outputs[0] as Tensor);
     this.#instructions.push({
@@ -150,13 +148,6 @@ class Lowerer {
       attrs: [{ type: 'ints' as AttrType, value: code as Attr }],
       nodes,
     });
-  }
-
-  #move(emit: Emitter, register: number, root: Node): void {
-    const input = root.inputs[0] as Tensor;
-    const float = input.dtype === 'f32' || input.dtype === 'f16' || input.dtype === 'bf16';
-    if (float) emit.op('max', register, register);
-    else emit.op('or', register, register);
   }
 
   /** The node behind an operand, if its code belongs into this root's instruction. */
