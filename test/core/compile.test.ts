@@ -74,6 +74,19 @@ describe('fusion', () => {
     expect(exps).toHaveLength(1);
   });
 
+  it('computes once what is also an output', () => {
+    const y = ops.exp(x);
+    expect(
+      lowered([x], [ops.add(y, 1), y]).instructions.filter((i) => i.nodes.some((n) => n.op.name === 'exp')),
+    ).toHaveLength(1);
+  });
+
+  it('computes a row once, not for every row that it is added to', () => {
+    const row = placeholder(33);
+    const program = lowered([x, row], [ops.mul(ops.add(x, ops.exp(row)), 2)]);
+    expect(program.instructions.map((i) => i.outputs[0]?.shape)).toEqual([[33], [8, 33]]);
+  });
+
   it('rounds to f16 between instructions', async () => {
     const y = ops.add(ops.cast(ops.cast(ops.mul(x, 1), 'f16'), 'f32'), 0);
     expect(kernels(lowered([x], [y]))).toEqual(['elementwise', 'elementwise']);

@@ -66,7 +66,10 @@ describe('readEnv', () => {
 
 describe('docs/env.md', () => {
   it('is what scripts/write-env-docs.mjs writes', () => {
-    expect(readFileSync(new URL('../../docs/env.md', import.meta.url), 'utf8')).toBe(envPage(VARIABLES));
+    const page = readFileSync(new URL('../../docs/env.md', import.meta.url), 'utf8');
+    expect(page, 'write it by `npm run build:ts && node scripts/write-env-docs.mjs`').toBe(
+      envPage(VARIABLES),
+    );
   });
   it('names every variable', () => {
     for (const { name, about } of Object.values(VARIABLES)) {
