@@ -1,71 +1,15 @@
 #include "runtime/weight.h"
 
 #include <algorithm>
-#include <cstring>
 #include <map>
-#include <new>
-
-#if defined(__unix__) || defined(__APPLE__)
-#include <sys/mman.h>
-#endif
 
 #include "formats/format_table.h"
 #include "runtime/error.h"
 #include "runtime/memory.h"
 #include "runtime/file.h"
+#include "runtime/packed_memory.h"
 
 namespace switchyard {
-
-// Zeroed, 64-byte aligned memory; huge pages where the system has them, since decoding reads all of it per token.
-class PackedMemory {
- public:
-  explicit PackedMemory(int64_t bytes) {
-#if defined(__unix__) || defined(__APPLE__)
-    // Whole huge pages, so that the advice can hold for all of it.
-    if (bytes >= kHuge) {
-      mapped_ = static_cast<size_t>(bytes) + kHuge;
-      void* p = ::mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (p == MAP_FAILED) out_of_memory(bytes);
-      base_ = p;
-      const auto at = reinterpret_cast<uintptr_t>(p);
-      data_ = reinterpret_cast<std::byte*>((at + kHuge - 1) / kHuge * kHuge);
-#if defined(MADV_HUGEPAGE)
-      ::madvise(data_, static_cast<size_t>(bytes), MADV_HUGEPAGE);
-#endif
-      return;
-    }
-#endif
-    base_ = ::operator new(static_cast<size_t>(bytes), std::align_val_t(kPanelAlign), std::nothrow);
-    if (base_ == nullptr) out_of_memory(bytes);
-    data_ = static_cast<std::byte*>(base_);
-    std::memset(data_, 0, static_cast<size_t>(bytes));
-  }
-  ~PackedMemory() {
-#if defined(__unix__) || defined(__APPLE__)
-    if (mapped_ != 0) {
-      ::munmap(base_, mapped_);
-      return;
-    }
-#endif
-    ::operator delete(base_, std::align_val_t(kPanelAlign));
-  }
-  PackedMemory(const PackedMemory&) = delete;
-  PackedMemory& operator=(const PackedMemory&) = delete;
-
-  std::byte* data() const { return data_; }
-
- private:
-  static constexpr int64_t kHuge = int64_t{2} << 20;
-
-  [[noreturn]] static void out_of_memory(int64_t bytes) {
-    fail(ErrorCode::kOutOfMemory, "[weight] got no memory, expected %lld bytes for a packed weight",
-         static_cast<long long>(bytes));
-  }
-
-  void* base_ = nullptr;
-  std::byte* data_ = nullptr;
-  size_t mapped_ = 0;
-};
 
 namespace {
 
