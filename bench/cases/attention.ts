@@ -13,7 +13,7 @@ const HEAD_DIM = 128;
 
 export default defineCase({
   about: 'attention: a prompt against the f32 rate, a decode step over a paged cache against the bandwidth',
-  words: ['kernels', 'kv-cache'],
+  words: ['ops', 'kv-cache'],
   async run(bench) {
     const lengths = bench.options.smoke ? [64] : [512, 4096];
     for (const length of lengths) {

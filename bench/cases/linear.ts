@@ -17,7 +17,7 @@ const PER_CALL = 32;
 
 export default defineCase({
   about: 'products with packed weights, per format: share of bandwidth at few rows, of arithmetic at many',
-  words: ['gemv', 'gemm', 'matmul', 'kernels'],
+  words: ['gemv', 'gemm', 'matmul', 'ops'],
   async run(bench) {
     const { options, device } = bench;
     const size = options.smoke ? 256 : 4096;

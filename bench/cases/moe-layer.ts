@@ -28,7 +28,7 @@ const INPUTS = 32;
 export default defineCase({
   about:
     'a sparse layer (router, plan, experts, combine): time against the floor of bandwidth and arithmetic',
-  words: ['moe', 'experts', 'kernels'],
+  words: ['moe', 'experts', 'ops'],
   async run(bench) {
     for (const shape of bench.options.smoke ? [SMOKE] : SHAPES)
       for (const format of checkFormats(bench.options.formats, ['q8_0', 'q4_0', 'bf16']))
