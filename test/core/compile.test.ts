@@ -539,6 +539,7 @@ describe('evaluation', () => {
 
   it('compares with the twins under SWITCHYARD_VALIDATE', async () => {
     vi.stubEnv('SWITCHYARD_VALIDATE', '1');
+    vi.stubEnv('SWITCHYARD_NO_FUSE', '');
     try {
       const { device } = await import('../../src/core/device.js');
       const on = device();

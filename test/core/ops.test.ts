@@ -52,6 +52,50 @@ describe('native kernels agree with the float64 interpreter', () => {
   });
 });
 
+describe('a row alone gives the bits that it has among others', () => {
+  const ROWWISE = [
+    'linear',
+    'linear_transposed',
+    'embedding',
+    'softmax',
+    'log_softmax',
+    'rms_norm',
+    'layer_norm',
+    'sort',
+    'top_k',
+    'route_top_k',
+  ];
+  const first = (c: OpCase): readonly number[] => (c.inputs[0]?.kind === 'tensor' ? c.inputs[0].shape : []);
+  const list = CASES.filter(
+    (c) =>
+      ROWWISE.includes(c.op) && (first(c)[0] ?? 0) > 1 && first(c).length === (c.op === 'embedding' ? 1 : 2),
+  );
+
+  it.each(list.map((c) => [label(c), c] as const))('%s', async (_, c) => {
+    const [x, ...rest] = (await realize(c)) as [Tensor, ...OpInput[]];
+    const rows = x.shape[0] as number;
+    const values = deviceOf('scalar').read(x);
+    const width = x.size / rows;
+    for (const tier of tiers()) {
+      const all = await runNative(deviceOf(tier), [x, ...rest], build(c));
+      for (const r of new Set([0, rows >> 1, rows - 1])) {
+        const row = Tensor.ofHost(values.slice(r * width, (r + 1) * width), x.dtype, [
+          1,
+          ...x.shape.slice(1),
+        ]);
+        const alone = await runNative(deviceOf(tier), [row, ...rest], build(c));
+        alone.forEach(({ bits }, i) => {
+          const among = (all[i] as { bits: Uint8Array }).bits.subarray(
+            r * bits.length,
+            (r + 1) * bits.length,
+          );
+          expect(Buffer.compare(bits, among), `${tier}, output ${i}, row ${r}`).toBe(0);
+        });
+      }
+    }
+  });
+});
+
 describe('the twin of attention agrees with a plain loop', () => {
   it.each(casesOf('attention').map((c) => [c.name, c] as const))('%s', async (_, c) => {
     const inputs = await realize(c);
