@@ -1,18 +1,20 @@
 import { Device, type DeviceOptions } from '../../src/core/device.js';
 import type { Lowering } from '../../src/core/program/ir.js';
-import type { Tracer } from '../../src/core/trace.js';
+import type { ProgramTracer } from '../../src/core/trace.js';
 
 /** A device that adds up how long each kernel runs. */
 export class ClockedDevice extends Device {
-  /** Milliseconds and calls by kernel since the last reset. */
+  /** Milliseconds and calls by kernel since the last clear. */
   readonly kernels = new Map<string, { ms: number; calls: number }>();
-  override readonly tracer: Tracer;
+  override readonly tracer: ProgramTracer;
+  readonly #programs = new Map<number, Lowering>();
 
   constructor(options: DeviceOptions) {
     super(options);
-    // The part of a tracer that programs use.
-    const collect = (device: Device, program: Lowering): void => this.#collect(device, program);
-    this.tracer = { collect } as unknown as Tracer;
+    this.tracer = {
+      know: (id, program) => this.#programs.set(id, program),
+      collect: () => this.#collect(),
+    };
   }
 
   get total(): number {
@@ -21,11 +23,11 @@ export class ClockedDevice extends Device {
     return sum;
   }
 
-  #collect(device: Device, program: Lowering): void {
-    for (const { instruction, duration } of device.addon.takeTrace(device.native)) {
-      const i = program.instructions[instruction];
+  #collect(): void {
+    for (const { program, instruction, duration } of this.addon.takeTrace(this.native)) {
+      const i = this.#programs.get(program)?.instructions[instruction];
       if (!i) continue;
-      // Elementwise programs and linears say more with what they were made from.
+      // Elementwise programs say more with what they were made from.
       const ops = [...new Set(i.nodes.map((n) => n.op.name))].join('+');
       const name = i.kernel === 'elementwise' ? `elementwise ${ops}` : i.kernel;
       const entry = this.kernels.get(name) ?? { ms: 0, calls: 0 };
