@@ -13,7 +13,7 @@ import { type Env, readEnv, TIERS, type Tier } from './env.js';
 import { checkOptions, SwitchyardError, unknownOption } from './errors.js';
 import { evaluate } from './program/compile.js';
 import { connectRuntime, type Tensor } from './tensor.js';
-import { Tracer } from './trace.js';
+import { type ProgramTracer, Tracer } from './trace.js';
 
 export const DEVICE_KINDS = ['auto', 'cpu', 'cuda'] as const;
 
@@ -37,7 +37,7 @@ export class Device {
   readonly env: Env;
   readonly threads: number;
   readonly isa: Tier;
-  readonly tracer: Tracer | null;
+  readonly tracer: ProgramTracer | null;
   /** @internal */
   readonly addon: Addon;
   /** @internal */

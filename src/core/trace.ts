@@ -17,7 +17,15 @@ interface Event {
 
 const shapesOf = (i: Instruction): string => i.inputs.map((v) => (v ? shapeText(v.shape) : '–')).join(' ');
 
-export class Tracer {
+/** Who is told of programs and of the ends of their runs. */
+export interface ProgramTracer {
+  /** Makes a program known by the number that its events carry. */
+  know(id: number, program: Lowering): void;
+  /** Takes the timings of the runs that ended since the last call, whichever program they ran. */
+  collect(device: Device): void;
+}
+
+export class Tracer implements ProgramTracer {
   readonly #events: Event[] = [];
   readonly #programs = new Map<number, Lowering>();
   static #instance: Tracer | null = null;
@@ -35,12 +43,10 @@ export class Tracer {
     return Tracer.#instance;
   }
 
-  /** Makes a program known by the number that its events carry. */
   know(id: number, program: Lowering): void {
     this.#programs.set(id, program);
   }
 
-  /** Takes the timings of the runs that ended since the last call, whichever program they ran. */
   collect(device: Device): void {
     for (const { program, instruction, start, duration } of device.addon.takeTrace(device.native)) {
       const i = this.#programs.get(program)?.instructions[instruction];
