@@ -14,6 +14,7 @@ export class ClockedDevice extends Device {
     this.tracer = {
       know: (id, program) => this.#programs.set(id, program),
       collect: () => this.#collect(),
+      write: () => undefined,
     };
   }
 

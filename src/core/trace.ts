@@ -23,6 +23,8 @@ export interface ProgramTracer {
   know(id: number, program: Lowering): void;
   /** Takes the timings of the runs that ended since the last call, whichever program they ran. */
   collect(device: Device): void;
+  /** Hands over what it has gathered, at the latest at exit. */
+  write(): void;
 }
 
 export class Tracer implements ProgramTracer {
@@ -74,7 +76,6 @@ export class Tracer implements ProgramTracer {
     }
   }
 
-  /** Writes the trace; called at exit, may be called earlier. */
   write(): void {
     if (this.file !== undefined)
       writeFileSync(this.file, JSON.stringify({ traceEvents: this.#events, displayTimeUnit: 'ms' }));
