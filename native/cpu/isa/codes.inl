@@ -72,3 +72,7 @@ inline void load_scale_f32(const std::byte* scales, const std::byte* supers, int
   load_scale<f>(scales, supers, half, s, m);
   if constexpr (!Spec<f>::kHasMin) *m = f_mul(*s, f_set1(static_cast<float>(-Spec<f>::kInfo.zero)));
 }
+
+// How far ahead the panels are fetched that one row streams through: to the same place of the next panels where these
+// are small (a fixed distance would fetch what is being read already), kPrefetch bytes where they are large.
+inline int64_t prefetch_distance(int64_t panels_bytes) { return panels_bytes <= kNearPanels ? panels_bytes : kPrefetch; }

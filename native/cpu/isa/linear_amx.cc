@@ -22,7 +22,7 @@ namespace isa_amx {
 
 constexpr int kTileRows = 16;
 constexpr int kInt8Rows = 6, kInt8Panels = 2;  // of the VNNI kernel for few rows
-constexpr int kPrefetch = 4096, kStreamRows = 4;
+constexpr int kPrefetch = 4096, kNearPanels = 24 << 10, kStreamRows = 4;
 
 #include "cpu/isa/simd_avx512.inl"
 #include "cpu/isa/dot_vnni.inl"

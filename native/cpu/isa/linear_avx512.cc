@@ -23,7 +23,7 @@ constexpr int kMicroRows = 14, kMicroPanels = 2;
 constexpr int kDirectRows = 7, kDirectChains = 8;
 constexpr int kMicroAhead = 16;
 constexpr int kInt8Rows = 12, kInt8Panels = 1;
-constexpr int kPrefetch = 2048, kStreamRows = 4;
+constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 
 #include "cpu/isa/simd_avx512.inl"
 #include "cpu/isa/dot_avx512.inl"

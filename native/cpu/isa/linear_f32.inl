@@ -13,7 +13,7 @@ inline F pair_value(const I& pair, int odd) {
 template <Format f, int R, int P>
 void direct(const PanelJob& job, const std::byte* panel, float* y, int64_t outputs) {
   using S = Spec<f>;
-  const int64_t k_all = job.layout.columns, stride = job.layout.bytes;
+  const int64_t k_all = job.layout.columns, stride = job.layout.bytes, ahead = prefetch_distance(stride * P);
   const float* x = reinterpret_cast<const float*>(job.x);
   F acc[R][P];
   for (int r = 0; r < R; r++)
@@ -26,7 +26,7 @@ void direct(const PanelJob& job, const std::byte* panel, float* y, int64_t outpu
     for (int64_t k = 0; k < k_all; k++) {
       SY_UNROLL(8)
       for (int p = 0; p < P; p++) {
-        prefetch(panel + p * stride + k * 64 + kPrefetch);
+        prefetch(panel + p * stride + k * 64 + ahead);
         step(k, p, f_load(panel + p * stride + k * 64));
       }
     }
@@ -35,7 +35,7 @@ void direct(const PanelJob& job, const std::byte* panel, float* y, int64_t outpu
       SY_UNROLL(8)
       for (int p = 0; p < P; p++) {
         const std::byte* at = panel + p * stride + k * 32;
-        prefetch(at + kPrefetch);
+        prefetch(at + ahead);
         const I pair = i_load(at);
         step(k, p, pair_value<f>(pair, 0));
         step(k + 1, p, pair_value<f>(pair, 1));
@@ -50,7 +50,7 @@ void direct(const PanelJob& job, const std::byte* panel, float* y, int64_t outpu
       const std::byte* scales = panel + job.layout.scales_at + c * S::kScaleBytes;
       const std::byte* supers = panel + job.layout.supers_at + c / kSuperChunks * S::kSuperBytes;
       for (int p = 0; p < P; p++) {
-        for (int line = 0; line < S::kCodeBytes; line += 64) prefetch(codes + p * stride + line + kPrefetch);
+        for (int line = 0; line < S::kCodeBytes; line += 64) prefetch(codes + p * stride + line + ahead);
       }
       for (int h = 0; h < S::kGroups; h++) {
         F s[P], m[P];

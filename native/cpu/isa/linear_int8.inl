@@ -17,6 +17,7 @@ void int8_block(const PanelJob& job, const std::byte* panel, const std::byte* x,
     for (int p = 0; p < P; p++) acc[r][p] = f_zero();
   }
   const int64_t chunks = job.layout.columns / kChunk, stride = job.layout.bytes;
+  const int64_t ahead = prefetch_distance(stride * P);
   for (int64_t c = 0; c < chunks; c++, x += R * kInt8RowBytes) {
     const std::byte* codes = panel + c * S::kCodeBytes;
     const std::byte* scales = panel + job.layout.scales_at + c * S::kScaleBytes;
@@ -27,8 +28,8 @@ void int8_block(const PanelJob& job, const std::byte* panel, const std::byte* x,
     const float* scaled_sum = reinterpret_cast<const float*>(x + 48 * R);
     if constexpr (R <= kStreamRows) {
       for (int p = 0; p < P; p++) {
-        for (int line = 0; line < S::kCodeBytes; line += 64) prefetch(codes + p * stride + line + kPrefetch);
-        prefetch(scales + p * stride + kPrefetch);
+        for (int line = 0; line < S::kCodeBytes; line += 64) prefetch(codes + p * stride + line + ahead);
+        prefetch(scales + p * stride + ahead);
       }
     }
     SY_UNROLL(2)
