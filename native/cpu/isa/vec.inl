@@ -8,7 +8,11 @@
 //   lt le eq, unordered, select(m, a, b), max2 min2 (b where unordered), sqrt, floor, round_even, abs, neg
 //   bits(F) floats(I) to_int (truncates) to_float, integer + - *, &, |, ^, shl<N> shr<N> sar<N>, ilt ieq imax imin
 //   scale2(x, n) = x·2^n, reduce_add/max/min by halves: lane i with i + 8, i + 4, i + 2, i + 1
-#if defined(_MSC_VER) && !defined(__clang__)
+#if defined(SY_SCALAR) && (defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__))
+#define SY_INLINE static __attribute__((noinline, unused))  // loops over lanes, inlined everywhere, take minutes to compile
+#elif defined(SY_SCALAR)
+#define SY_INLINE static inline
+#elif defined(_MSC_VER) && !defined(__clang__)
 #define SY_INLINE static __forceinline
 #else
 #define SY_INLINE static inline __attribute__((always_inline))
