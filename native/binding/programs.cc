@@ -10,27 +10,7 @@ constexpr int kMostThreads = 1024;
 Napi::Value create_runtime(State& state, const Napi::CallbackInfo& info) {
   const Napi::Object options = object(info[0], "createRuntime");
   const auto threads = static_cast<int>(integer(options.Get("threads"), "createRuntime threads", 1, kMostThreads));
-  std::shared_ptr<BackendDevice> backend;
-  if (const Napi::Value library = options.Get("library"); !library.IsUndefined()) {
-    const Napi::Value index = options.Get("index");
-    const int number = index.IsUndefined() ? 0 : static_cast<int>(integer(index, "createRuntime index", 0, 1024));
-    backend = BackendDevice::open(text(library, "createRuntime library"), number);
-  }
-  return make_handle(info.Env(), state.make_executor(threads, std::move(backend)));
-}
-
-// What a runtime's backend runs on; undefined for the CPU.
-Napi::Value runtime_info(State&, const Napi::CallbackInfo& info) {
-  const auto executor = handle<Executor>(info[0]);
-  if (!executor->backend()) return info.Env().Undefined();
-  const sy_device_info device = executor->backend()->info();
-  Napi::Object result = Napi::Object::New(info.Env());
-  result.Set("name", std::string(device.name));
-  result.Set("memoryBytes", static_cast<double>(device.memory_bytes));
-  result.Set("freeBytes", static_cast<double>(device.free_bytes));
-  result.Set("computeCapability", std::to_string(device.compute_major) + "." + std::to_string(device.compute_minor));
-  result.Set("multiprocessors", device.multiprocessors);
-  return result;
+  return make_handle(info.Env(), state.make_executor(threads));
 }
 
 // Ends what runs at its next instruction (its promises reject with ERR_ABORTED), joins the threads, frees the arena.
@@ -140,7 +120,6 @@ Napi::Value take_trace(State&, const Napi::CallbackInfo& info) {
 
 void init_programs(Napi::Env env, Napi::Object exports) {
   exports.Set("createRuntime", Napi::Function::New<entry<create_runtime>>(env, "createRuntime"));
-  exports.Set("runtimeInfo", Napi::Function::New<entry<runtime_info>>(env, "runtimeInfo"));
   exports.Set("disposeRuntime", Napi::Function::New<entry<dispose_runtime>>(env, "disposeRuntime"));
   exports.Set("createProgram", Napi::Function::New<entry<create_program>>(env, "createProgram"));
   exports.Set("programInfo", Napi::Function::New<entry<program_info>>(env, "programInfo"));

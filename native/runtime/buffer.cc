@@ -21,7 +21,7 @@ int64_t block_size(int64_t bytes) {
 }  // namespace
 
 Buffer::Buffer(std::shared_ptr<BufferPool> pool, Block block, int64_t bytes)
-    : pool_(std::move(pool)), block_(std::move(block)), bytes_(bytes), id_(next_storage_id()) {
+    : pool_(std::move(pool)), block_(std::move(block)), bytes_(bytes) {
   pool_->count(bytes_, 1);
 }
 

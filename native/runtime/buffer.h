@@ -24,14 +24,11 @@ class Buffer {
 
   std::byte* data() const { return block_.data(); }
   int64_t bytes() const { return bytes_; }
-  // Never given twice in a process: backends know their copies by it.
-  uint64_t id() const { return id_; }
 
  private:
   std::shared_ptr<BufferPool> pool_;
   Block block_;
   int64_t bytes_;
-  uint64_t id_;
 };
 
 // Keeps freed blocks by size, so that the outputs of a decode step are those of the step before and no step asks the

@@ -18,7 +18,6 @@ const char* error_code_name(ErrorCode code) {
     case ErrorCode::kIo: return "ERR_IO";
     case ErrorCode::kProgram: return "ERR_PROGRAM";
     case ErrorCode::kNative: return "ERR_NATIVE";
-    case ErrorCode::kDevice: return "ERR_DEVICE";
   }
   return "ERR_NATIVE";
 }

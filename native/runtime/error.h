@@ -7,7 +7,7 @@
 
 namespace switchyard {
 
-enum class ErrorCode { kShape, kDType, kOption, kFormat, kUnsupported, kOutOfMemory, kDisposed, kAborted, kIo, kProgram, kNative, kDevice };
+enum class ErrorCode { kShape, kDType, kOption, kFormat, kUnsupported, kOutOfMemory, kDisposed, kAborted, kIo, kProgram, kNative };
 
 // The JavaScript name of a code, e.g. "ERR_SHAPE".
 const char* error_code_name(ErrorCode code);

@@ -21,9 +21,8 @@ double microseconds(Clock::time_point t) {
 
 }  // namespace
 
-Executor::Executor(int threads, std::shared_ptr<BufferPool> buffers, Done done,
-                   std::shared_ptr<BackendDevice> backend)
-    : pool_(threads), buffers_(std::move(buffers)), done_(std::move(done)), backend_(std::move(backend)) {
+Executor::Executor(int threads, std::shared_ptr<BufferPool> buffers, Done done)
+    : pool_(threads), buffers_(std::move(buffers)), done_(std::move(done)) {
   try {
     thread_ = std::thread([this] { loop(); });
   } catch (const std::system_error&) {
@@ -124,10 +123,6 @@ std::vector<std::shared_ptr<Buffer>> Executor::run(Program& program, std::span<c
   outputs.reserve(program.output_bytes().size());
   for (const int64_t bytes : program.output_bytes()) outputs.push_back(buffers_->allocate(bytes, false));
 
-  if (backend_) {
-    run_on_backend(program, inputs, outputs, ints, options);
-    return outputs;
-  }
   Context context;
   context.pool = &pool_;
   context.threads = std::clamp(options.threads, 1, pool_.threads());
@@ -155,20 +150,6 @@ void Executor::run_steps(Program& program, const Context& context, const RunOpti
     } else {
       instruction.kernel->run(instruction, context);
     }
-  }
-}
-
-void Executor::run_on_backend(Program& program, std::span<const std::shared_ptr<Buffer>> inputs,
-                              std::span<const std::shared_ptr<Buffer>> outputs, std::span<const int64_t> ints,
-                              const RunOptions& options) {
-  std::vector<double> times(options.trace ? program.size() : 0);
-  double at = microseconds(Clock::now());
-  backend_->run(program, inputs, outputs, ints, options.abort, times);
-  if (times.empty()) return;
-  std::lock_guard lock(trace_mutex_);
-  for (size_t i = 0; i < times.size() && trace_.size() < kMostEvents; i++) {
-    trace_.push_back({program.steps()[i].instruction.kernel->name, program.id, static_cast<uint32_t>(i), at, times[i]});
-    at += times[i];
   }
 }
 

@@ -13,7 +13,6 @@
 #include <thread>
 #include <vector>
 
-#include "runtime/backend_device.h"
 #include "runtime/buffer.h"
 #include "runtime/program.h"
 #include "runtime/thread_pool.h"
@@ -52,15 +51,12 @@ class Executor {
  public:
   // `done` receives every submitted task once, on the runtime thread (tasks that never ran too, with kAborted).
   using Done = std::function<void(std::unique_ptr<Task>)>;
-  // With a backend, programs run there; this thread only hands them over.
-  Executor(int threads, std::shared_ptr<BufferPool> buffers, Done done,
-           std::shared_ptr<BackendDevice> backend = nullptr);
+  Executor(int threads, std::shared_ptr<BufferPool> buffers, Done done);
   ~Executor() { stop(); }
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
   int threads() const { return pool_.threads(); }
-  const BackendDevice* backend() const { return backend_.get(); }
   // From any thread. After stop() it throws kDisposed.
   void submit(std::unique_ptr<Task> task);
   // Ends the running program before its next instruction and what is queued at once, then joins the thread.
@@ -83,14 +79,9 @@ class Executor {
   void run_steps(Program& program, const Context& context, const RunOptions& options);
   void run_traced(const Program& program, uint32_t number, const Instruction& instruction, const Context& context);
 
-  void run_on_backend(Program& program, std::span<const std::shared_ptr<Buffer>> inputs,
-                      std::span<const std::shared_ptr<Buffer>> outputs, std::span<const int64_t> ints,
-                      const RunOptions& options);
-
   ThreadPool pool_;
   std::shared_ptr<BufferPool> buffers_;
   Done done_;
-  std::shared_ptr<BackendDevice> backend_;
   // Memory of the programs: it only grows, all programs share it.
   Block arena_, shared_scratch_, worker_scratch_;
 

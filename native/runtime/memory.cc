@@ -91,9 +91,4 @@ void Block::release() {
   data_ = nullptr;
 }
 
-uint64_t next_storage_id() {
-  static std::atomic<uint64_t> next{1};
-  return next.fetch_add(1, std::memory_order_relaxed);
-}
-
 }  // namespace switchyard

@@ -49,7 +49,5 @@ class Block {
 };
 
 int64_t page_size();
-// Counts up over the process: the identity of a piece of storage whose address may be used again.
-uint64_t next_storage_id();
 
 }  // namespace switchyard

@@ -18,9 +18,6 @@ struct ProgramWeight {
   int64_t experts = 0, rows = 0, columns = 0;
 };
 
-class BackendProgram;
-struct ProgramDescription;
-
 class Program {
  public:
   enum class Kind : uint8_t { kInput = 0, kConstant = 1, kArena = 2, kOutput = 3, kWeight = 4 };
@@ -55,8 +52,6 @@ class Program {
   void check_run(std::span<const std::shared_ptr<Buffer>> inputs, size_t ints) const;
 
   uint64_t id = 0;  // set by the owner; what trace events say
-  std::shared_ptr<BackendProgram> on_backend;  // for the executor, under `mutex`
-  ProgramDescription describe() const;         // for a backend; points into this program
 
   // The rest is for the executor, which holds `mutex` meanwhile: operands and attributes are bound in place.
   std::mutex mutex;

@@ -5,7 +5,6 @@
 
 #include "formats/format_table.h"
 #include "runtime/error.h"
-#include "runtime/memory.h"
 #include "runtime/file.h"
 #include "runtime/packed_memory.h"
 
@@ -135,7 +134,6 @@ std::shared_ptr<Weight> Weight::pack(const WeightSource& source, ThreadPool& poo
   weight->bytes_ = checked_mul(weight->expert_stride_, source.experts, "weight");
   weight->memory_ = std::make_shared<PackedMemory>(weight->bytes_);
   weight->data_ = weight->memory_->data();
-  weight->id_ = next_storage_id();
 
   int64_t buffer_bytes = 0;
   for (const Piece& piece : pieces) {

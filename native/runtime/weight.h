@@ -57,8 +57,6 @@ class Weight {
   int64_t panels() const { return (rows_ + kPanel - 1) / kPanel; }
   int64_t bytes() const { return bytes_; }  // of the packed memory, shared by repeated()
   const PanelLayout& layout() const { return layout_; }
-  int64_t expert_stride() const { return expert_stride_; }  // bytes; 0 where the experts are equal
-  uint64_t id() const { return id_; }                       // of the packed memory, never given twice
   const std::byte* panel(int64_t expert, int64_t panel) const {
     return data_ + expert * expert_stride_ + panel * layout_.bytes;
   }
@@ -75,7 +73,6 @@ class Weight {
   PanelLayout layout_;
   int64_t expert_stride_ = 0;  // bytes; 0 where the experts are equal
   int64_t bytes_ = 0;
-  uint64_t id_ = 0;
   std::byte* data_ = nullptr;
   std::shared_ptr<PackedMemory> memory_;
 };

@@ -1,5 +1,4 @@
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { DisposedError, type ErrorCode, SwitchyardError } from './errors.js';
 
@@ -109,14 +108,6 @@ export interface LimitOptions {
   milliseconds?: number;
 }
 
-export interface BackendInfo {
-  name: string;
-  memoryBytes: number;
-  freeBytes: number;
-  computeCapability: string;
-  multiprocessors: number;
-}
-
 /** Bytes held by this environment. */
 export interface MemoryUsage {
   buffers: number;
@@ -134,12 +125,8 @@ export interface Addon {
   /** Opcodes of the elementwise kernel, in order. */
   elementwiseOpcodes(): string[];
 
-  /** @param options.threads 1 to 1024; the runtime's own thread is one of them
-   * @param options.library file of a backend; without it programs run on the CPU
-   * @param options.index which of the backend's devices */
-  createRuntime(options: { threads: number; library?: string; index?: number }): NativeRuntime;
-  /** What the backend of a runtime runs on; undefined for the CPU. */
-  runtimeInfo(runtime: NativeRuntime): BackendInfo | undefined;
+  /** @param options.threads 1 to 1024; the runtime's own thread is one of them */
+  createRuntime(options: { threads: number }): NativeRuntime;
   /** Rejects what runs and waits with ERR_ABORTED, ends the threads, frees the arena. Twice is fine. */
   disposeRuntime(runtime: NativeRuntime): void;
 
@@ -190,12 +177,6 @@ export interface Addon {
 }
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-/** The file of the CUDA backend; there is none until it is built. */
-export const cudaLibrary: string = join(
-  root,
-  'build-cuda',
-  process.platform === 'win32' ? 'switchyard_cuda.dll' : 'libswitchyard_cuda.so',
-);
 let loaded: Addon | undefined;
 
 /** The addon, loaded at first use. Throws ERR_NATIVE with the command that builds it where there is none. */

@@ -2,7 +2,6 @@
 import { availableParallelism } from 'node:os';
 import {
   type Addon,
-  cudaLibrary,
   addon as loadAddon,
   type NativeBuffer,
   type NativeRuntime,
@@ -10,30 +9,21 @@ import {
 } from './addon.js';
 import { arrayOf, type TypedArray } from './dtype.js';
 import { type Env, readEnv, TIERS, type Tier } from './env.js';
-import { checkOptions, SwitchyardError, unknownOption } from './errors.js';
+import { checkOptions, SwitchyardError } from './errors.js';
 import { evaluate } from './program/compile.js';
 import { connectRuntime, type Tensor } from './tensor.js';
 import { type ProgramTracer, Tracer } from './trace.js';
 
-export const DEVICE_KINDS = ['auto', 'cpu', 'cuda'] as const;
-
 export interface DeviceOptions {
-  /** 'auto': the first CUDA device if one works, else the CPU. Default: SWITCHYARD_DEVICE, else 'cpu'. */
-  kind?: (typeof DEVICE_KINDS)[number];
-  /** Which CUDA device. Default 0. */
-  index?: number;
   /** Threads that kernels use. Default: SWITCHYARD_THREADS, else the cores this process may use. */
   threads?: number;
   /** Instruction-set tier. Default: SWITCHYARD_ISA, else the best present. */
   isa?: Tier;
 }
 
-/**
- * Where programs run: a CPU with a number of threads and a tier, or a CUDA device. Cheap to make: devices of one process
- * share the native runtimes.
- */
+/** A CPU with a number of threads and a tier. Cheap to make: devices of one process share the native runtime. */
 export class Device {
-  readonly kind: 'cpu' | 'cuda';
+  readonly kind = 'cpu';
   readonly env: Env;
   readonly threads: number;
   readonly isa: Tier;
@@ -47,7 +37,7 @@ export class Device {
   readonly #uploads = new WeakMap<TypedArray, NativeBuffer>();
 
   constructor(options: DeviceOptions = {}) {
-    checkOptions('device', options, ['kind', 'index', 'threads', 'isa']);
+    checkOptions('device', options, ['threads', 'isa']);
     this.env = readEnv();
     this.addon = loadAddon();
     const info = this.addon.deviceInfo();
@@ -70,11 +60,7 @@ export class Device {
         },
       );
     }
-    const wanted = options.kind ?? this.env.device ?? 'cpu';
-    if (!DEVICE_KINDS.includes(wanted)) throw unknownOption('device', String(wanted), DEVICE_KINDS);
-    const cuda = wanted === 'cpu' ? null : openCuda(this.addon, options.index ?? 0, wanted === 'auto');
-    this.kind = cuda ? 'cuda' : 'cpu';
-    this.native = cuda ?? sharedRuntime(this.addon, this.threads);
+    this.native = sharedRuntime(this.addon, this.threads);
     this.opcodes = sharedOpcodes(this.addon);
     const traced = this.env.trace !== undefined || this.env.debug >= 2;
     this.tracer = traced ? Tracer.shared(this.env.trace, this.env.debug >= 2) : null;
@@ -109,16 +95,13 @@ export class Device {
     this.addon.disposeWeight(w);
   }
 
-  /** The CPU of this device on some instruction-set tier. */
+  /** This device on another instruction-set tier. */
   withTier(isa: Tier): Device {
-    return isa === this.isa && this.kind === 'cpu'
-      ? this
-      : new Device({ kind: 'cpu', threads: this.threads, isa });
+    return isa === this.isa ? this : new Device({ threads: this.threads, isa });
   }
 
   toString(): string {
-    const info = this.addon.runtimeInfo(this.native);
-    return info ? `cuda (${info.name})` : `cpu (${this.isa}, ${this.threads} threads)`;
+    return `cpu (${this.isa}, ${this.threads} threads)`;
   }
 }
 
@@ -130,27 +113,6 @@ function sharedRuntime(addon: Addon, threads: number): NativeRuntime {
     runtime = { native: addon.createRuntime({ threads: size }), threads: size };
   }
   return runtime.native;
-}
-
-// The CUDA runtime of each device index; a failure is remembered, so that 'auto' asks once.
-const cudaRuntimes = new Map<number, NativeRuntime | SwitchyardError>();
-function openCuda(addon: Addon, index: number, optional: boolean): NativeRuntime | null {
-  let found = cudaRuntimes.get(index);
-  if (!found) {
-    try {
-      found = addon.createRuntime({ threads: availableParallelism(), library: cudaLibrary, index });
-    } catch (error) {
-      if (!(error instanceof SwitchyardError)) throw error;
-      found = error;
-    }
-    cudaRuntimes.set(index, found);
-  }
-  if (!(found instanceof SwitchyardError)) return found;
-  if (optional) return null;
-  throw new SwitchyardError('ERR_DEVICE', `[device] got no usable CUDA device: ${found.message}`, {
-    hint: "build the backend with 'npm run build:cuda', or use device 'cpu'",
-    cause: found,
-  });
 }
 
 let opcodes: ReadonlyMap<string, number> | null = null;

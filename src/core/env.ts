@@ -28,7 +28,7 @@ function flag(name: string) {
     throw new SwitchyardError('ERR_OPTION', `[env] got ${name}=${text}, expected 0 or 1`);
   };
 }
-function choice<const T extends string>(name: string, allowed: readonly T[]) {
+function choice<T extends string>(name: string, allowed: readonly T[]) {
   return (text: string | undefined): T | undefined => {
     if (text === undefined || text === '') return undefined;
     if (!(allowed as readonly string[]).includes(text)) {
@@ -59,8 +59,8 @@ export const VARIABLES = {
   ),
   device: variable(
     'SWITCHYARD_DEVICE',
-    'where tensors and models run: auto, cpu or cuda; default: cpu for tensors, auto for models',
-    choice('SWITCHYARD_DEVICE', ['auto', 'cpu', 'cuda']),
+    "device of models and tensors; default 'cpu'",
+    choice('SWITCHYARD_DEVICE', ['auto', 'cpu']),
   ),
   debug: variable(
     'SWITCHYARD_DEBUG',

@@ -1,6 +1,5 @@
 /** The handle that `loadModel` returns: forward passes, text, chat. */
 import { type Device, type DeviceOptions, device as makeDevice } from '../core/device.js';
-import { readEnv } from '../core/env.js';
 import { checkOptions, DisposedError, SwitchyardError } from '../core/errors.js';
 import { COMPUTE_MODES, type ComputeMode } from '../core/format.js';
 import type { DecoderConfig } from '../models/config.js';
@@ -19,8 +18,8 @@ import { StepEngine } from './engine.js';
 import { type GenerateOptions, Generation, type GenerationHost } from './generation.js';
 
 export interface LoadModelOptions {
-  /** 'auto' is the best device that works; or a device made with `device(…)`. Default: SWITCHYARD_DEVICE, else 'auto'. */
-  device?: 'auto' | 'cpu' | 'cuda' | Device;
+  /** 'auto' (default) is the best device that works; or a device made with `device(…)`. */
+  device?: 'auto' | 'cpu' | Device;
   /**
    * How linear layers compute: 'f32' is exact (float32 activations), 'bf16' and 'int8' round the activations.
    * 'auto' (default): int8 for quantised weights, else f32.
@@ -60,11 +59,7 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
   return new LanguageModel(decoder, tokenizer, { device, compute, ...lengths });
 }
 
-function pickDevice({
-  device = readEnv().device ?? 'auto',
-  threads,
-  dtype = 'auto',
-}: LoadModelOptions): Device {
+function pickDevice({ device = 'auto', threads, dtype = 'auto' }: LoadModelOptions): Device {
   if (dtype !== 'auto' && !COMPUTE_MODES.includes(dtype)) {
     throw new SwitchyardError(
       'ERR_OPTION',
@@ -72,7 +67,10 @@ function pickDevice({
     );
   }
   if (typeof device !== 'string') return device;
-  const chosen: DeviceOptions = { kind: device, ...(threads === undefined ? {} : { threads }) };
+  if (device !== 'auto' && device !== 'cpu') {
+    throw new SwitchyardError('ERR_DEVICE', `[loadModel] got device '${device}', expected 'auto' or 'cpu'`);
+  }
+  const chosen: DeviceOptions = threads === undefined ? {} : { threads };
   return makeDevice(chosen);
 }
 
