@@ -23,6 +23,8 @@ const LinearTable& linear_table(Tier tier) {
     at(Tier::kAvx512Bf16) = table;
     fill_linear_amx(&table);
     at(Tier::kAmx) = table;
+#elif defined(__aarch64__)
+    fill_linear_neon(&t[static_cast<size_t>(Tier::kNeon)]);
 #endif
     return t;
   }();

@@ -122,10 +122,6 @@ void run(const char* name, std::vector<const Operand*> in, std::vector<const Ope
   instruction.kernel->run(instruction, context);
 }
 
-struct Result {
-  std::vector<std::vector<float>> y;
-};
-
 // linear (offsets empty) or grouped_linear of x [rows, K].
 std::vector<std::vector<float>> linear(const std::vector<float>& x, int64_t rows, const std::vector<const Weight*>& w,
                                        int compute, Tier tier, int threads,
@@ -211,13 +207,15 @@ void test_products() {
           for (int compute = 0; compute < 3; compute++) {
             const int mode = mode_of(f, compute);
             const std::vector<float> all = linear(x, 33, {w.get()}, compute, tier, 2)[0];
-            const double error = error_of_product(all, x, 33, values, n, k, k, 1);
+            // Where every tier has the bits of the scalar one, that one's error is theirs.
+            if (tier == Tier::kScalar) oracle[compute] = all;
+            bool ok = mode == 1 || same_bits(all, oracle[compute]);
+            const bool known = tier != Tier::kScalar && mode != 1 && ok;
+            const double error = known ? 0 : error_of_product(all, x, 33, values, n, k, k, 1);
             if (!CHECK(error <= kTolerance[mode])) {
               std::fprintf(stderr, "  %s n=%lld k=%lld compute=%d tier=%s error=%g\n", format_info(f).name,
                            static_cast<long long>(n), static_cast<long long>(k), compute, tier_name(tier), error);
             }
-            if (tier == Tier::kScalar) oracle[compute] = all;
-            bool ok = mode == 1 || same_bits(all, oracle[compute]);
             for (const int64_t rows : row_counts) {
               const std::vector<float> part(x.begin() + (33 - rows) * k, x.end());
               const std::vector<float> y = linear(part, rows, {w.get()}, compute, tier, 1 + rows % 3)[0];
@@ -229,8 +227,10 @@ void test_products() {
             }
           }
           const std::vector<float> dx = transposed(dy, 33, *w, tier, 2);
-          CHECK(error_of_product(dx, dy, 33, values, k, n, 1, k) <= kTolerance[0]);
-          if (tier == Tier::kScalar) oracle_dx = dx;
+          if (tier == Tier::kScalar) {
+            oracle_dx = dx;
+            CHECK(error_of_product(dx, dy, 33, values, k, n, 1, k) <= kTolerance[0]);
+          }
           CHECK(same_bits(dx, oracle_dx));
           CHECK(std::memcmp(transposed(dy, 1, *w, tier, 1).data(), dx.data(), k * 4) == 0);
         }

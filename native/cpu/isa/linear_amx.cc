@@ -16,7 +16,7 @@
 #endif
 
 namespace switchyard {
-namespace isa_amx {
+namespace linear_amx {
 
 #include "cpu/isa/unroll.inl"
 
@@ -38,10 +38,10 @@ void fill_tiles(LinearTable* table) {
   ((table->int8[kFormats] = int8_tile_panels<static_cast<Format>(kFormats)>), ...);
 }
 
-}  // namespace isa_amx
+}  // namespace linear_amx
 
 void fill_linear_amx(LinearTable* table) {
-  using namespace isa_amx;
+  using namespace linear_amx;
   fill_tiles<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
   table->int8_rows = kTileRows;
   table->bf16_rows = 2 * kTileRows;

@@ -13,7 +13,7 @@
 #endif
 
 namespace switchyard {
-namespace isa_avx2 {
+namespace linear_avx2 {
 
 #include "cpu/isa/unroll.inl"
 
@@ -29,11 +29,11 @@ constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 #include "cpu/isa/linear_f32.inl"
 #include "cpu/isa/linear_int8.inl"
 
-}  // namespace isa_avx2
+}  // namespace linear_avx2
 
 void fill_linear_avx2(LinearTable* table) {
-  isa_avx2::fill_f32<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
-  isa_avx2::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
+  linear_avx2::fill_f32<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
+  linear_avx2::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
 }
 
 }  // namespace switchyard

@@ -14,7 +14,7 @@
 #endif
 
 namespace switchyard {
-namespace isa_avx512 {
+namespace linear_avx512 {
 
 #include "cpu/isa/unroll.inl"
 
@@ -31,11 +31,11 @@ constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 #include "cpu/isa/linear_f32.inl"
 #include "cpu/isa/linear_int8.inl"
 
-}  // namespace isa_avx512
+}  // namespace linear_avx512
 
 void fill_linear_avx512(LinearTable* table) {
-  isa_avx512::fill_f32<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
-  isa_avx512::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
+  linear_avx512::fill_f32<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
+  linear_avx512::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
 }
 
 }  // namespace switchyard

@@ -14,7 +14,7 @@
 #endif
 
 namespace switchyard {
-namespace isa_avx512_bf16 {
+namespace linear_avx512_bf16 {
 
 #include "cpu/isa/unroll.inl"
 
@@ -26,10 +26,10 @@ constexpr int kPrefetch = 2048, kStreamRows = 4;
 #include "cpu/isa/bf16_pairs.inl"
 #include "cpu/isa/linear_bf16.inl"
 
-}  // namespace isa_avx512_bf16
+}  // namespace linear_avx512_bf16
 
 void fill_linear_avx512_bf16(LinearTable* table) {
-  using namespace isa_avx512_bf16;
+  using namespace linear_avx512_bf16;
   table->bf16_rows = kBf16Rows;
   table->pack_bf16 = pack_bf16;
   table->bf16[static_cast<int>(Format::kF32)] = bf16_panels<Format::kF32>;

@@ -14,7 +14,7 @@
 #endif
 
 namespace switchyard {
-namespace isa_avx512_vnni {
+namespace linear_avx512_vnni {
 
 #include "cpu/isa/unroll.inl"
 
@@ -26,10 +26,10 @@ constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 #include "cpu/isa/codes.inl"
 #include "cpu/isa/linear_int8.inl"
 
-}  // namespace isa_avx512_vnni
+}  // namespace linear_avx512_vnni
 
 void fill_linear_avx512_vnni(LinearTable* table) {
-  isa_avx512_vnni::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
+  linear_avx512_vnni::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
 }
 
 }  // namespace switchyard

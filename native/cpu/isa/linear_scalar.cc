@@ -6,7 +6,7 @@
 #include "formats/half.h"
 
 namespace switchyard {
-namespace isa_scalar {
+namespace linear_scalar {
 
 #define SY_UNROLL(n)
 
@@ -21,11 +21,11 @@ constexpr int kPrefetch = 0, kNearPanels = 24 << 10, kStreamRows = 0;
 #include "cpu/isa/linear_f32.inl"
 #include "cpu/isa/linear_int8.inl"
 
-}  // namespace isa_scalar
+}  // namespace linear_scalar
 
 void fill_linear_scalar(LinearTable* table) {
-  isa_scalar::fill_f32<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
-  isa_scalar::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
+  linear_scalar::fill_f32<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
+  linear_scalar::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
 }
 
 }  // namespace switchyard
