@@ -106,12 +106,14 @@ export async function tinyModel(device: Device): Promise<LanguageModel> {
     finalNorm: norm(),
     head: new Linear(embedding),
   });
-  return new LanguageModel(decoder, wordTokenizer(), {
+  const model = new LanguageModel(decoder, wordTokenizer(), {
     device,
     compute: 'f32',
     contextLength: TINY.maxSeqLen,
     cacheTokens: TINY.maxSeqLen,
   });
+  await model.engine.warm();
+  return model;
 }
 
 function wordTokenizer(): Tokenizer {

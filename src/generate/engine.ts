@@ -1,4 +1,5 @@
 /** Runs steps of a decoder over a paged cache: prompts, chunks of prompts and single tokens, of one sequence or many. */
+import { setImmediate as turn } from 'node:timers/promises';
 import type { NativeAbort, NativeBuffer } from '../core/addon.js';
 import type { Device } from '../core/device.js';
 import { DisposedError } from '../core/errors.js';
@@ -105,9 +106,13 @@ export class StepEngine {
   }
 
   /** Builds the programs of usual steps, so that the first tokens need not wait for them. */
-  warm(): void {
+  async warm(): Promise<void> {
     const greedy = { sampled: 1, history: 0, routing: false, logits: false };
-    for (const tokens of [1, 32, MAX_CHUNK]) this.#program({ tokens, rows: 1, ...greedy });
+    for (const tokens of [1, 32, MAX_CHUNK]) {
+      const built = this.#queue.then(() => this.#program({ tokens, rows: 1, ...greedy }));
+      this.#queue = built.catch(() => undefined);
+      await built;
+    }
   }
 
   async dispose(): Promise<void> {
@@ -137,7 +142,7 @@ export class StepEngine {
       routing,
       logits: logits && sampling.length > 0,
     };
-    const program = this.#program(form);
+    const program = await this.#program(form);
     this.#fill(program, rows, sampling, form.history);
     const outputs = await program.executable.run(program.buffers, abort ? { abort } : {});
     return this.#collect(program, outputs, real, form);
@@ -220,17 +225,18 @@ export class StepEngine {
     return { results, experts, logits };
   }
 
-  #program(form: StepForm): StepProgram {
+  /** Called by one step at a time. */
+  async #program(form: StepForm): Promise<StepProgram> {
     const key = Object.values(form).join(' ');
     let program = this.#programs.get(key);
     if (!program) {
-      program = this.#build(form);
+      program = await this.#build(form);
       this.#programs.set(key, program);
     }
     return program;
   }
 
-  #build({ tokens: n, rows: s, sampled, history: h, routing, logits }: StepForm): StepProgram {
+  async #build({ tokens: n, rows: s, sampled, history: h, routing, logits }: StepForm): Promise<StepProgram> {
     const i32 = (...shape: number[]): Tensor => Tensor.placeholder('i32', shape);
     const [tokens, positions, slots] = [i32(n), i32(n), i32(n)];
     const [offsets, lengths, blockTable, picked] = [
@@ -265,7 +271,8 @@ export class StepEngine {
       outputs.push(...out.hiddenStates.slice(-1)); // keeps the cache writes of all layers alive
     }
     if (routing) outputs.push(...out.routing.map((r) => r.expertIds));
-    const executable = Executable.build(this.device, inputs, outputs);
+    await turn();
+    const executable = await Executable.buildInTurns(this.device, inputs, outputs);
     const arrays = inputs.map((t) =>
       t.dtype === 'f32'
         ? new Float32Array(t.size)

@@ -56,7 +56,17 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
   });
   const dtype = options.dtype ?? 'auto';
   const compute = dtype === 'auto' ? automaticCompute(decoder) : dtype;
-  return new LanguageModel(decoder, tokenizer, { device, compute, ...lengths });
+  return warmed(new LanguageModel(decoder, tokenizer, { device, compute, ...lengths }));
+}
+
+async function warmed(model: LanguageModel): Promise<LanguageModel> {
+  try {
+    await model.engine.warm();
+    return model;
+  } catch (error) {
+    await model.dispose();
+    throw error;
+  }
 }
 
 function pickDevice({ device = 'auto', threads, dtype = 'auto' }: LoadModelOptions): Device {
@@ -127,7 +137,6 @@ export class LanguageModel {
       settings.cacheTokens,
     );
     this.#endIds = new Set([...decoder.config.eosIds, ...tokenizer.endIds]);
-    this.#engine.warm();
   }
 
   /** @internal Steps over the cache, for schedulers and benches. */
@@ -185,11 +194,8 @@ export class LanguageModel {
   /** This model with each feed-forward layer turned into equal experts (see models.upcycle). Both stay usable; dispose both. */
   async upcycle(options: UpcycleOptions): Promise<LanguageModel> {
     this.#check();
-    return new LanguageModel(
-      await upcycleDecoder(this.decoder, this.device, options),
-      this.tokenizer,
-      this.settings,
-    );
+    const decoder = await upcycleDecoder(this.decoder, this.device, options);
+    return warmed(new LanguageModel(decoder, this.tokenizer, this.settings));
   }
 
   /** Waits for running steps, then frees native memory. Twice is fine. */

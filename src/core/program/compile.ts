@@ -1,4 +1,5 @@
 /** From functions of tensors to programs that run again and again. */
+import { setImmediate as turn } from 'node:timers/promises';
 import type { NativeAbort, NativeBuffer, NativeProgram } from '../addon.js';
 import { type TensorTree, treeLeaves, treeMap } from '../autograd.js';
 import type { Device } from '../device.js';
@@ -9,7 +10,7 @@ import { Tensor } from '../tensor.js';
 import { describeProgram } from './describe.js';
 import { encode } from './encode.js';
 import type { Lowering } from './ir.js';
-import { lower } from './lower.js';
+import { lowerInParts } from './lower.js';
 import { planMemory } from './plan.js';
 import { expandTwins } from './twins.js';
 import { compareWithTwin } from './validate.js';
@@ -18,6 +19,11 @@ export interface RunOptions {
   /** Values of run-time integers by name. */
   ints?: Readonly<Record<string, number>>;
   abort?: NativeAbort;
+}
+
+export interface BuildOptions {
+  /** Join elementwise chains and linears of one input. Default: unless SWITCHYARD_NO_FUSE is set. */
+  fuse?: boolean;
 }
 
 /** A compiled program on a device. */
@@ -40,12 +46,43 @@ export class Executable {
     device: Device,
     inputs: readonly Tensor[],
     outputs: readonly Tensor[],
-    { fuse = !device.env.noFuse } = {},
+    options: BuildOptions = {},
   ): Executable {
+    const parts = Executable.#parts(device, inputs, outputs, options);
+    let part = parts.next();
+    while (!part.done) part = parts.next();
+    return part.value;
+  }
+
+  /** The same, giving the event loop a turn between its parts: building takes milliseconds for a large graph. */
+  static async buildInTurns(
+    device: Device,
+    inputs: readonly Tensor[],
+    outputs: readonly Tensor[],
+    options: BuildOptions = {},
+  ): Promise<Executable> {
+    const parts = Executable.#parts(device, inputs, outputs, options);
+    let part = parts.next();
+    while (!part.done) {
+      await turn();
+      part = parts.next();
+    }
+    return part.value;
+  }
+
+  static *#parts(
+    device: Device,
+    inputs: readonly Tensor[],
+    outputs: readonly Tensor[],
+    { fuse = !device.env.noFuse }: BuildOptions,
+  ): Generator<void, Executable> {
     const wanted = fuse ? outputs : expandTwins(outputs);
-    const lowering = lower({ inputs, outputs: wanted, opcodes: device.opcodes, fuse });
+    const lowering = yield* lowerInParts({ inputs, outputs: wanted, opcodes: device.opcodes, fuse });
+    yield;
     lowering.arenaBytes = planMemory(lowering.instructions);
+    yield;
     const { bytes, ints } = encode(lowering);
+    yield;
     const native = device.addon.createProgram(
       bytes,
       lowering.constants.map((t) => device.buffer(t)),

@@ -20,30 +20,50 @@ export interface LowerOptions {
 }
 
 export function lower(options: LowerOptions): Lowering {
-  return new Lowerer(options).run();
+  const parts = lowerInParts(options);
+  let part = parts.next();
+  while (!part.done) part = parts.next();
+  return part.value;
 }
+
+/** The same, cut in parts that take well under a millisecond of compiled code each. */
+export function* lowerInParts(options: LowerOptions): Generator<void, Lowering> {
+  const order = topological(options.outputs);
+  checkMutation(order, options.outputs);
+  yield;
+  const rootOf = options.fuse ? clusterElementwise(order, options.outputs) : new Map<Node, Node>();
+  yield;
+  const groups = options.fuse ? groupLinears(order) : new Map<Node, Node[]>();
+  yield;
+  return yield* new Lowerer(options, order, rootOf, groups).run();
+}
+
+const NODES_PER_PART = 128;
 
 class Lowerer {
   readonly #values = new Map<Tensor | Weight, Value>();
   readonly #instructions: Instruction[] = [];
   readonly #constants: Tensor[] = [];
   readonly #weights: Weight[] = [];
-  readonly #order: Node[];
-  readonly #rootOf: Map<Node, Node>;
-  readonly #groups: Map<Node, Node[]>;
 
-  constructor(readonly options: LowerOptions) {
-    this.#order = topological(options.outputs);
-    this.#rootOf = options.fuse ? clusterElementwise(this.#order, options.outputs) : new Map();
-    this.#groups = options.fuse ? groupLinears(this.#order) : new Map();
+  constructor(
+    readonly options: LowerOptions,
+    readonly order: readonly Node[],
+    /** The root of every elementwise node that was joined to another's code. */
+    readonly rootOf: ReadonlyMap<Node, Node>,
+    /** The nodes that one instruction computes. */
+    readonly groups: ReadonlyMap<Node, Node[]>,
+  ) {
     for (const [index, t] of options.inputs.entries()) {
       this.#values.set(t, { storage: storage('input', t.bytes, index), dtype: t.dtype, shape: t.shape });
     }
-    checkMutation(this.#order, options.outputs);
   }
 
-  run(): Lowering {
-    for (const node of this.#order) this.#lowerNode(node);
+  *run(): Generator<void, Lowering> {
+    for (const [i, node] of this.order.entries()) {
+      this.#lowerNode(node);
+      if (i % NODES_PER_PART === NODES_PER_PART - 1) yield;
+    }
     for (const [index, t] of this.options.outputs.entries()) this.#keep(t, index);
     return {
       instructions: this.#instructions,
@@ -58,7 +78,7 @@ class Lowerer {
   #lowerNode(node: Node): void {
     const { op } = node;
     const first = node.outputs[0] as Tensor;
-    if (this.#rootOf.has(node) || this.#values.has(first)) return;
+    if (this.rootOf.has(node) || this.#values.has(first)) return;
     if (op.view || op.mutates) {
       const { storage } = this.#value(node.inputs[0] as Tensor);
       this.#values.set(first, { storage, dtype: first.dtype, shape: first.shape });
@@ -70,7 +90,7 @@ class Lowerer {
       return;
     }
     if (op.name === 'broadcast_to' && this.#onlyFeedsElementwise(node)) return;
-    const group = this.#groups.get(node) ?? [node];
+    const group = this.groups.get(node) ?? [node];
     this.#lowered(node, group);
   }
 
@@ -154,7 +174,7 @@ class Lowerer {
   #inlined(x: Tensor, root: Node): Node | null {
     const node = nodeOf(x);
     if (!node?.op.emit) return null;
-    if (this.#rootOf.get(node) === root) return node;
+    if (this.rootOf.get(node) === root) return node;
     return this.options.fuse && node.inputs.length === 0 ? node : null;
   }
 
