@@ -1,4 +1,5 @@
-// `cross_entropy` and its gradient: loss_i = log sum_v exp(logits_iv) - logits_i,target; target -1 is ignored.
+// `cross_entropy` and its gradient: loss_i = log sum_v exp(logits_iv) - logits_i,target; target -1 is
+// ignored.
 #include <cmath>
 #include <cstring>
 
@@ -20,8 +21,8 @@ int32_t target_of(const Instruction& instruction, int64_t row) {
   const int32_t target = instruction.in[1]->as<int32_t>()[row];
   const int64_t v = instruction.in[0]->shape[1];
   if (target < -1 || target >= v) {
-    fail(ErrorCode::kOption, "[%s] got target %d in row %lld, expected -1…%lld", instruction.kernel->name.data(), target,
-         (long long)row, (long long)v - 1);
+    fail(ErrorCode::kOption, "[%s] got target %d in row %lld, expected -1…%lld",
+         instruction.kernel->name.data(), target, (long long)row, (long long)v - 1);
   }
   return target;
 }

@@ -1,7 +1,8 @@
 // `elementwise`: any chain of lane-wise operations in one pass over memory.
 //
 // 1. prepare() checks the code: opcodes, registers, lane types, shapes.
-// 2. run() plans: each register is a tensor read in place, a tile in scratch, or the output written in place. Tiles are
+// 2. run() plans: each register is a tensor read in place, a tile in scratch, or the output written in place.
+// Tiles are
 //    reused once their register is dead, so that a long chain stays in the first-level cache.
 // 3. The output is cut in tiles; inputs that are broadcast or not 4 bytes wide are brought into tiles first.
 #include "cpu/elementwise.h"
@@ -97,7 +98,8 @@ void collapse(const Instruction& instruction, Plan& p) {
     }
     if (n == 1) continue;
     bool merge = p.rank > 0;
-    for (int i = 0; merge && i < p.inputs; i++) merge = stride[i] == p.strides[i][p.rank - 1] * p.dims[p.rank - 1];
+    for (int i = 0; merge && i < p.inputs; i++)
+      merge = stride[i] == p.strides[i][p.rank - 1] * p.dims[p.rank - 1];
     if (merge) {
       p.dims[p.rank - 1] *= n;
     } else {
@@ -155,7 +157,8 @@ void make_plan(const Instruction& instruction, Plan& p) {
     for (int k = 0; k < 3; k++) {  // an operation may write over its own operands
       const int r = step.in[k];
       const bool repeated = (k > 0 && r == step.in[0]) || (k > 1 && r == step.in[1]);
-      if (r >= p.inputs && !repeated && !p.once[r] && p.last_use[r] == s) free_slots[free_count++] = p.slot[r];
+      if (r >= p.inputs && !repeated && !p.once[r] && p.last_use[r] == s)
+        free_slots[free_count++] = p.slot[r];
     }
     if (!p.once[step.out] && p.place[step.out] == Place::kSlot) {
       p.slot[step.out] = take();
@@ -236,7 +239,8 @@ struct Machine {
       for (int s = 0; s < p.steps; s++) {
         const Step& step = p.code[s];
         if (p.once[step.out]) continue;
-        void* out = p.place[step.out] == Place::kOutput ? y.data + start * y_size : lanes_of(step.out, scratch);
+        void* out =
+            p.place[step.out] == Place::kOutput ? y.data + start * y_size : lanes_of(step.out, scratch);
         math.op[step.op](out, lanes[step.in[0]], step.in[1] < 0 ? nullptr : lanes[step.in[1]],
                          step.in[2] < 0 ? nullptr : lanes[step.in[2]], n);
         lanes[step.out] = out;
@@ -280,26 +284,27 @@ void prepare(Instruction& instruction) {
   for (int s = 0; s < steps; s++) {
     const int64_t op = code[4 * s];
     if (op < 0 || op >= kElementOps) {
-      fail(ErrorCode::kProgram, "[elementwise] instruction %d got opcode %lld, expected 0…%d", s, (long long)op,
-           kElementOps - 1);
+      fail(ErrorCode::kProgram, "[elementwise] instruction %d got opcode %lld, expected 0…%d", s,
+           (long long)op, kElementOps - 1);
     }
     const OpInfo& info = kOps[op];
     const int arity = int(std::strlen(info.in));
     for (int k = 0; k < arity; k++) {
       const int64_t r = code[4 * s + 1 + k];
       if (r < 0 || r >= inputs + s) {
-        fail(ErrorCode::kProgram, "[elementwise] instruction %d (%s) got register %lld, expected 0…%d", s, info.name,
-             (long long)r, inputs + s - 1);
+        fail(ErrorCode::kProgram, "[elementwise] instruction %d (%s) got register %lld, expected 0…%d", s,
+             info.name, (long long)r, inputs + s - 1);
       }
       if (types[r] != info.in[k]) {
-        fail(ErrorCode::kProgram, "[elementwise] instruction %d (%s) got %s lanes as operand %d, expected %s", s,
-             info.name, types[r] == 'f' ? "f32" : "i32", k, info.in[k] == 'f' ? "f32" : "i32");
+        fail(ErrorCode::kProgram, "[elementwise] instruction %d (%s) got %s lanes as operand %d, expected %s",
+             s, info.name, types[r] == 'f' ? "f32" : "i32", k, info.in[k] == 'f' ? "f32" : "i32");
       }
     }
     types[inputs + s] = info.out;
   }
   if ((types[inputs + steps - 1] == 'f') != is_float(y->dtype)) {
-    fail(ErrorCode::kProgram, "[elementwise] got a result of %s lanes for an output of %s, expected a conversion",
+    fail(ErrorCode::kProgram,
+         "[elementwise] got a result of %s lanes for an output of %s, expected a conversion",
          types[inputs + steps - 1] == 'f' ? "f32" : "i32", dtype_name(y->dtype));
   }
   Plan plan;
@@ -315,7 +320,8 @@ void run(const Instruction& instruction, const Context& context) {
   const Machine machine{instruction, plan, math_table(context.tier)};
   parallel_ranges(
       context, size, plan.steps + plan.inputs,
-      [&](int64_t begin, int64_t end, int worker) { machine.run(begin, end, context.scratch_of(worker)); }, kTile);
+      [&](int64_t begin, int64_t end, int worker) { machine.run(begin, end, context.scratch_of(worker)); },
+      kTile);
 }
 
 }  // namespace

@@ -1,12 +1,13 @@
 // `matmul`: dense f32 products, batched, with transposed operands.
 //
-// Every output element is one chain of fused multiply-adds over rising k, whatever the sizes, the blocking and the
-// threads: partial sums that leave the registers between k-blocks do so without rounding.
+// Every output element is one chain of fused multiply-adds over rising k, whatever the sizes, the blocking
+// and the threads: partial sums that leave the registers between k-blocks do so without rounding.
 //
 // 1. A task owns a block of rows and columns of one batch.
 // 2. For each block of k it packs its piece of b as panels of whole vectors, and its piece of a as panels of
 //    gemm_rows rows, both in its worker's scratch; then runs register tiles over them.
-// 3. With few rows packing costs more than it saves: tiles read a and b in place (b is packed where it is transposed,
+// 3. With few rows packing costs more than it saves: tiles read a and b in place (b is packed where it is
+// transposed,
 //    because a tile needs neighbouring columns).
 #include <cstring>
 
@@ -50,8 +51,8 @@ void prepare(Instruction& instruction) {
 }
 
 // b[k0…k0+depth, n0…n0+width) as panels of `wide` columns, padded with zeros: panel[step·wide + column].
-void pack_b(const Product& p, const float* b, int64_t k0, int64_t depth, int64_t n0, int64_t width, int64_t wide,
-            float* to) {
+void pack_b(const Product& p, const float* b, int64_t k0, int64_t depth, int64_t n0, int64_t width,
+            int64_t wide, float* to) {
   for (int64_t j = 0; j < width; j += wide, to += depth * wide) {
     const int64_t w = std::min(wide, width - j);
     if (!p.transpose_b) {
@@ -73,12 +74,13 @@ void pack_b(const Product& p, const float* b, int64_t k0, int64_t depth, int64_t
 }
 
 // a[m0…m0+height, k0…k0+depth) as panels of `tall` rows: panel[step·tall + row]. Missing rows are never read.
-void pack_a(const Product& p, const float* a, int64_t m0, int64_t height, int64_t k0, int64_t depth, int64_t tall,
-            float* to) {
+void pack_a(const Product& p, const float* a, int64_t m0, int64_t height, int64_t k0, int64_t depth,
+            int64_t tall, float* to) {
   for (int64_t i = 0; i < height; i += tall, to += depth * tall) {
     const int64_t h = std::min(tall, height - i);
     if (p.transpose_a) {
-      for (int64_t s = 0; s < depth; s++) std::memcpy(to + s * tall, a + (k0 + s) * p.m + m0 + i, size_t(h) * 4);
+      for (int64_t s = 0; s < depth; s++)
+        std::memcpy(to + s * tall, a + (k0 + s) * p.m + m0 + i, size_t(h) * 4);
       continue;
     }
     for (int64_t s0 = 0; s0 < depth; s0 += 16) {
@@ -92,8 +94,8 @@ void pack_a(const Product& p, const float* a, int64_t m0, int64_t height, int64_
 }
 
 // Rows [m0, m0 + height) and columns [n0, n0 + width) of one product.
-void block(const Product& p, const MathTable& math, const float* a, const float* b, float* c, int64_t m0, int64_t height,
-           int64_t n0, int64_t width, float* scratch) {
+void block(const Product& p, const MathTable& math, const float* a, const float* b, float* c, int64_t m0,
+           int64_t height, int64_t n0, int64_t width, float* scratch) {
   const int64_t tall = math.gemm_rows, wide = 16 * math.gemm_vectors;
   const bool few = p.m <= kFewRows;
   const bool direct_b = few && !p.transpose_b;
@@ -111,10 +113,11 @@ void block(const Product& p, const MathTable& math, const float* a, const float*
         float* to = c + (m0 + i) * p.n + n0 + j;
         if (few) {
           const float* from = p.transpose_a ? a + k0 * p.m + m0 + i : a + (m0 + i) * p.k + k0;
-          math.gemm_direct[h - 1][vectors - 1](depth, from, p.transpose_a ? 1 : p.k, p.transpose_a ? p.m : 1, panel_b, b_k,
-                                               to, p.n, int(w), k0 > 0);
+          math.gemm_direct[h - 1][vectors - 1](depth, from, p.transpose_a ? 1 : p.k, p.transpose_a ? p.m : 1,
+                                               panel_b, b_k, to, p.n, int(w), k0 > 0);
         } else {
-          math.gemm_packed[h - 1][vectors - 1](depth, packed_a + i * depth, 1, tall, panel_b, b_k, to, p.n, int(w), k0 > 0);
+          math.gemm_packed[h - 1][vectors - 1](depth, packed_a + i * depth, 1, tall, panel_b, b_k, to, p.n,
+                                               int(w), k0 > 0);
         }
       }
     }

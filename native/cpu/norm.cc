@@ -1,4 +1,5 @@
-// `rms_norm` (Zhang and Sennrich 2019) and `layer_norm` (Ba et al. 2016) along rows; means in f32 blocks summed in f64.
+// `rms_norm` (Zhang and Sennrich 2019) and `layer_norm` (Ba et al. 2016) along rows; means in f32 blocks
+// summed in f64.
 #include <cmath>
 
 #include "cpu/parallel.h"
@@ -64,7 +65,8 @@ void run_layer_norm(const Instruction& instruction, const Context& context) {
 }  // namespace
 
 void register_norm(KernelRegistry& registry) {
-  registry.add({"rms_norm", "eps:float,weight_offset:float", prepare_rms_norm, run_rms_norm, InPlace::kArena});
+  registry.add(
+      {"rms_norm", "eps:float,weight_offset:float", prepare_rms_norm, run_rms_norm, InPlace::kArena});
   registry.add({"layer_norm", "eps:float", prepare_layer_norm, run_layer_norm, InPlace::kArena});
 }
 

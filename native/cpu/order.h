@@ -17,7 +17,9 @@ inline uint32_t rising_key(float x) {
 inline uint32_t falling_key(float x) { return x != x ? 0xffffffff : ~rising_key(x); }
 
 // The place decides between equal values, so that sorting whole words is stable.
-inline uint64_t falling_word(float x, int64_t place) { return uint64_t(falling_key(x)) << 32 | uint32_t(place); }
+inline uint64_t falling_word(float x, int64_t place) {
+  return uint64_t(falling_key(x)) << 32 | uint32_t(place);
+}
 inline int64_t place_of(uint64_t word) { return int64_t(word & 0xffffffff); }
 
 // A kept list of this length costs less to shift than selecting among all n words (measured at n = 150,000).

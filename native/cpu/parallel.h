@@ -7,13 +7,13 @@
 
 namespace switchyard {
 
-// A parallel region costs about 2 us, more where another process holds a core. A core does some 20 units (one lane
-// loaded, computed or stored) a nanosecond from cache with AVX-512: a task lasts at least 6 us, smaller work stays with
-// the caller.
+// A parallel region costs about 2 us, more where another process holds a core. A core does some 20 units (one
+// lane loaded, computed or stored) a nanosecond from cache with AVX-512: a task lasts at least 6 us, smaller
+// work stays with the caller.
 constexpr int64_t kGrain = 131072;
 
-// fn(begin, end, worker) over [0, n) in runs of about kGrain units of work, where one item costs `cost` units. Runs start
-// at multiples of `align`.
+// fn(begin, end, worker) over [0, n) in runs of about kGrain units of work, where one item costs `cost`
+// units. Runs start at multiples of `align`.
 template <class F>
 void parallel_ranges(const Context& context, int64_t n, int64_t cost, const F& fn, int64_t align = 1) {
   if (n <= 0) return;

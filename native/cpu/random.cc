@@ -1,4 +1,5 @@
-// `iota`, `random_uniform`, `random_normal`: tensors from nothing. Element i depends on (seed, offset, i) alone.
+// `iota`, `random_uniform`, `random_normal`: tensors from nothing. Element i depends on (seed, offset, i)
+// alone.
 #include <cstring>
 
 #include "cpu/parallel.h"

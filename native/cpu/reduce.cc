@@ -31,7 +31,8 @@ void prepare_reduction(Instruction& instruction) {
   require_tensor(instruction, y, "y", x->dtype, 2);
   require_dim(instruction, "outer", y->shape[0], x->shape[0]);
   require_dim(instruction, "inner", y->shape[1], x->shape[2]);
-  if (kind != Reduction::kSum) require_that(instruction, x->shape[1] > 0, "n is 0, expected at least one element");
+  if (kind != Reduction::kSum)
+    require_that(instruction, x->shape[1] > 0, "n is 0, expected at least one element");
   const int64_t chunks = (x->shape[1] + kChunk - 1) / kChunk;
   if (kind == Reduction::kSum && x->shape[2] == 1 && chunks > 1) {
     instruction.shared_scratch = checked_mul(checked_mul(x->shape[0], chunks, "sum"), 8, "sum");
@@ -106,12 +107,14 @@ void run_reduction(const Instruction& instruction, const Context& context) {
                         : kind == Reduction::kMax ? math.column_max
                                                   : math.column_min;
     const int64_t strips = (s.inner + kColumns - 1) / kColumns;
-    parallel_ranges(context, s.outer * strips, s.n * std::min(s.inner, kColumns), [&](int64_t begin, int64_t end, int) {
-      for (int64_t t = begin; t < end; t++) {
-        const int64_t o = t / strips, j = t % strips * kColumns;
-        column(y + o * s.inner + j, x + o * s.n * s.inner + j, s.n, s.inner, std::min(kColumns, s.inner - j));
-      }
-    });
+    parallel_ranges(context, s.outer * strips, s.n * std::min(s.inner, kColumns),
+                    [&](int64_t begin, int64_t end, int) {
+                      for (int64_t t = begin; t < end; t++) {
+                        const int64_t o = t / strips, j = t % strips * kColumns;
+                        column(y + o * s.inner + j, x + o * s.n * s.inner + j, s.n, s.inner,
+                               std::min(kColumns, s.inner - j));
+                      }
+                    });
   }
 }
 
@@ -172,20 +175,22 @@ template <class T, class Sum>
 void cumulate(const Context& context, const Sizes& s, bool exclusive, bool reverse, T* y, const T* x) {
   constexpr int64_t kLanes = 16;
   const int64_t strips = (s.inner + kLanes - 1) / kLanes;
-  parallel_ranges(context, s.outer * strips, s.n * std::min(s.inner, kLanes), [&](int64_t begin, int64_t end, int) {
-    for (int64_t t = begin; t < end; t++) {
-      const int64_t j = t % strips * kLanes, base = t / strips * s.n * s.inner + j, m = std::min(kLanes, s.inner - j);
-      Sum total[kLanes] = {};
-      for (int64_t r = 0; r < s.n; r++) {
-        const int64_t at = base + (reverse ? s.n - 1 - r : r) * s.inner;
-        for (int64_t l = 0; l < m; l++) {
-          const Sum before = total[l];
-          total[l] += Sum(x[at + l]);
-          y[at + l] = T(exclusive ? before : total[l]);
-        }
-      }
-    }
-  });
+  parallel_ranges(context, s.outer * strips, s.n * std::min(s.inner, kLanes),
+                  [&](int64_t begin, int64_t end, int) {
+                    for (int64_t t = begin; t < end; t++) {
+                      const int64_t j = t % strips * kLanes, base = t / strips * s.n * s.inner + j,
+                                    m = std::min(kLanes, s.inner - j);
+                      Sum total[kLanes] = {};
+                      for (int64_t r = 0; r < s.n; r++) {
+                        const int64_t at = base + (reverse ? s.n - 1 - r : r) * s.inner;
+                        for (int64_t l = 0; l < m; l++) {
+                          const Sum before = total[l];
+                          total[l] += Sum(x[at + l]);
+                          y[at + l] = T(exclusive ? before : total[l]);
+                        }
+                      }
+                    }
+                  });
 }
 
 void run_cumsum(const Instruction& instruction, const Context& context) {

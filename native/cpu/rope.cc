@@ -49,7 +49,8 @@ void prepare_rope(Instruction& instruction) {
     require_dim(instruction, "rows of a table", table->shape[0], x->shape[0]);
     require_dim(instruction, "columns of a table", table->shape[1], instruction.in[1]->shape[1]);
   }
-  require_that(instruction, 2 * instruction.in[1]->shape[1] <= x->shape[2], "the tables turn more than a head");
+  require_that(instruction, 2 * instruction.in[1]->shape[1] <= x->shape[2],
+               "the tables turn more than a head");
 }
 
 void rope_pairs(float* y, const float* x, const float* cos, const float* sin, int64_t half) {

@@ -1,9 +1,12 @@
 // `sample`: one token a row.
 //
-// 1. Scores are the logits, those of tokens in the history weakened by the repetition penalty (Keskar et al. 2019).
+// 1. Scores are the logits, those of tokens in the history weakened by the repetition penalty (Keskar et al.
+// 2019).
 // 2. Temperature 0 takes the largest score, ties to the lower id.
-// 3. Else scores / temperature, the k largest (and what equals the k-th), softmax, then the smallest set of the largest
-//    probabilities that reaches top p (Holtzman et al. 2020; at least one token), then a draw by Philox(seed, step).
+// 3. Else scores / temperature, the k largest (and what equals the k-th), softmax, then the smallest set of
+// the largest
+//    probabilities that reaches top p (Holtzman et al. 2020; at least one token), then a draw by Philox(seed,
+//    step).
 // 4. The log-probability is that of the chosen token under the softmax of the raw logits.
 #include <bit>
 #include <cfloat>
@@ -49,18 +52,22 @@ void prepare(Instruction& instruction) {
   require_tensor(instruction, instruction.in[3], "seeds", DType::kU32, 2);
   require_tensor(instruction, instruction.out[0], "tokens", DType::kI32, 1);
   require_tensor(instruction, instruction.out[1], "log-probabilities", DType::kF32, 1);
-  for (int i = 1; i < 4; i++) require_dim(instruction, "rows of an input", instruction.in[i]->shape[0], logits->shape[0]);
-  for (const Operand* y : instruction.out) require_dim(instruction, "rows of an output", y->shape[0], logits->shape[0]);
+  for (int i = 1; i < 4; i++)
+    require_dim(instruction, "rows of an input", instruction.in[i]->shape[0], logits->shape[0]);
+  for (const Operand* y : instruction.out)
+    require_dim(instruction, "rows of an output", y->shape[0], logits->shape[0]);
   require_dim(instruction, "columns of params", instruction.in[2]->shape[1], 4);
   require_dim(instruction, "columns of seeds", instruction.in[3]->shape[1], 2);
-  require_that(instruction, logits->shape[1] > 0 && logits->shape[1] <= INT32_MAX, "vocabulary is empty or beyond i32");
+  require_that(instruction, logits->shape[1] > 0 && logits->shape[1] <= INT32_MAX,
+               "vocabulary is empty or beyond i32");
   instruction.worker_scratch = Scratch::bytes(logits->shape[1]);
 }
 
 Options options_of(const Instruction& instruction, int64_t row) {
   const float* p = instruction.in[2]->as<float>() + row * 4;
   const auto refuse = [&](const char* what, float got, const char* expected) {
-    fail(ErrorCode::kOption, "[sample] got %s %g in row %lld, expected %s", what, double(got), (long long)row, expected);
+    fail(ErrorCode::kOption, "[sample] got %s %g in row %lld, expected %s", what, double(got), (long long)row,
+         expected);
   };
   if (!(p[0] >= 0) || std::isinf(p[0])) refuse("temperature", p[0], "0 or more");
   if (!(p[1] >= 0)) refuse("top k", p[1], "0 (all) or more");
@@ -71,7 +78,8 @@ Options options_of(const Instruction& instruction, int64_t row) {
 }
 
 // The row itself, or a copy with the history weakened.
-const float* penalised(const Instruction& instruction, const Options& o, int64_t row, const float* logits, float* copy) {
+const float* penalised(const Instruction& instruction, const Options& o, int64_t row, const float* logits,
+                       float* copy) {
   const Operand* history = instruction.in[1];
   const int64_t v = instruction.in[0]->shape[1], length = history->shape[1];
   const int32_t* ids = history->as<int32_t>() + row * length;
@@ -79,21 +87,22 @@ const float* penalised(const Instruction& instruction, const Options& o, int64_t
   for (int64_t i = 0; i < length; i++) {
     const int32_t id = ids[i];
     if (id < -1 || id >= v) {
-      fail(ErrorCode::kOption, "[sample] got id %d in the history of row %lld, expected -1…%lld", id, (long long)row,
-           (long long)v - 1);
+      fail(ErrorCode::kOption, "[sample] got id %d in the history of row %lld, expected -1…%lld", id,
+           (long long)row, (long long)v - 1);
     }
     if (id < 0 || o.penalty == 1) continue;
     if (!copied) std::memcpy(copy, logits, size_t(v) * 4);
     copied = true;
-    copy[id] = logits[id] < 0 ? logits[id] * o.penalty : logits[id] / o.penalty;  // from the raw one: once per id
+    copy[id] =
+        logits[id] < 0 ? logits[id] * o.penalty : logits[id] / o.penalty;  // from the raw one: once per id
   }
   return copied ? copy : logits;
 }
 
 float below(float x) { return std::nextafter(x, -INFINITY); }
 
-// Where the sum of words[0…n), taken by falling weight after `sum`, reaches the target: the place of that word, with
-// all before it larger. By halving, so that only what lies around the place is ordered.
+// Where the sum of words[0…n), taken by falling weight after `sum`, reaches the target: the place of that
+// word, with all before it larger. By halving, so that only what lies around the place is ordered.
 int64_t reach(const float* weights, uint64_t* words, int64_t n, double sum, double target) {
   int64_t low = 0, high = n;
   while (high - low > 32) {
@@ -116,14 +125,16 @@ int64_t reach(const float* weights, uint64_t* words, int64_t n, double sum, doub
   return low;
 }
 
-// Cuts the candidates to the smallest set of the largest weights that reaches top_p of `total`; returns how many stay.
+// Cuts the candidates to the smallest set of the largest weights that reaches top_p of `total`; returns how
+// many stay.
 // 1. What lies under (1 - top_p) · total / n sums to less than 1 - top_p and cannot be needed.
 // 2. Sums by bucket (exponent and 4 bits of mantissa: weights are 0…1) find the bucket of the cut.
 // 3. Only that bucket is ordered.
 int64_t cut_top_p(const MathTable& math, const Scratch& s, int64_t n, double total, float top_p) {
   const float needless = below(float((1 - double(top_p)) * total / double(n) * (1 - 1e-6)));
   int64_t m = 0;
-  for (int64_t i = math.next_above(s.weights, 0, n, needless); i < n; i = math.next_above(s.weights, i, n, needless)) {
+  for (int64_t i = math.next_above(s.weights, 0, n, needless); i < n;
+       i = math.next_above(s.weights, i, n, needless)) {
     for (const int64_t end = std::min(n, i + 64); i < end; i++) {
       const float weight = s.weights[i];
       s.weights[m] = weight;
@@ -180,13 +191,14 @@ int64_t pick(const MathTable& math, const float* weights, int64_t n, double u) {
   return last;
 }
 
-int32_t draw(const MathTable& math, const Options& o, const float* scores, float largest, int64_t v, const Scratch& s,
-             uint32_t seed, uint32_t step) {
+int32_t draw(const MathTable& math, const Options& o, const float* scores, float largest, int64_t v,
+             const Scratch& s, uint32_t seed, uint32_t step) {
   int64_t n = 0;
   if (o.top_k > 0) {
     top_words(math, scores, v, o.top_k, s.words);
     const float limit = below(scores[place_of(s.words[o.top_k - 1])]);
-    for (int64_t i = math.next_above(scores, 0, v, limit); i < v; i = math.next_above(scores, i + 1, v, limit)) {
+    for (int64_t i = math.next_above(scores, 0, v, limit); i < v;
+         i = math.next_above(scores, i + 1, v, limit)) {
       s.ids[n] = int32_t(i);
       s.weights[n++] = scores[i];
     }
@@ -206,8 +218,8 @@ int32_t draw(const MathTable& math, const Options& o, const float* scores, float
 float checked_max(const MathTable& math, const float* x, int64_t v, int64_t row) {
   const float max = math.row_max(x, v);
   if (!std::isfinite(max)) {
-    fail(ErrorCode::kOption, "[sample] got a largest logit of %g in row %lld, expected a finite number", double(max),
-         (long long)row);
+    fail(ErrorCode::kOption, "[sample] got a largest logit of %g in row %lld, expected a finite number",
+         double(max), (long long)row);
   }
   return max;
 }

@@ -44,7 +44,8 @@ void run_sort(const Instruction& instruction, const Context& context) {
         words[i] = uint64_t(falling ? falling_key(x[i]) : rising_key(x[i])) << 32 | uint64_t(i);
       }
       std::sort(words, words + n);
-      write_words(words, n, x, instruction.out[0]->as<float>() + r * n, instruction.out[1]->as<int32_t>() + r * n);
+      write_words(words, n, x, instruction.out[0]->as<float>() + r * n,
+                  instruction.out[1]->as<int32_t>() + r * n);
     }
   });
 }
@@ -70,7 +71,8 @@ void run_top_k(const Instruction& instruction, const Context& context) {
     for (int64_t r = begin; r < end; r++) {
       const float* x = in->as<float>() + r * n;
       top_words(math, x, n, k, words);
-      write_words(words, k, x, instruction.out[0]->as<float>() + r * k, instruction.out[1]->as<int32_t>() + r * k);
+      write_words(words, k, x, instruction.out[0]->as<float>() + r * k,
+                  instruction.out[1]->as<int32_t>() + r * k);
     }
   });
 }

@@ -102,7 +102,8 @@ void walk_rows(const Context& context, const Walk& w, T* dense, T* strided) {
         for (int64_t column = 0; column < inner; column += kBlock) {
           const int64_t end_column = std::min(inner, column + kBlock);
           for (int64_t r = 0; r < last - first; r++) {
-            move<T, kScatter>(to + r * inner + column, from + r + column * stride, end_column - column, stride);
+            move<T, kScatter>(to + r * inner + column, from + r + column * stride, end_column - column,
+                              stride);
           }
         }
       }
@@ -118,7 +119,8 @@ void walk_rows(const Context& context, const Walk& w, T* dense, T* strided) {
 }
 
 template <bool kScatter>
-void walk(const Instruction& instruction, const Context& context, const Operand* dense, const Operand* strided) {
+void walk(const Instruction& instruction, const Context& context, const Operand* dense,
+          const Operand* strided) {
   if (dense->shape.size() == 0) return;
   const Walk w = collapse(dense->shape, instruction);
   switch (dtype_size(dense->dtype)) {
@@ -141,7 +143,8 @@ void check_walk(const Instruction& instruction, const Operand* dense, const Oper
   for (int d = 0; d < dense->shape.rank; d++) {
     if (dense->shape[d] == 1) continue;
     if (strides[d] <= -size || strides[d] >= size) {
-      fail(ErrorCode::kProgram, "[%s] got stride %lld, expected less than the %lld elements of the strided tensor", name,
+      fail(ErrorCode::kProgram,
+           "[%s] got stride %lld, expected less than the %lld elements of the strided tensor", name,
            (long long)strides[d], (long long)size);
     }
     const int64_t reach = checked_mul(dense->shape[d] - 1, std::abs(strides[d]), name);
@@ -152,8 +155,8 @@ void check_walk(const Instruction& instruction, const Operand* dense, const Oper
     }
   }
   if (low < 0 || high >= size) {
-    fail(ErrorCode::kProgram, "[%s] strides reach elements %lld…%lld, expected them in a tensor of %lld", name,
-         (long long)low, (long long)high, (long long)size);
+    fail(ErrorCode::kProgram, "[%s] strides reach elements %lld…%lld, expected them in a tensor of %lld",
+         name, (long long)low, (long long)high, (long long)size);
   }
 }
 

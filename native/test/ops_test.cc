@@ -1,230 +1,19 @@
-// Dense kernels where TypeScript does not easily reach: accuracy of every tier, equal bits across threads, sizes beside
-// the vector width, and what prepare() and run() refuse.
-#include <cmath>
+// Dense kernels where TypeScript does not easily reach: equal bits across threads, sizes beside the vector
+// width, and what prepare() and run() refuse.
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
+#include <cmath>
 #include <functional>
 #include <map>
-#include <memory>
-#include <random>
 
+#include "call.h"
 #include "check.h"
 #include "cpu/elementwise.h"
-#include "cpu/isa/math_table.h"
-#include "cpu/philox.h"
 #include "formats/half.h"
-#include "runtime/kernel.h"
 
 using namespace switchyard;
-using switchyard::test::error_of;
-using switchyard::test::holds;
+using namespace switchyard::test;
 
 namespace {
-
-std::vector<Tier> math_tiers() {  // one tier for each build of the vector code
-  std::vector<Tier> tiers;
-  for (Tier t : present_tiers()) {
-    if (t <= Tier::kAvx512 || t == Tier::kNeon) tiers.push_back(t);
-  }
-  return tiers;
-}
-
-// One kernel with operands of its own, each allocated exactly, so that a sanitizer sees every access past an end.
-class Call {
- public:
-  explicit Call(const char* name) : name_(name) {}
-  template <class T>
-  Call& in(DType t, std::vector<int64_t> dims, std::vector<T> values) {
-    return add(instruction_.in, t, dims, values.data(), values.size() * sizeof(T));
-  }
-  Call& f32(std::vector<int64_t> dims, std::vector<float> values) { return in(DType::kF32, dims, std::move(values)); }
-  Call& i32(std::vector<int64_t> dims, std::vector<int32_t> values) { return in(DType::kI32, dims, std::move(values)); }
-  Call& none() { return instruction_.in.push_back(nullptr), *this; }
-  Call& out(DType t, std::vector<int64_t> dims) { return add(instruction_.out, t, dims, nullptr, 0); }
-  Call& attr(double f) { return attribute({int64_t(f), f, {}}); }
-  Call& ints(std::vector<int64_t> v) { return attribute({0, 0, std::move(v)}); }
-
-  Call& run(Tier tier, ThreadPool& pool) {
-    instruction_.kernel = cpu_kernels().find(name_);
-    if (!instruction_.kernel) fail(ErrorCode::kNative, "[test] got no kernel '%s'", name_);
-    instruction_.kernel->prepare(instruction_);
-    Context context;
-    context.pool = &pool;
-    context.threads = pool.threads();
-    context.tier = tier;
-    context.worker_stride = (instruction_.worker_scratch + 63) / 64 * 64;
-    const auto shared = bytes(instruction_.shared_scratch), own = bytes(context.worker_stride * context.threads);
-    context.shared_scratch = shared.get();
-    context.worker_scratch = own.get();
-    instruction_.kernel->run(instruction_, context);
-    return *this;
-  }
-  template <class T = float>
-  std::vector<T> result(int i = 0) const {
-    const Operand* y = instruction_.out[i];
-    return {y->as<T>(), y->as<T>() + y->shape.size()};
-  }
-
- private:
-  using Bytes = std::unique_ptr<std::byte, void (*)(void*)>;
-  static Bytes bytes(int64_t n) {
-    const size_t size = size_t(n + 63) / 64 * 64 + 64;
-    void* p = nullptr;
-#if defined(_WIN32)
-    p = _aligned_malloc(size, 64);
-    return {static_cast<std::byte*>(p), _aligned_free};
-#else
-    if (posix_memalign(&p, 64, size) != 0) std::abort();
-    return {static_cast<std::byte*>(p), std::free};
-#endif
-  }
-  Call& attribute(Attribute a) { return instruction_.attrs.push_back(std::move(a)), *this; }
-  Call& add(std::vector<const Operand*>& list, DType t, const std::vector<int64_t>& dims, const void* from, size_t size) {
-    auto operand = std::make_unique<Operand>();
-    operand->dtype = t;
-    operand->shape.rank = int(dims.size());
-    for (size_t i = 0; i < dims.size(); i++) operand->shape.dims[i] = dims[i];
-    const size_t n = size_t(operand->shape.size() * dtype_size(t));
-    operand->data = static_cast<std::byte*>(std::malloc(n ? n : 1));
-    memory_.emplace_back(operand->data, std::free);
-    if (from) {
-      if (size != n) fail(ErrorCode::kNative, "[test] got %zu bytes, expected %zu", size, n);
-      std::memcpy(operand->data, from, n);
-    } else {
-      std::memset(operand->data, 0xA5, n);
-    }
-    list.push_back(operand.get());
-    operands_.push_back(std::move(operand));
-    return *this;
-  }
-
-  const char* name_;
-  Instruction instruction_;
-  std::vector<std::unique_ptr<Operand>> operands_;
-  std::vector<Bytes> memory_;
-};
-
-std::vector<float> normals(int64_t n, uint32_t seed, float scale = 1) {
-  std::mt19937 engine(seed);
-  std::normal_distribution<float> d(0, scale);
-  std::vector<float> v(static_cast<size_t>(n));
-  for (float& x : v) x = d(engine);
-  return v;
-}
-
-bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 4) == 0;
-}
-
-// Distance in units of the last place of the exact result.
-double ulps(float got, long double want) {
-  if (std::isnan(want)) return std::isnan(got) ? 0 : INFINITY;
-  const float nearest = float(want);
-  if (std::isinf(nearest) || std::isinf(got)) return nearest == got ? 0 : INFINITY;
-  int exponent;
-  std::frexp(nearest, &exponent);
-  const long double unit = std::ldexp(1.0L, std::max(exponent - 24, -149));
-  return double(std::fabs((long double)got - want) / unit);
-}
-
-void test_functions() {
-  struct Case {
-    ElementOp op;
-    const char* name;
-    long double (*exact)(long double);
-    float low, high;
-    double limit;
-  };
-  const Case cases[] = {
-      {ElementOp::kExp, "exp", [](long double x) { return std::exp(x); }, -104, 89, 2},
-      {ElementOp::kLog, "log", [](long double x) { return std::log(x); }, 1e-44f, 3e38f, 2},
-      {ElementOp::kLog, "log near 1", [](long double x) { return std::log(x); }, 0.5f, 2, 2},
-      {ElementOp::kLog1p, "log1p", [](long double x) { return std::log1p(x); }, -0.999f, 10, 2.5},
-      {ElementOp::kTanh, "tanh", [](long double x) { return std::tanh(x); }, -10, 10, 2.5},
-      {ElementOp::kErf, "erf", [](long double x) { return std::erf(x); }, -4.5f, 4.5f, 2.5},
-      {ElementOp::kSigmoid, "sigmoid", [](long double x) { return 1 / (1 + std::exp(-x)); }, -88, 40, 3},
-      {ElementOp::kSin, "sin", [](long double x) { return std::sin(x); }, -1e5f, 1e5f, 1.5},
-      {ElementOp::kCos, "cos", [](long double x) { return std::cos(x); }, -1e5f, 1e5f, 1.5},
-      {ElementOp::kSqrt, "sqrt", [](long double x) { return std::sqrt(x); }, 0, 1e30f, 0.5001},
-  };
-  for (Tier tier : math_tiers()) {
-    for (const Case& c : cases) {
-      std::vector<float> x;
-      std::mt19937 engine(1);
-      std::uniform_real_distribution<float> linear(c.low, c.high);
-      for (int i = 0; i < 100003; i++) x.push_back(linear(engine));
-      if (c.low > 0 || c.low == -1e5f) {  // over the exponents too
-        for (double v = std::fmax(c.low, 1e-44f); v < c.high; v *= 1.0173) x.push_back(float(v));
-      }
-      if (c.low < 0) {
-        for (double v = 1e-44; v < -c.low; v *= 1.0173) x.push_back(float(-v)), x.push_back(float(v));
-      }
-      std::vector<float> y(x.size());
-      math_table(tier).op[int(c.op)](y.data(), x.data(), nullptr, nullptr, int64_t(x.size()));
-      double worst = 0;
-      float at = 0;
-      for (size_t i = 0; i < x.size(); i++) {
-        if (x[i] > c.high) continue;
-        const double d = ulps(y[i], c.exact(x[i]));
-        if (d > worst) worst = d, at = x[i];
-      }
-      std::printf("%-8s %-10s %.3f ulp at %.9g\n", tier_name(tier), c.name, worst, double(at));
-      CHECK(worst <= c.limit);
-    }
-    const auto one = [&](ElementOp op, float x) {
-      float y;
-      math_table(tier).op[int(op)](&y, &x, &x, &x, 1);
-      return y;
-    };
-    for (ElementOp op : {ElementOp::kExp, ElementOp::kLog, ElementOp::kLog1p, ElementOp::kTanh, ElementOp::kErf,
-                         ElementOp::kSigmoid, ElementOp::kSqrt, ElementOp::kSign, ElementOp::kFloor, ElementOp::kMax}) {
-      CHECK(std::isnan(one(op, NAN)));
-    }
-    CHECK(one(ElementOp::kExp, INFINITY) == INFINITY && one(ElementOp::kExp, -INFINITY) == 0);
-    CHECK(one(ElementOp::kLog, 0) == -INFINITY && std::isnan(one(ElementOp::kLog, -1)));
-    CHECK(one(ElementOp::kLog, INFINITY) == INFINITY && one(ElementOp::kLog1p, -1) == -INFINITY);
-    CHECK(one(ElementOp::kTanh, INFINITY) == 1 && one(ElementOp::kErf, -INFINITY) == -1);
-    CHECK(one(ElementOp::kSigmoid, -INFINITY) == 0 && one(ElementOp::kSigmoid, INFINITY) == 1);
-    CHECK(std::signbit(one(ElementOp::kTanh, -0.0f)) && std::signbit(one(ElementOp::kLog1p, -0.0f)));
-  }
-}
-
-void test_halves() {
-  for (Tier tier : math_tiers()) {
-    const MathTable& math = math_table(tier);
-    std::vector<uint16_t> all(65536 + 5), back(all.size());
-    for (size_t i = 0; i < all.size(); i++) all[i] = uint16_t(i);
-    std::vector<float> x(all.size());
-    bool right = true;
-    for (DType t : {DType::kF16, DType::kBF16}) {
-      math.load[int(t)](x.data(), all.data(), int64_t(all.size()));
-      for (size_t i = 0; i < all.size(); i++) {
-        const float want = t == DType::kF16 ? f16_to_f32(all[i]) : bf16_to_f32(all[i]);
-        right = right && (std::isnan(want) ? std::isnan(x[i]) : std::memcmp(&want, &x[i], 4) == 0);
-      }
-      std::vector<float> values = normals(40003, 3, 1);
-      std::mt19937 engine(4);
-      for (float& v : values) {
-        const uint32_t bits = engine();
-        std::memcpy(&v, &bits, 4);
-      }
-      for (float v : {65504.0f, 65519.9f, 65520.0f, 5.9e-8f, 2.9e-8f, 6.1e-5f, 1.0009766f}) values.push_back(v);
-      back.resize(values.size());
-      math.store[int(t)](back.data(), values.data(), int64_t(values.size()));
-      for (size_t i = 0; i < values.size(); i++) {
-        const uint16_t want = t == DType::kF16 ? f32_to_f16(values[i]) : f32_to_bf16(values[i]);
-        if (std::isnan(values[i])) {
-          right = right && std::isnan(t == DType::kF16 ? f16_to_f32(back[i]) : bf16_to_f32(back[i]));
-        } else {
-          right = right && back[i] == want;
-        }
-      }
-      back.resize(all.size());
-    }
-    CHECK(right);
-  }
-}
 
 int64_t op(const char* name) {
   const auto names = elementwise_opcodes();
@@ -234,7 +23,8 @@ int64_t op(const char* name) {
   fail(ErrorCode::kNative, "[test] got no opcode '%s'", name);
 }
 
-// x [3, rows, inner] · scale [rows, 1] + bias [inner], through sigmoid; the sizes meet every way of reading an input.
+// x [3, rows, inner] · scale [rows, 1] + bias [inner], through sigmoid; the sizes meet every way of reading
+// an input.
 void test_elementwise() {
   ThreadPool pool(2);
   for (Tier tier : math_tiers()) {
@@ -243,10 +33,15 @@ void test_elementwise() {
       const auto x = normals(n, 1), scale = normals(rows, 2), bias = normals(inner, 3);
       std::vector<uint16_t> half_bias;
       for (float b : bias) half_bias.push_back(f32_to_f16(b));
-      const auto y = Call("elementwise")
-                         .f32({3, rows, inner}, x).f32({rows, 1}, scale).in(DType::kF16, {inner}, half_bias)
-                         .ints({op("mul"), 0, 1, 0, op("add"), 3, 2, 0, op("sigmoid"), 4, 0, 0, op("mul"), 3, 5, 0})
-                         .out(DType::kF32, {3, rows, inner}).run(tier, pool).result();
+      const auto y =
+          Call("elementwise")
+              .f32({3, rows, inner}, x)
+              .f32({rows, 1}, scale)
+              .in(DType::kF16, {inner}, half_bias)
+              .ints({op("mul"), 0, 1, 0, op("add"), 3, 2, 0, op("sigmoid"), 4, 0, 0, op("mul"), 3, 5, 0})
+              .out(DType::kF32, {3, rows, inner})
+              .run(tier, pool)
+              .result();
       double worst = 0;
       for (int64_t i = 0; i < n; i++) {
         const double p = double(x[i]) * scale[i / inner % rows], s = p + f16_to_f32(half_bias[i % inner]);
@@ -256,27 +51,49 @@ void test_elementwise() {
     }
     // Constants, comparisons, select, casts; u8 and bool out; no code at all is a cast.
     const std::vector<float> x = {-2, -0.5f, 0, 0.5f, 300, NAN};
-    const auto positive = Call("elementwise").f32({6}, x)
-                              .ints({op("const"), 0, 0, 0, op("lt"), 1, 0, 0}).out(DType::kBool, {6})
-                              .run(tier, pool).result<uint8_t>();
+    const auto positive = Call("elementwise")
+                              .f32({6}, x)
+                              .ints({op("const"), 0, 0, 0, op("lt"), 1, 0, 0})
+                              .out(DType::kBool, {6})
+                              .run(tier, pool)
+                              .result<uint8_t>();
     CHECK(positive == std::vector<uint8_t>({0, 0, 0, 1, 1, 0}));
-    const auto relu = Call("elementwise").f32({6}, x)
-                          .ints({op("const"), 0, 0, 0, op("lt"), 1, 0, 0, op("select"), 2, 0, 1}).out(DType::kF32, {6})
-                          .run(tier, pool).result();
+    const auto relu = Call("elementwise")
+                          .f32({6}, x)
+                          .ints({op("const"), 0, 0, 0, op("lt"), 1, 0, 0, op("select"), 2, 0, 1})
+                          .out(DType::kF32, {6})
+                          .run(tier, pool)
+                          .result();
     CHECK(relu == std::vector<float>({0, 0, 0, 0.5f, 300, 0}));
-    const auto cast = Call("elementwise").f32({3}, {1, 1.5f, -2}).ints({}).out(DType::kBF16, {3})
-                          .run(tier, pool).result<uint16_t>();
+    const auto cast = Call("elementwise")
+                          .f32({3}, {1, 1.5f, -2})
+                          .ints({})
+                          .out(DType::kBF16, {3})
+                          .run(tier, pool)
+                          .result<uint16_t>();
     CHECK(cast == std::vector<uint16_t>({0x3f80, 0x3fc0, 0xc000}));
-    const auto integers = Call("elementwise").i32({4}, {7, -7, INT32_MIN, 5}).i32({4}, {2, 2, -1, 0})
-                              .ints({op("div_i32"), 0, 1, 0}).out(DType::kI32, {4}).run(tier, pool).result<int32_t>();
+    const auto integers = Call("elementwise")
+                              .i32({4}, {7, -7, INT32_MIN, 5})
+                              .i32({4}, {2, 2, -1, 0})
+                              .ints({op("div_i32"), 0, 1, 0})
+                              .out(DType::kI32, {4})
+                              .run(tier, pool)
+                              .result<int32_t>();
     CHECK(integers == std::vector<int32_t>({3, -3, INT32_MIN, 0}));
-    const auto constant = Call("elementwise").ints({op("const_i32"), -3, 0, 0}).out(DType::kI32, {2, 2})
-                              .run(tier, pool).result<int32_t>();
+    const auto constant = Call("elementwise")
+                              .ints({op("const_i32"), -3, 0, 0})
+                              .out(DType::kI32, {2, 2})
+                              .run(tier, pool)
+                              .result<int32_t>();
     CHECK(constant == std::vector<int32_t>(4, -3));
   }
   const auto refused = [&](std::vector<int64_t> code, DType y, std::vector<int64_t> dims) {
     return error_of([&] {
-      Call("elementwise").f32({2, 3}, normals(6, 1)).i32({3}, {1, 2, 3}).ints(std::move(code)).out(y, std::move(dims))
+      Call("elementwise")
+          .f32({2, 3}, normals(6, 1))
+          .i32({3}, {1, 2, 3})
+          .ints(std::move(code))
+          .out(y, std::move(dims))
           .run(Tier::kScalar, pool);
     });
   };
@@ -284,8 +101,10 @@ void test_elementwise() {
   CHECK(holds(refused({999, 0, 0, 0}, DType::kF32, {2, 3}), "got opcode 999"));
   CHECK(holds(refused({op("exp"), 2, 0, 0}, DType::kF32, {2, 3}), "got register 2, expected 0…1"));
   CHECK(holds(refused({op("exp"), -1, 0, 0}, DType::kF32, {2, 3}), "got register -1"));
-  CHECK(holds(refused({op("add"), 0, 1, 0}, DType::kF32, {2, 3}), "got i32 lanes as operand 1, expected f32"));
-  CHECK(holds(refused({op("exp"), 0, 0, 0}, DType::kI32, {2, 3}), "got a result of f32 lanes for an output of i32"));
+  CHECK(
+      holds(refused({op("add"), 0, 1, 0}, DType::kF32, {2, 3}), "got i32 lanes as operand 1, expected f32"));
+  CHECK(holds(refused({op("exp"), 0, 0, 0}, DType::kI32, {2, 3}),
+              "got a result of f32 lanes for an output of i32"));
   CHECK(holds(refused({op("exp"), 0, 0, 0}, DType::kF32, {2, 4}), "broadcasts to [2, 4]"));
   CHECK(holds(refused({op("exp"), 0, 0, 0}, DType::kF32, {3}), "broadcasts to [3]"));
   CHECK(holds(refused(std::vector<int64_t>(4 * 129, 0), DType::kF32, {2, 3}), "expected at most 128"));
@@ -311,26 +130,41 @@ void test_register_reuse() {
       for (int e = 0; e < 700; e++) {
         const float x = registers[i][e], y = registers[j][e];
         switch (name[0]) {
-          case 'a': r[e] = x + y; break;
-          case 's': r[e] = x - y; break;
-          case 'n': r[e] = -x; break;
-          case 'c': r[e] = k; break;
-          default: r[e] = name[1] == 'a' ? std::fmax(x, y) : std::fmin(x, y);
+          case 'a':
+            r[e] = x + y;
+            break;
+          case 's':
+            r[e] = x - y;
+            break;
+          case 'n':
+            r[e] = -x;
+            break;
+          case 'c':
+            r[e] = k;
+            break;
+          default:
+            r[e] = name[1] == 'a' ? std::fmax(x, y) : std::fmin(x, y);
         }
       }
       code.insert(code.end(), {op(name), name[0] == 'c' ? int64_t(bits) : i, j, 0});
       registers.push_back(r);
     }
-    const auto y = Call("elementwise").f32({700}, a).f32({700}, b).ints(code).out(DType::kF32, {700})
-                       .run(best_tier(), pool).result();
+    const auto y = Call("elementwise")
+                       .f32({700}, a)
+                       .f32({700}, b)
+                       .ints(code)
+                       .out(DType::kF32, {700})
+                       .run(best_tier(), pool)
+                       .result();
     CHECK(y == registers.back());
   }
 }
 
 void test_matmul() {
   ThreadPool one(1), two(2), four(4);
-  const int64_t sizes[][4] = {{1, 1, 1, 1},    {1, 1, 33, 5},   {2, 3, 17, 9},    {1, 14, 32, 300}, {1, 15, 31, 257},
-                              {3, 40, 50, 60}, {1, 29, 64, 513}, {1, 233, 270, 31}, {2, 17, 1, 40},  {1, 5, 7, 0}};
+  const int64_t sizes[][4] = {{1, 1, 1, 1},     {1, 1, 33, 5},   {2, 3, 17, 9},    {1, 14, 32, 300},
+                              {1, 15, 31, 257}, {3, 40, 50, 60}, {1, 29, 64, 513}, {1, 233, 270, 31},
+                              {2, 17, 1, 40},   {1, 5, 7, 0}};
   for (Tier tier : math_tiers()) {
     for (const auto& [batch, m, n, k] : sizes) {
       for (int form = 0; form < 8; form++) {
@@ -338,9 +172,14 @@ void test_matmul() {
         const int64_t bb = shared ? 1 : batch;
         const auto a = normals(batch * m * k, 1), b = normals(bb * k * n, 2);
         const auto call = [&](ThreadPool& pool, int64_t rows) {
-          return Call("matmul").f32(ta ? std::vector<int64_t>{batch, k, rows} : std::vector<int64_t>{batch, rows, k}, a)
+          return Call("matmul")
+              .f32(ta ? std::vector<int64_t>{batch, k, rows} : std::vector<int64_t>{batch, rows, k}, a)
               .f32(tb ? std::vector<int64_t>{bb, n, k} : std::vector<int64_t>{bb, k, n}, b)
-              .attr(ta).attr(tb).out(DType::kF32, {batch, rows, n}).run(tier, pool).result();
+              .attr(ta)
+              .attr(tb)
+              .out(DType::kF32, {batch, rows, n})
+              .run(tier, pool)
+              .result();
         };
         const auto c = call(one, m);
         double worst = 0;
@@ -363,10 +202,22 @@ void test_matmul() {
     }
     // A row has the same bits alone and among 40, that is on both sides of kFewRows.
     const auto a = normals(40 * 300, 1), b = normals(300 * 50, 2);
-    const auto all = Call("matmul").f32({1, 40, 300}, a).f32({1, 300, 50}, b).attr(0).attr(0)
-                         .out(DType::kF32, {1, 40, 50}).run(tier, one).result();
-    const auto row = Call("matmul").f32({1, 1, 300}, {a.begin() + 7 * 300, a.begin() + 8 * 300}).f32({1, 300, 50}, b)
-                         .attr(0).attr(0).out(DType::kF32, {1, 1, 50}).run(tier, one).result();
+    const auto all = Call("matmul")
+                         .f32({1, 40, 300}, a)
+                         .f32({1, 300, 50}, b)
+                         .attr(0)
+                         .attr(0)
+                         .out(DType::kF32, {1, 40, 50})
+                         .run(tier, one)
+                         .result();
+    const auto row = Call("matmul")
+                         .f32({1, 1, 300}, {a.begin() + 7 * 300, a.begin() + 8 * 300})
+                         .f32({1, 300, 50}, b)
+                         .attr(0)
+                         .attr(0)
+                         .out(DType::kF32, {1, 1, 50})
+                         .run(tier, one)
+                         .result();
     CHECK(same_bits(row, {all.begin() + 7 * 50, all.begin() + 8 * 50}));
   }
 }
@@ -381,23 +232,47 @@ void test_threads() {
     return v;
   }();
   const std::map<std::string, std::function<std::vector<float>(ThreadPool&, Tier)>> calls = {
-      {"sum", [&](ThreadPool& p, Tier t) { return Call("sum").f32({1, n, 1}, x).out(DType::kF32, {1, 1}).run(t, p).result(); }},
-      {"columns", [&](ThreadPool& p, Tier t) {
+      {"sum",
+       [&](ThreadPool& p, Tier t) {
+         return Call("sum").f32({1, n, 1}, x).out(DType::kF32, {1, 1}).run(t, p).result();
+       }},
+      {"columns",
+       [&](ThreadPool& p, Tier t) {
          return Call("sum").f32({1, 200, 1003}, rows).out(DType::kF32, {1, 1003}).run(t, p).result();
        }},
-      {"softmax", [&](ThreadPool& p, Tier t) {
+      {"softmax",
+       [&](ThreadPool& p, Tier t) {
          return Call("softmax").f32({200, 1003}, rows).out(DType::kF32, {200, 1003}).run(t, p).result();
        }},
-      {"layer_norm", [&](ThreadPool& p, Tier t) {
-         return Call("layer_norm").f32({200, 1003}, rows).attr(1e-5).out(DType::kF32, {200, 1003}).run(t, p).result();
+      {"layer_norm",
+       [&](ThreadPool& p, Tier t) {
+         return Call("layer_norm")
+             .f32({200, 1003}, rows)
+             .attr(1e-5)
+             .out(DType::kF32, {200, 1003})
+             .run(t, p)
+             .result();
        }},
-      {"elementwise", [&](ThreadPool& p, Tier t) {
-         return Call("elementwise").f32({n}, x).ints({op("tanh"), 0, 0, 0}).out(DType::kF32, {n}).run(t, p).result();
+      {"elementwise",
+       [&](ThreadPool& p, Tier t) {
+         return Call("elementwise")
+             .f32({n}, x)
+             .ints({op("tanh"), 0, 0, 0})
+             .out(DType::kF32, {n})
+             .run(t, p)
+             .result();
        }},
-      {"scatter_add_rows", [&](ThreadPool& p, Tier t) {
-         return Call("scatter_add_rows").f32({200, 1003}, rows).i32({200}, ids).out(DType::kF32, {31, 1003}).run(t, p).result();
+      {"scatter_add_rows",
+       [&](ThreadPool& p, Tier t) {
+         return Call("scatter_add_rows")
+             .f32({200, 1003}, rows)
+             .i32({200}, ids)
+             .out(DType::kF32, {31, 1003})
+             .run(t, p)
+             .result();
        }},
-      {"random_normal", [&](ThreadPool& p, Tier t) {
+      {"random_normal",
+       [&](ThreadPool& p, Tier t) {
          return Call("random_normal").attr(7).attr(3).out(DType::kF32, {n}).run(t, p).result();
        }},
   };
@@ -405,10 +280,12 @@ void test_threads() {
   for (Tier tier : math_tiers()) {
     for (const auto& [name, call] : calls) {
       const auto want = call(one, tier);
-      if (!CHECK(same_bits(want, call(two, tier)) && same_bits(want, call(four, tier)))) std::fprintf(stderr, "  %s\n", name.c_str());
+      if (!CHECK(same_bits(want, call(two, tier)) && same_bits(want, call(four, tier))))
+        std::fprintf(stderr, "  %s\n", name.c_str());
       const auto scalar = call(one, Tier::kScalar);
       double worst = 0;
-      for (size_t i = 0; i < want.size(); i++) worst = std::fmax(worst, std::fabs(want[i] - scalar[i]) / (1 + std::fabs(scalar[i])));
+      for (size_t i = 0; i < want.size(); i++)
+        worst = std::fmax(worst, std::fabs(want[i] - scalar[i]) / (1 + std::fabs(scalar[i])));
       if (!CHECK(worst < 1e-5)) std::fprintf(stderr, "  %s: %g from scalar\n", name.c_str(), worst);
     }
   }
@@ -418,15 +295,20 @@ void test_sums() {
   ThreadPool pool(2);
   std::vector<float> x(1 << 20, 0.1f);
   for (Tier tier : math_tiers()) {
-    const float sum = Call("sum").f32({1, 1 << 20, 1}, x).out(DType::kF32, {1, 1}).run(tier, pool).result()[0];
+    const float sum =
+        Call("sum").f32({1, 1 << 20, 1}, x).out(DType::kF32, {1, 1}).run(tier, pool).result()[0];
     CHECK(std::fabs(double(sum) - double(0.1f) * (1 << 20)) < 0.02);
-    const float column = Call("sum").f32({1, 1 << 19, 2}, x).out(DType::kF32, {1, 2}).run(tier, pool).result()[1];
+    const float column =
+        Call("sum").f32({1, 1 << 19, 2}, x).out(DType::kF32, {1, 2}).run(tier, pool).result()[1];
     CHECK(std::fabs(double(column) - double(0.1f) * (1 << 19)) < 0.05);
-    const auto nan = Call("max").f32({2, 3, 1}, {1, NAN, 2, 4, 3, -1}).out(DType::kF32, {2, 1}).run(tier, pool).result();
+    const auto nan =
+        Call("max").f32({2, 3, 1}, {1, NAN, 2, 4, 3, -1}).out(DType::kF32, {2, 1}).run(tier, pool).result();
     CHECK(std::isnan(nan[0]) && nan[1] == 4);
     std::vector<float> ties(100, 1);
     ties[37] = ties[64] = 5;
-    CHECK(Call("argmax").f32({1, 100, 1}, ties).out(DType::kI32, {1, 1}).run(tier, pool).result<int32_t>()[0] == 37);
+    CHECK(
+        Call("argmax").f32({1, 100, 1}, ties).out(DType::kI32, {1, 1}).run(tier, pool).result<int32_t>()[0] ==
+        37);
   }
 }
 
@@ -446,12 +328,22 @@ void test_order() {
         return x[a] > x[b];
       });
       for (int64_t k : {int64_t(1), std::min<int64_t>(n, 8), std::min<int64_t>(n, 400), n}) {
-        const auto got = Call("top_k").f32({1, n}, x).attr(double(k)).out(DType::kF32, {1, k}).out(DType::kI32, {1, k})
-                             .run(tier, pool).result<int32_t>(1);
+        const auto got = Call("top_k")
+                             .f32({1, n}, x)
+                             .attr(double(k))
+                             .out(DType::kF32, {1, k})
+                             .out(DType::kI32, {1, k})
+                             .run(tier, pool)
+                             .result<int32_t>(1);
         CHECK(std::equal(got.begin(), got.end(), want.begin()));
       }
-      const auto sorted = Call("sort").f32({1, n}, x).attr(1).out(DType::kF32, {1, n}).out(DType::kI32, {1, n})
-                              .run(tier, pool).result<int32_t>(1);
+      const auto sorted = Call("sort")
+                              .f32({1, n}, x)
+                              .attr(1)
+                              .out(DType::kF32, {1, n})
+                              .out(DType::kI32, {1, n})
+                              .run(tier, pool)
+                              .result<int32_t>(1);
       CHECK(sorted == want);
     }
   }
@@ -461,13 +353,17 @@ void test_sample() {
   ThreadPool pool(1);
   const int64_t v = 1000;
   const auto logits = normals(v, 9, 3);
-  const auto call = [&](Tier tier, std::vector<float> x, std::vector<int32_t> history, std::vector<float> params,
-                        uint32_t step, float* log_probability = nullptr) {
+  const auto call = [&](Tier tier, std::vector<float> x, std::vector<int32_t> history,
+                        std::vector<float> params, uint32_t step, float* log_probability = nullptr) {
     const int64_t h = int64_t(history.size()), n = int64_t(x.size());
     Call c("sample");
-    c.f32({1, n}, std::move(x)).i32({1, h}, std::move(history)).f32({1, 4}, std::move(params))
+    c.f32({1, n}, std::move(x))
+        .i32({1, h}, std::move(history))
+        .f32({1, 4}, std::move(params))
         .in(DType::kU32, {1, 2}, std::vector<uint32_t>{11, step})
-        .out(DType::kI32, {1}).out(DType::kF32, {1}).run(tier, pool);
+        .out(DType::kI32, {1})
+        .out(DType::kF32, {1})
+        .run(tier, pool);
     if (log_probability) *log_probability = c.result(1)[0];
     return c.result<int32_t>()[0];
   };
@@ -485,9 +381,13 @@ void test_sample() {
     CHECK(call(tier, logits, {}, {1e-42f, 0, 1, 1}, 5) == best);
     // Frequencies over the steps follow the softmax of what top k and top p leave.
     const std::vector<float> small = {0, 1, 2, 3, -INFINITY, 1};  // weights e^0 e^1 e^2 e^3 0 e^1
-    struct Case { float k, p; std::vector<int> kept; };
-    for (const Case& c : {Case{0, 1, {0, 1, 2, 3, 5}}, Case{2, 1, {2, 3}}, Case{3, 1, {1, 2, 3, 5}}, Case{0, 0.8f, {2, 3}},
-                          Case{0, 0.55f, {3}}, Case{0, 0.85f, {1, 2, 3}}, Case{2, 0.5f, {3}}}) {
+    struct Case {
+      float k, p;
+      std::vector<int> kept;
+    };
+    for (const Case& c :
+         {Case{0, 1, {0, 1, 2, 3, 5}}, Case{2, 1, {2, 3}}, Case{3, 1, {1, 2, 3, 5}}, Case{0, 0.8f, {2, 3}},
+          Case{0, 0.55f, {3}}, Case{0, 0.85f, {1, 2, 3}}, Case{2, 0.5f, {3}}}) {
       std::vector<double> count(6, 0);
       double total = 0;
       for (int i : c.kept) total += std::exp(small[i]);
@@ -496,7 +396,8 @@ void test_sample() {
       bool right = true;
       for (int i = 0; i < 6; i++) {
         const bool kept = std::find(c.kept.begin(), c.kept.end(), i) != c.kept.end();
-        right = right && std::fabs(count[i] / draws - (kept ? std::exp(small[i]) / total : 0)) < (kept ? 0.015 : 1e-9);
+        right = right &&
+                std::fabs(count[i] / draws - (kept ? std::exp(small[i]) / total : 0)) < (kept ? 0.015 : 1e-9);
       }
       if (!CHECK(right)) std::fprintf(stderr, "  top k %g, top p %g\n", double(c.k), double(c.p));
     }
@@ -529,8 +430,13 @@ void test_layout() {
   ThreadPool pool(2);
   // x [4, 5, 6] as [6, 4, 5] (strides 1, 30, 6), and back.
   const auto x = normals(120, 1);
-  const auto y = Call("strided_copy").f32({4, 5, 6}, x).ints({1, 30, 6}).attr(0).out(DType::kF32, {6, 4, 5})
-                     .run(Tier::kScalar, pool).result();
+  const auto y = Call("strided_copy")
+                     .f32({4, 5, 6}, x)
+                     .ints({1, 30, 6})
+                     .attr(0)
+                     .out(DType::kF32, {6, 4, 5})
+                     .run(Tier::kScalar, pool)
+                     .result();
   bool right = true;
   for (int a = 0; a < 4; a++) {
     for (int b = 0; b < 5; b++) {
@@ -538,54 +444,75 @@ void test_layout() {
     }
   }
   CHECK(right);
-  CHECK(Call("strided_scatter").f32({6, 4, 5}, y).ints({1, 30, 6}).attr(0).out(DType::kF32, {4, 5, 6})
-            .run(Tier::kScalar, pool).result() == x);
-  const auto flipped = Call("strided_copy").f32({4}, {1, 2, 3, 4}).ints({-1}).attr(3).out(DType::kF32, {4})
-                           .run(Tier::kScalar, pool).result();
+  CHECK(Call("strided_scatter")
+            .f32({6, 4, 5}, y)
+            .ints({1, 30, 6})
+            .attr(0)
+            .out(DType::kF32, {4, 5, 6})
+            .run(Tier::kScalar, pool)
+            .result() == x);
+  const auto flipped = Call("strided_copy")
+                           .f32({4}, {1, 2, 3, 4})
+                           .ints({-1})
+                           .attr(3)
+                           .out(DType::kF32, {4})
+                           .run(Tier::kScalar, pool)
+                           .result();
   CHECK(flipped == std::vector<float>({4, 3, 2, 1}));
   // A transposition large enough for blocks and threads.
   const auto big = normals(211 * 307, 2);
-  const auto turned = Call("strided_copy").f32({211, 307}, big).ints({1, 307}).attr(0).out(DType::kF32, {307, 211})
-                          .run(Tier::kScalar, pool).result();
+  const auto turned = Call("strided_copy")
+                          .f32({211, 307}, big)
+                          .ints({1, 307})
+                          .attr(0)
+                          .out(DType::kF32, {307, 211})
+                          .run(Tier::kScalar, pool)
+                          .result();
   right = true;
   for (int i = 0; i < 211; i++) {
     for (int j = 0; j < 307; j++) right = right && turned[j * 211 + i] == big[i * 307 + j];
   }
   CHECK(right);
   CHECK(holds(error_of([&] {
-    Call("strided_copy").f32({4}, normals(4, 1)).ints({2}).attr(0).out(DType::kF32, {3}).run(Tier::kScalar, pool);
-  }), "strides reach elements 0…4"));
+                Call("strided_copy")
+                    .f32({4}, normals(4, 1))
+                    .ints({2})
+                    .attr(0)
+                    .out(DType::kF32, {3})
+                    .run(Tier::kScalar, pool);
+              }),
+              "strides reach elements 0…4"));
   CHECK(holds(error_of([&] {
-    Call("strided_scatter").f32({2, 2}, normals(4, 1)).ints({1, 1}).attr(0).out(DType::kF32, {4}).run(Tier::kScalar, pool);
-  }), "meet an element twice"));
+                Call("strided_scatter")
+                    .f32({2, 2}, normals(4, 1))
+                    .ints({1, 1})
+                    .attr(0)
+                    .out(DType::kF32, {4})
+                    .run(Tier::kScalar, pool);
+              }),
+              "meet an element twice"));
   CHECK(holds(error_of([&] {
-    Call("take_rows").f32({5, 2}, normals(10, 1)).i32({2}, {0, 7}).out(DType::kF32, {2, 2}).run(Tier::kScalar, pool);
-  }), "ERR_OPTION [take_rows] got id 7 at place 1, expected -1…4"));
+                Call("take_rows")
+                    .f32({5, 2}, normals(10, 1))
+                    .i32({2}, {0, 7})
+                    .out(DType::kF32, {2, 2})
+                    .run(Tier::kScalar, pool);
+              }),
+              "ERR_OPTION [take_rows] got id 7 at place 1, expected -1…4"));
   CHECK(holds(error_of([&] {
-    Call("kv_write").f32({1, 1, 2, 2}, normals(4, 1)).f32({1, 1, 2}, normals(2, 1)).i32({1}, {2})
-        .out(DType::kF32, {1, 1, 2, 2}).run(Tier::kScalar, pool);
-  }), "got slot 2 for row 0, expected -1…1"));
-}
-
-void test_philox() {  // the vectors of the authors' own tests
-  const auto zero = philox(0, 0);
-  CHECK(zero[0] == 0x6627e8d5 && zero[1] == 0xe169c58d && zero[2] == 0xbc57ac4c && zero[3] == 0x9b00dbd8);
-  ThreadPool pool(1);
-  for (Tier tier : math_tiers()) {
-    const auto x = Call("random_normal").attr(5).attr(0).out(DType::kF32, {100000}).run(tier, pool).result();
-    double mean = 0, square = 0, fourth = 0;
-    for (float v : x) mean += v, square += double(v) * v, fourth += std::pow(double(v), 4);
-    CHECK(std::fabs(mean / 1e5) < 0.01 && std::fabs(square / 1e5 - 1) < 0.02 && std::fabs(fourth / 1e5 - 3) < 0.1);
-    const auto tail = Call("random_normal").attr(5).attr(4).out(DType::kF32, {7}).run(tier, pool).result();
-    CHECK(same_bits(tail, {x.begin() + 16, x.begin() + 23}));
-  }
+                Call("kv_write")
+                    .f32({1, 1, 2, 2}, normals(4, 1))
+                    .f32({1, 1, 2}, normals(2, 1))
+                    .i32({1}, {2})
+                    .out(DType::kF32, {1, 1, 2, 2})
+                    .run(Tier::kScalar, pool);
+              }),
+              "got slot 2 for row 0, expected -1…1"));
 }
 
 }  // namespace
 
 int main() {
-  test_functions();
-  test_halves();
   test_elementwise();
   test_register_reuse();
   test_matmul();
@@ -594,6 +521,5 @@ int main() {
   test_order();
   test_sample();
   test_layout();
-  test_philox();
-  return test::report();
+  return report();
 }

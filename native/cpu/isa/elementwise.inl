@@ -5,8 +5,12 @@
 // The type of the first argument picks f32 or i32 lanes.
 SY_INLINE F fetch(const F*, const void* p, int64_t i) { return load(static_cast<const float*>(p) + i); }
 SY_INLINE I fetch(const I*, const void* p, int64_t i) { return iload(static_cast<const int32_t*>(p) + i); }
-SY_INLINE F fetch_n(const F*, const void* p, int64_t i, int m) { return load_n(static_cast<const float*>(p) + i, m); }
-SY_INLINE I fetch_n(const I*, const void* p, int64_t i, int m) { return iload_n(static_cast<const int32_t*>(p) + i, m); }
+SY_INLINE F fetch_n(const F*, const void* p, int64_t i, int m) {
+  return load_n(static_cast<const float*>(p) + i, m);
+}
+SY_INLINE I fetch_n(const I*, const void* p, int64_t i, int m) {
+  return iload_n(static_cast<const int32_t*>(p) + i, m);
+}
 SY_INLINE void put(void* p, int64_t i, F v) { store(static_cast<float*>(p) + i, v); }
 SY_INLINE void put(void* p, int64_t i, I v) { istore(static_cast<int32_t*>(p) + i, v); }
 SY_INLINE void put_n(void* p, int64_t i, F v, int m) { store_n(static_cast<float*>(p) + i, v, m); }
@@ -113,9 +117,11 @@ SY_TILE tile_mod_i32(SY_ARGS) {
 SY_TILE tile_select(SY_ARGS) {
   const I* t = nullptr;
   int64_t i = 0;
-  for (; i + 16 <= n; i += 16) put(out, i, iselect(ieq(fetch(t, a, i), iset1(0)), fetch(t, c, i), fetch(t, b, i)));
+  for (; i + 16 <= n; i += 16)
+    put(out, i, iselect(ieq(fetch(t, a, i), iset1(0)), fetch(t, c, i), fetch(t, b, i)));
   const int m = int(n - i);
-  if (m) put_n(out, i, iselect(ieq(fetch_n(t, a, i, m), iset1(0)), fetch_n(t, c, i, m), fetch_n(t, b, i, m)), m);
+  if (m)
+    put_n(out, i, iselect(ieq(fetch_n(t, a, i, m), iset1(0)), fetch_n(t, c, i, m), fetch_n(t, b, i, m)), m);
 }
 
 SY_TILE fill_lanes(void* out, uint32_t pattern, int64_t n) {

@@ -18,8 +18,8 @@ constexpr int64_t kPrefetchRows = 8;
 #endif
 
 template <int R, int V, bool kPacked>
-static void gemm_tile(int64_t k, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t b_k, float* c,
-                      int64_t c_row, int cols, bool accumulate) {
+static void gemm_tile(int64_t k, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t b_k,
+                      float* c, int64_t c_row, int cols, bool accumulate) {
   if (kPacked) a_row = 1, a_k = kRows;
   const int last = cols - 16 * (V - 1);  // columns of the last vector, 1…16
   F sum[R][V];

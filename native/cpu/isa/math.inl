@@ -1,5 +1,6 @@
-// Elementary functions over 16 lanes, included after vec.inl. Polynomials are our own weighted minimax fits. The errors
-// given are the largest distances from the long double result that native/test/ops_test.cc meets on any tier.
+// Elementary functions over 16 lanes, included after vec.inl. Polynomials are our own weighted minimax fits.
+// The errors given are the largest distances from the long double result that native/test/ops_test.cc meets
+// on any tier.
 
 template <int N>
 SY_INLINE F polynomial(F x, const float (&c)[N]) {  // c[0] + c[1] x + …
@@ -10,7 +11,8 @@ SY_INLINE F polynomial(F x, const float (&c)[N]) {  // c[0] + c[1] x + …
 
 // e^x = 2^n e^r, |r| <= ln 2 / 2. 1.0 ulp.
 SY_INLINE F exp(F x) {
-  static constexpr float kC[] = {4.999999404e-01f, 1.666651666e-01f, 4.166828468e-02f, 8.369250223e-03f, 1.382046845e-03f};
+  static constexpr float kC[] = {4.999999404e-01f, 1.666651666e-01f, 4.166828468e-02f, 8.369250223e-03f,
+                                 1.382046845e-03f};
   const F clamped = min2(max2(x, set1(-104.0f)), set1(89.0f));
   const F n = round_even(clamped * set1(1.442695041f));
   F r = fnma(n, set1(0.693359375f), clamped);  // exact: ln 2 in 10 bits times n in 8
@@ -28,8 +30,9 @@ SY_INLINE LogParts log_split(F x) {
 }
 // log(1 + f) + e ln 2 + low
 SY_INLINE F log_join(F e, F f, F low) {
-  static constexpr float kC[] = {3.333331347e-01f,  -2.500000894e-01f, 2.000207305e-01f,  -1.666799635e-01f, 1.422032714e-01f,
-                                 -1.240603179e-01f, 1.188356802e-01f,  -1.167144924e-01f, 6.750956178e-02f};
+  static constexpr float kC[] = {3.333331347e-01f,  -2.500000894e-01f, 2.000207305e-01f,
+                                 -1.666799635e-01f, 1.422032714e-01f,  -1.240603179e-01f,
+                                 1.188356802e-01f,  -1.167144924e-01f, 6.750956178e-02f};
   const F f2 = f * f;
   F r = polynomial(f, kC) * f * f2;
   r = fma(e, set1(-2.12194440e-4f), r + low);

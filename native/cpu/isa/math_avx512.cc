@@ -1,5 +1,5 @@
-// The vector code of the avx512 tier. All standard headers come before the target pragma: an inline function of theirs must
-// not be compiled with wide instructions and then chosen by the linker for every caller.
+// The vector code of the avx512 tier. All standard headers come before the target pragma: an inline function
+// of theirs must not be compiled with wide instructions and then chosen by the linker for every caller.
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -12,10 +12,13 @@
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC push_options
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // inside GCC's own immintrin.h
+// GCC warns of its own immintrin.h.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
 #elif defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl"))), \
+                             apply_to = function)
 #endif
 
 #define SY_AVX512 1

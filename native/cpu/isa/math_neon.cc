@@ -1,5 +1,5 @@
-// The vector code of the neon tier. All standard headers come before the target pragma: an inline function of theirs must
-// not be compiled with wide instructions and then chosen by the linker for every caller.
+// The vector code of the neon tier. All standard headers come before the target pragma: an inline function of
+// theirs must not be compiled with wide instructions and then chosen by the linker for every caller.
 #include <cmath>
 #include <cstdint>
 #include <cstring>

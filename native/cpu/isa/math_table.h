@@ -9,11 +9,53 @@ namespace switchyard {
 
 // Opcodes of the elementwise interpreter, in the order that elementwise_opcodes() names.
 enum class ElementOp : int {
-  kConst, kConstI32,
-  kAdd, kSub, kMul, kDiv, kMax, kMin, kPow, kNeg, kAbs, kSign, kExp, kLog, kLog1p, kSqrt, kRsqrt, kReciprocal, kTanh, kErf,
-  kSigmoid, kSin, kCos, kFloor, kLt, kLe, kEq, kNe,
-  kAddI32, kSubI32, kMulI32, kDivI32, kModI32, kMaxI32, kMinI32, kLtI32, kLeI32, kEqI32, kNeI32, kAnd, kOr, kXor, kNot,
-  kSelect, kSelectI32, kToI32, kToF32,
+  kConst,
+  kConstI32,
+  kAdd,
+  kSub,
+  kMul,
+  kDiv,
+  kMax,
+  kMin,
+  kPow,
+  kNeg,
+  kAbs,
+  kSign,
+  kExp,
+  kLog,
+  kLog1p,
+  kSqrt,
+  kRsqrt,
+  kReciprocal,
+  kTanh,
+  kErf,
+  kSigmoid,
+  kSin,
+  kCos,
+  kFloor,
+  kLt,
+  kLe,
+  kEq,
+  kNe,
+  kAddI32,
+  kSubI32,
+  kMulI32,
+  kDivI32,
+  kModI32,
+  kMaxI32,
+  kMinI32,
+  kLtI32,
+  kLeI32,
+  kEqI32,
+  kNeI32,
+  kAnd,
+  kOr,
+  kXor,
+  kNot,
+  kSelect,
+  kSelectI32,
+  kToI32,
+  kToF32,
   kCount
 };
 constexpr int kElementOps = static_cast<int>(ElementOp::kCount);
@@ -21,13 +63,14 @@ constexpr int kElementOps = static_cast<int>(ElementOp::kCount);
 constexpr int kMaxGemmRows = 14;
 constexpr int kMaxGemmVectors = 2;
 
-// c[i][j] (+)= sum over k of a[i·a_row + k·a_k] · b[k·b_k + j], one fused chain per element in rising k. The number of
-// rows and of 16-column vectors is fixed by the table's slot; `cols` counts the columns of c that exist.
-using GemmTile = void (*)(int64_t k, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t b_k, float* c,
-                          int64_t c_row, int cols, bool accumulate);
+// c[i][j] (+)= sum over k of a[i·a_row + k·a_k] · b[k·b_k + j], one fused chain per element in rising k. The
+// number of rows and of 16-column vectors is fixed by the table's slot; `cols` counts the columns of c that
+// exist.
+using GemmTile = void (*)(int64_t k, const float* a, int64_t a_row, int64_t a_k, const float* b, int64_t b_k,
+                          float* c, int64_t c_row, int cols, bool accumulate);
 
-// Sums are taken in f32 over blocks of 1024 (16 lanes times 4 chains, then a fixed tree) and in f64 over blocks: the
-// order depends on the length only.
+// Sums are taken in f32 over blocks of 1024 (16 lanes times 4 chains, then a fixed tree) and in f64 over
+// blocks: the order depends on the length only.
 struct MathTable {
   // Lanes are f32 or i32; out may be one of the inputs. No entry for the two constants.
   void (*op[kElementOps])(void* out, const void* a, const void* b, const void* c, int64_t n);
@@ -40,27 +83,31 @@ struct MathTable {
   float (*row_min)(const float* x, int64_t n);
   double (*row_sum)(const float* x, int64_t n);
   double (*row_sum_squares)(const float* x, int64_t n, float minus);  // of x - minus
-  double (*exp_sum)(float* y, const float* x, int64_t n, float max);  // y = exp(x - max) unless null; returns the sum of y
+  double (*exp_sum)(float* y, const float* x, int64_t n,
+                    float max);  // y = exp(x - max) unless null; returns the sum of y
   void (*row_scale)(float* y, const float* x, int64_t n, float scale);
   void (*row_add)(float* y, const float* x, int64_t n, float add);
   void (*row_accumulate)(float* y, const float* x, int64_t n);  // y += x
   // y = (x - mean) · scale · (weight + weight_offset) + bias; weight and bias may be null.
-  void (*row_norm)(float* y, const float* x, int64_t n, float mean, float scale, const float* weight, float weight_offset,
-                   const float* bias);
+  void (*row_norm)(float* y, const float* x, int64_t n, float mean, float scale, const float* weight,
+                   float weight_offset, const float* bias);
   // First index >= from with x > limit, or n.
   int64_t (*next_above)(const float* x, int64_t from, int64_t n, float limit);
-  // Over rows of `stride` floats, for `cols` columns: f64 sums (f32 over blocks of 64 rows), NaN-passing max and min.
+  // Over rows of `stride` floats, for `cols` columns: f64 sums (f32 over blocks of 64 rows), NaN-passing max
+  // and min.
   void (*column_sum)(float* y, const float* x, int64_t rows, int64_t stride, int64_t cols);
   void (*column_max)(float* y, const float* x, int64_t rows, int64_t stride, int64_t cols);
   void (*column_min)(float* y, const float* x, int64_t rows, int64_t stride, int64_t cols);
   // Halves of a rotation: y1 = x1·cos - x2·sin, y2 = x2·cos + x1·sin.
-  void (*rotate)(float* y1, float* y2, const float* x1, const float* x2, const float* cos, const float* sin, int64_t n);
+  void (*rotate)(float* y1, float* y2, const float* x1, const float* x2, const float* cos, const float* sin,
+                 int64_t n);
   // Box-Muller on n pairs of 32-bit words (w[2i], w[2i+1]) in place, written as f32.
   void (*normal)(uint32_t* words, int64_t pairs);
 
   int gemm_rows;     // largest tile
   int gemm_vectors;  // its width in 16 columns
-  GemmTile gemm_packed[kMaxGemmRows][kMaxGemmVectors];  // a_row = 1, a_k = gemm_rows; b padded to whole vectors
+  GemmTile gemm_packed[kMaxGemmRows]
+                      [kMaxGemmVectors];  // a_row = 1, a_k = gemm_rows; b padded to whole vectors
   GemmTile gemm_direct[kMaxGemmRows][kMaxGemmVectors];  // any strides, reads only `cols` columns of b
 };
 

@@ -51,7 +51,9 @@ struct Exponentials {
 };
 
 static double row_sum(const float* x, int64_t n) { return sum_blocks(Values{x}, n); }
-static double row_sum_squares(const float* x, int64_t n, float minus) { return sum_blocks(Squares{x, set1(minus)}, n); }
+static double row_sum_squares(const float* x, int64_t n, float minus) {
+  return sum_blocks(Squares{x, set1(minus)}, n);
+}
 static double exp_sum(float* y, const float* x, int64_t n, float max) {
   if (y) return sum_blocks(Exponentials<true>{y, x, set1(max)}, n);
   return sum_blocks(Exponentials<false>{nullptr, x, set1(max)}, n);
@@ -124,7 +126,8 @@ static int64_t next_above(const float* x, int64_t from, int64_t n, float limit) 
   const F l = set1(limit);
   int64_t i = from;
   for (; i + 64 <= n; i += 64) {
-    const M hit = (lt(l, load(x + i)) | lt(l, load(x + i + 16))) | (lt(l, load(x + i + 32)) | lt(l, load(x + i + 48)));
+    const M hit =
+        (lt(l, load(x + i)) | lt(l, load(x + i + 16))) | (lt(l, load(x + i + 32)) | lt(l, load(x + i + 48)));
     if (any(hit)) break;
   }
   while (i < n && !(x[i] > limit)) i++;
@@ -152,7 +155,8 @@ SY_INLINE void column_sum_strip(float* y, const float* x, int64_t rows, int64_t 
 static void column_sum(float* y, const float* x, int64_t rows, int64_t stride, int64_t cols) {
   int64_t j = 0;
   for (; j + 64 <= cols; j += 64) column_sum_strip<4>(y + j, x + j, rows, stride, 16);
-  for (; j < cols; j += 16) column_sum_strip<1>(y + j, x + j, rows, stride, cols - j < 16 ? int(cols - j) : 16);
+  for (; j < cols; j += 16)
+    column_sum_strip<1>(y + j, x + j, rows, stride, cols - j < 16 ? int(cols - j) : 16);
 }
 #define SY_COLUMNS(name, op)                                                                       \
   static void name(float* y, const float* x, int64_t rows, int64_t stride, int64_t cols) {         \
@@ -168,7 +172,8 @@ SY_COLUMNS(column_min, min_nan)
 #undef SY_COLUMNS
 
 // Products round before the sum, as in the formula written with separate operations.
-static void rotate(float* y1, float* y2, const float* x1, const float* x2, const float* cos, const float* sin, int64_t n) {
+static void rotate(float* y1, float* y2, const float* x1, const float* x2, const float* cos, const float* sin,
+                   int64_t n) {
   for (int64_t i = 0; i < n; i += 16) {
     const int m = n - i < 16 ? int(n - i) : 16;
     const F a = load_n(x1 + i, m), b = load_n(x2 + i, m), c = load_n(cos + i, m), s = load_n(sin + i, m);

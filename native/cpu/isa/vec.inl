@@ -1,15 +1,17 @@
-// 16 lanes of f32 (F), i32 (I) and a mask (M), the same on every tier. Included inside a namespace of the tier, after
-// all standard headers and after the target pragma; the tier file defines one of SY_SCALAR, SY_AVX2, SY_AVX512, SY_NEON.
+// 16 lanes of f32 (F), i32 (I) and a mask (M), the same on every tier. Included inside a namespace of the
+// tier, after all standard headers and after the target pragma; the tier file defines one of SY_SCALAR,
+// SY_AVX2, SY_AVX512, SY_NEON.
 //
 //   load load_n store store_n      f32; _n touches the first n (0…16) lanes only, others load as 0
 //   iload iload_n istore istore_n  i32
 //   load_half load_bf16 store_half store_bf16   16-bit floats, 16 lanes; rounding to nearest even
 //   + - * /, fma(a,b,c) = a·b + c, fnma = c - a·b  (one rounding; two on the scalar tier)
 //   lt le eq, unordered, select(m, a, b), max2 min2 (b where unordered), sqrt, floor, round_even, abs, neg
-//   bits(F) floats(I) to_int (truncates) to_float, integer + - *, &, |, ^, shl<N> shr<N> sar<N>, ilt ieq imax imin
-//   scale2(x, n) = x·2^n, reduce_add/max/min by halves: lane i with i + 8, i + 4, i + 2, i + 1
+//   bits(F) floats(I) to_int (truncates) to_float, integer + - *, &, |, ^, shl<N> shr<N> sar<N>, ilt ieq imax
+//   imin scale2(x, n) = x·2^n, reduce_add/max/min by halves: lane i with i + 8, i + 4, i + 2, i + 1
 #if defined(SY_SCALAR) && (defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__))
-#define SY_INLINE static __attribute__((noinline, unused))  // loops over lanes, inlined everywhere, take minutes to compile
+#define SY_INLINE \
+  static __attribute__((noinline, unused))  // loops over lanes, inlined everywhere, take minutes to compile
 #elif defined(SY_SCALAR)
 #define SY_INLINE static inline
 #elif defined(_MSC_VER) && !defined(__clang__)

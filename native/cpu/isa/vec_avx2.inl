@@ -23,7 +23,9 @@ SY_INLINE void store_n(float* p, F x, int n) {
   _mm256_maskstore_ps(p, m.a, x.a);
   _mm256_maskstore_ps(p + 8, m.b, x.b);
 }
-SY_INLINE __m256i load_integers(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+SY_INLINE __m256i load_integers(const int32_t* p) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
 SY_INLINE I iload(const int32_t* p) { return {load_integers(p), load_integers(p + 8)}; }
 SY_INLINE I iload_n(const int32_t* p, int n) {
   const I m = lanes_below(n);
@@ -38,8 +40,12 @@ SY_INLINE void istore_n(int32_t* p, I x, int n) {
   _mm256_maskstore_epi32(p, m.a, x.a);
   _mm256_maskstore_epi32(p + 8, m.b, x.b);
 }
-SY_INLINE __m128i load_shorts(const uint16_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
-SY_INLINE F load_half(const uint16_t* p) { return {_mm256_cvtph_ps(load_shorts(p)), _mm256_cvtph_ps(load_shorts(p + 8))}; }
+SY_INLINE __m128i load_shorts(const uint16_t* p) {
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+}
+SY_INLINE F load_half(const uint16_t* p) {
+  return {_mm256_cvtph_ps(load_shorts(p)), _mm256_cvtph_ps(load_shorts(p + 8))};
+}
 SY_INLINE void store_half(uint16_t* p, F x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
@@ -51,7 +57,8 @@ SY_INLINE F load_bf16(const uint16_t* p) {
 SY_INLINE __m256i bf16_bits(__m256 x) {  // in the low half of each lane
   const __m256i b = _mm256_castps_si256(x), high = _mm256_srli_epi32(b, 16);
   const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
-  const __m256i r = _mm256_srli_epi32(_mm256_add_epi32(b, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+  const __m256i r =
+      _mm256_srli_epi32(_mm256_add_epi32(b, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
   const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
   return _mm256_blendv_epi8(r, _mm256_or_si256(high, _mm256_set1_epi32(0x40)), nan);
 }
@@ -70,7 +77,9 @@ SY_INLINE F max2(F x, F y) { return SY_PAIR(_mm256_max_ps); }
 SY_INLINE F min2(F x, F y) { return SY_PAIR(_mm256_min_ps); }
 SY_INLINE F sqrt(F x) { return SY_BOTH(_mm256_sqrt_ps); }
 SY_INLINE F floor(F x) { return SY_BOTH(_mm256_floor_ps); }
-SY_INLINE F round_even(F x) { return SY_BOTH(_mm256_round_ps, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+SY_INLINE F round_even(F x) {
+  return SY_BOTH(_mm256_round_ps, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 
 SY_INLINE I bits(F x) { return SY_BOTH(_mm256_castps_si256); }
 SY_INLINE F floats(I x) { return SY_BOTH(_mm256_castsi256_ps); }
@@ -89,9 +98,15 @@ SY_INLINE I imax(I x, I y) { return SY_PAIR(_mm256_max_epi32); }
 SY_INLINE I imin(I x, I y) { return SY_PAIR(_mm256_min_epi32); }
 
 SY_INLINE M as_mask(F x) { return SY_BOTH(_mm256_castps_si256); }
-SY_INLINE M lt(F x, F y) { return as_mask({_mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ)}); }
-SY_INLINE M le(F x, F y) { return as_mask({_mm256_cmp_ps(x.a, y.a, _CMP_LE_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_LE_OQ)}); }
-SY_INLINE M eq(F x, F y) { return as_mask({_mm256_cmp_ps(x.a, y.a, _CMP_EQ_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_EQ_OQ)}); }
+SY_INLINE M lt(F x, F y) {
+  return as_mask({_mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ)});
+}
+SY_INLINE M le(F x, F y) {
+  return as_mask({_mm256_cmp_ps(x.a, y.a, _CMP_LE_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_LE_OQ)});
+}
+SY_INLINE M eq(F x, F y) {
+  return as_mask({_mm256_cmp_ps(x.a, y.a, _CMP_EQ_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_EQ_OQ)});
+}
 SY_INLINE M unordered(F x, F y) {
   return as_mask({_mm256_cmp_ps(x.a, y.a, _CMP_UNORD_Q), _mm256_cmp_ps(x.b, y.b, _CMP_UNORD_Q)});
 }
@@ -103,9 +118,12 @@ SY_INLINE M operator&(M x, M y) { return SY_PAIR(_mm256_and_si256); }
 SY_INLINE bool any(M x) { return _mm256_movemask_epi8(_mm256_or_si256(x.a, x.b)) != 0; }
 SY_INLINE I ones(M x) { return SY_BOTH(_mm256_srli_epi32, 31); }
 SY_INLINE F select(M m, F x, F y) {
-  return {_mm256_blendv_ps(y.a, x.a, _mm256_castsi256_ps(m.a)), _mm256_blendv_ps(y.b, x.b, _mm256_castsi256_ps(m.b))};
+  return {_mm256_blendv_ps(y.a, x.a, _mm256_castsi256_ps(m.a)),
+          _mm256_blendv_ps(y.b, x.b, _mm256_castsi256_ps(m.b))};
 }
-SY_INLINE I iselect(M m, I x, I y) { return {_mm256_blendv_epi8(y.a, x.a, m.a), _mm256_blendv_epi8(y.b, x.b, m.b)}; }
+SY_INLINE I iselect(M m, I x, I y) {
+  return {_mm256_blendv_epi8(y.a, x.a, m.a), _mm256_blendv_epi8(y.b, x.b, m.b)};
+}
 
 SY_INLINE F scale2(F x, I n) {
   const I half = sar<1>(n), rest = n - half, bias = iset1(127);

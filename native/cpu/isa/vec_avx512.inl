@@ -18,7 +18,8 @@ SY_INLINE F load_half(const uint16_t* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
 SY_INLINE void store_half(uint16_t* p, F a) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 SY_INLINE F load_bf16(const uint16_t* p) {
   const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -44,7 +45,9 @@ SY_INLINE F max2(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
 SY_INLINE F min2(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
 SY_INLINE F sqrt(F a) { return {_mm512_sqrt_ps(a.v)}; }
 SY_INLINE F floor(F a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)}; }
-SY_INLINE F round_even(F a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+SY_INLINE F round_even(F a) {
+  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
 
 SY_INLINE I bits(F a) { return {_mm512_castps_si512(a.v)}; }
 SY_INLINE F floats(I a) { return {_mm512_castsi512_ps(a.v)}; }

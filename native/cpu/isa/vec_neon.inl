@@ -12,14 +12,20 @@ SY_INLINE I iload(const int32_t* p) { I r; SY_EACH r.v[i] = vld1q_s32(p + 4 * i)
 SY_INLINE void istore(int32_t* p, I a) { SY_EACH vst1q_s32(p + 4 * i, a.v[i]); }
 SY_INLINE F load_n(const float* p, int n) { float t[16] = {}; memcpy(t, p, size_t(n) * 4); return load(t); }
 SY_INLINE void store_n(float* p, F a, int n) { float t[16]; store(t, a); memcpy(p, t, size_t(n) * 4); }
-SY_INLINE I iload_n(const int32_t* p, int n) { int32_t t[16] = {}; memcpy(t, p, size_t(n) * 4); return iload(t); }
+SY_INLINE I iload_n(const int32_t* p, int n) {
+  int32_t t[16] = {};
+  memcpy(t, p, size_t(n) * 4);
+  return iload(t);
+}
 SY_INLINE void istore_n(int32_t* p, I a, int n) { int32_t t[16]; istore(t, a); memcpy(p, t, size_t(n) * 4); }
 SY_INLINE F load_half(const uint16_t* p) {
   F r;
   SY_EACH r.v[i] = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)));
   return r;
 }
-SY_INLINE void store_half(uint16_t* p, F a) { SY_EACH vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(a.v[i]))); }
+SY_INLINE void store_half(uint16_t* p, F a) {
+  SY_EACH vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(a.v[i])));
+}
 SY_INLINE F load_bf16(const uint16_t* p) {
   F r;
   SY_EACH r.v[i] = vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16));
@@ -38,8 +44,14 @@ SY_INLINE F operator/(F a, F b) { SY_EACH a.v[i] = vdivq_f32(a.v[i], b.v[i]); re
 SY_INLINE F fma(F a, F b, F c) { SY_EACH c.v[i] = vfmaq_f32(c.v[i], a.v[i], b.v[i]); return c; }
 SY_INLINE F fnma(F a, F b, F c) { SY_EACH c.v[i] = vfmsq_f32(c.v[i], a.v[i], b.v[i]); return c; }
 // As on x64: the second operand where the comparison is unordered.
-SY_INLINE F max2(F a, F b) { SY_EACH b.v[i] = vbslq_f32(vcgtq_f32(a.v[i], b.v[i]), a.v[i], b.v[i]); return b; }
-SY_INLINE F min2(F a, F b) { SY_EACH b.v[i] = vbslq_f32(vcltq_f32(a.v[i], b.v[i]), a.v[i], b.v[i]); return b; }
+SY_INLINE F max2(F a, F b) {
+  SY_EACH b.v[i] = vbslq_f32(vcgtq_f32(a.v[i], b.v[i]), a.v[i], b.v[i]);
+  return b;
+}
+SY_INLINE F min2(F a, F b) {
+  SY_EACH b.v[i] = vbslq_f32(vcltq_f32(a.v[i], b.v[i]), a.v[i], b.v[i]);
+  return b;
+}
 SY_INLINE F sqrt(F a) { SY_EACH a.v[i] = vsqrtq_f32(a.v[i]); return a; }
 SY_INLINE F floor(F a) { SY_EACH a.v[i] = vrndmq_f32(a.v[i]); return a; }
 SY_INLINE F round_even(F a) { SY_EACH a.v[i] = vrndnq_f32(a.v[i]); return a; }

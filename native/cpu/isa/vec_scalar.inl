@@ -56,7 +56,11 @@ SY_INLINE I imin(I a, I b) { SY_EACH a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
 SY_INLINE M lt(F a, F b) { M r; SY_EACH r.v[i] = -int32_t(a.v[i] < b.v[i]); return r; }
 SY_INLINE M le(F a, F b) { M r; SY_EACH r.v[i] = -int32_t(a.v[i] <= b.v[i]); return r; }
 SY_INLINE M eq(F a, F b) { M r; SY_EACH r.v[i] = -int32_t(a.v[i] == b.v[i]); return r; }
-SY_INLINE M unordered(F a, F b) { M r; SY_EACH r.v[i] = -int32_t(a.v[i] != a.v[i] || b.v[i] != b.v[i]); return r; }
+SY_INLINE M unordered(F a, F b) {
+  M r;
+  SY_EACH r.v[i] = -int32_t(a.v[i] != a.v[i] || b.v[i] != b.v[i]);
+  return r;
+}
 SY_INLINE M ilt(I a, I b) { M r; SY_EACH r.v[i] = -int32_t(a.v[i] < b.v[i]); return r; }
 SY_INLINE M ieq(I a, I b) { M r; SY_EACH r.v[i] = -int32_t(a.v[i] == b.v[i]); return r; }
 SY_INLINE M operator!(M a) { SY_EACH a.v[i] = ~a.v[i]; return a; }
@@ -76,11 +80,13 @@ SY_INLINE float reduce_add(F a) {
   return a.v[0];
 }
 SY_INLINE float reduce_max(F a) {
-  for (int h = 8; h > 0; h /= 2) for (int i = 0; i < h; i++) a.v[i] = a.v[i] > a.v[i + h] ? a.v[i] : a.v[i + h];
+  for (int h = 8; h > 0; h /= 2)
+    for (int i = 0; i < h; i++) a.v[i] = a.v[i] > a.v[i + h] ? a.v[i] : a.v[i + h];
   return a.v[0];
 }
 SY_INLINE float reduce_min(F a) {
-  for (int h = 8; h > 0; h /= 2) for (int i = 0; i < h; i++) a.v[i] = a.v[i] < a.v[i + h] ? a.v[i] : a.v[i + h];
+  for (int h = 8; h > 0; h /= 2)
+    for (int i = 0; i < h; i++) a.v[i] = a.v[i] < a.v[i + h] ? a.v[i] : a.v[i + h];
   return a.v[0];
 }
 #undef SY_EACH
