@@ -30,8 +30,8 @@ function fromFolder(folder: string): Tokenizer {
   });
 }
 
-/** A byte-level tokenizer of single bytes and the given special tokens, for tests that need no real vocabulary. */
-export function byteTokenizer(special: readonly string[] = []): Tokenizer {
+/** tokenizer.json of a byte-level tokenizer of single bytes and the given special tokens. */
+export function byteTokenizerJson(special: readonly string[]) {
   const vocab: Record<string, number> = {};
   let next = 256;
   for (let byte = 0; byte < 256; byte++) {
@@ -39,12 +39,14 @@ export function byteTokenizer(special: readonly string[] = []): Tokenizer {
     vocab[String.fromCharCode(printable ? byte : next++)] = byte;
   }
   const byteLevel = { type: 'ByteLevel', add_prefix_space: false, use_regex: false };
-  return Tokenizer.fromFiles({
-    tokenizerJson: {
-      model: { type: 'BPE', vocab, merges: [] },
-      added_tokens: special.map((content, i) => ({ id: 256 + i, content, special: true })),
-      pre_tokenizer: byteLevel,
-      decoder: byteLevel,
-    },
-  });
+  return {
+    model: { type: 'BPE', vocab, merges: [] },
+    added_tokens: special.map((content, i) => ({ id: 256 + i, content, special: true })),
+    pre_tokenizer: byteLevel,
+    decoder: byteLevel,
+  };
 }
+
+/** A byte-level tokenizer for tests that need no real vocabulary. */
+export const byteTokenizer = (special: readonly string[] = []): Tokenizer =>
+  Tokenizer.fromFiles({ tokenizerJson: byteTokenizerJson(special) });
