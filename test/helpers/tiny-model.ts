@@ -60,13 +60,13 @@ export function normal(next: () => number, size: number, scale: number): Float32
   });
 }
 
-interface Plain {
+export interface Plain {
   readonly name: string;
   readonly shape: readonly number[];
 }
 
 /** Names and shapes of the tensors in a Hugging Face folder. */
-function tensorsOf(options: TinyOptions): Plain[] {
+export function tinyShapes(options: TinyOptions): Plain[] {
   const { nExperts, dModel, nLayers, nHeads, nKvHeads, dFf } = sizes(options);
   const c = dModel / nHeads;
   const list: Plain[] = [{ name: 'model.embed_tokens.weight', shape: [TINY_VOCABULARY, dModel] }];
@@ -135,7 +135,7 @@ export function tinyConfig(options: TinyOptions = {}): Record<string, unknown> {
 /** The tensors of a model, in float32. */
 export function tinyTensors(options: TinyOptions = {}): (TensorToWrite & { data: Float32Array })[] {
   const next = random(sizes(options).seed);
-  return tensorsOf(options).map((t) => ({ ...t, data: draw(next, t) }));
+  return tinyShapes(options).map((t) => ({ ...t, data: draw(next, t) }));
 }
 
 export interface TinyFiles {
