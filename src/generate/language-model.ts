@@ -56,7 +56,12 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
   });
   const dtype = options.dtype ?? 'auto';
   const compute = dtype === 'auto' ? automaticCompute(decoder) : dtype;
-  return warmed(new LanguageModel(decoder, tokenizer, { device, compute, ...lengths }));
+  try {
+    return await warmed(new LanguageModel(decoder, tokenizer, { device, compute, ...lengths }));
+  } catch (error) {
+    for (const { native } of weightsOf(decoder)) device.disposeWeight(native);
+    throw error;
+  }
 }
 
 async function warmed(model: LanguageModel): Promise<LanguageModel> {

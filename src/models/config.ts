@@ -193,6 +193,24 @@ export const ACTIVATION_KEYS: Readonly<Record<string, Activation>> = {
   relu: 'relu',
 };
 
+/** Refuses sizes that contradict each other, which no single key can show. */
+export function checkConfig(config: DecoderConfig, where: string): DecoderConfig {
+  const { nHeads, nKvHeads, headDim, rope, moe, nLayers } = config;
+  const refuse = (got: string, expected: string): SwitchyardError =>
+    new SwitchyardError('ERR_FORMAT', `[${where}] got ${got}, expected ${expected}`);
+  if (nHeads % nKvHeads !== 0)
+    throw refuse(`${nHeads} query heads for ${nKvHeads} key heads`, 'a multiple of the key heads');
+  if (headDim < 1)
+    throw refuse(`${nHeads} heads for a width of ${config.dModel}`, 'fewer heads than the width');
+  if (!Number.isInteger(rope.dim) || rope.dim < 2 || rope.dim > headDim || rope.dim % 2 !== 0)
+    throw refuse(`${rope.dim} rotary sizes of a head of ${headDim}`, 'an even number, at most the head');
+  if (moe && moe.topK > moe.nExperts)
+    throw refuse(`${moe.topK} experts per token of ${moe.nExperts} experts`, 'at most all of them');
+  if (moe?.layers.some((layer) => layer < 0 || layer >= nLayers))
+    throw refuse(`sparse layers ${moe.layers.join(', ')}`, `layers from 0 to ${nLayers - 1}`);
+  return config;
+}
+
 /** rope_theta and rope_scaling (published files) or rope_parameters (library version 5), in one form. */
 export function readRope(
   c: ConfigReader,

@@ -36,6 +36,20 @@ export async function loadDecoder(files: ModelFiles, options: LoadDecoderOptions
   let total = 0;
   for (const entry of tensors) total += entry.bytes;
   const loader = new WeightLoader(device, tensors, total, onProgress, signal);
+  try {
+    const decoder = await assemble(files, loader, contextLength);
+    loader.finish();
+    return decoder;
+  } catch (error) {
+    loader.release();
+    if (!signal?.aborted) throw error;
+    throw new SwitchyardError('ERR_ABORTED', `[${tensors.source}] got an abort, expected to load`, {
+      cause: signal.reason,
+    });
+  }
+}
+
+async function assemble(files: ModelFiles, loader: WeightLoader, contextLength: number): Promise<Decoder> {
   const config = await withRopeFactors(files.config, loader);
   const { names } = files;
   const d = config.dModel;

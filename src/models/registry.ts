@@ -1,7 +1,8 @@
 /** The families by model_type and by GGUF architecture. */
+import { join } from 'node:path';
 import type { Checkpoint } from '../checkpoint/folder.js';
 import { SwitchyardError } from '../core/errors.js';
-import { ConfigReader } from './config.js';
+import { ConfigReader, checkConfig } from './config.js';
 import { llama } from './families/llama.js';
 import { mixtral } from './families/mixtral.js';
 import type { Family, ModelFiles } from './family.js';
@@ -22,14 +23,15 @@ export function describeModel(checkpoint: Checkpoint): ModelFiles {
       throw unsupported(checkpoint.path, arch, [
         ...new Set(FAMILIES.flatMap((f) => f.ggufArchitecture ?? [])),
       ]);
-    const config = ggufConfig(checkpoint, family);
+    const config = checkConfig(ggufConfig(checkpoint, family), checkpoint.path);
     return { checkpoint, config, names: ggufNames(config, has) };
   }
   const type = String(checkpoint.config.model_type);
   const family = FAMILIES.find((f) => f.modelType === type);
   if (!family) throw unsupported(checkpoint.folder, type, modelTypes);
-  const reader = new ConfigReader(checkpoint.config, `${checkpoint.folder}/config.json`);
-  const config = family.fromHuggingFace(reader);
+  const file = join(checkpoint.folder, 'config.json');
+  const reader = new ConfigReader(checkpoint.config, file);
+  const config = checkConfig(family.fromHuggingFace(reader), file);
   reader.finish();
   return { checkpoint, config, names: family.huggingFaceNames(config, has) };
 }

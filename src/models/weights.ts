@@ -20,6 +20,7 @@ export interface LoadProgress {
 export class WeightLoader {
   #loaded = 0;
   readonly #used = new Set<string>();
+  readonly #packed: Weight[] = [];
 
   constructor(
     readonly device: Device,
@@ -59,6 +60,16 @@ export class WeightLoader {
 
   has(name: string): boolean {
     return this.table.has(name);
+  }
+
+  /** Reports the end, also where tensors were passed over. */
+  finish(): void {
+    if (this.#loaded < this.total) this.onProgress?.({ loaded: this.total, total: this.total, tensor: '' });
+  }
+
+  /** Frees what was packed, after a failure. */
+  release(): void {
+    for (const { native } of this.#packed) this.device.addon.disposeWeight(native);
   }
 
   /** Tensors of the checkpoint that no part of the model asked for. */
@@ -132,9 +143,11 @@ export class WeightLoader {
     try {
       const native = await addon.packWeight(runtime, source, abort);
       const info = addon.weightInfo(native);
+      const weight = new Weight(native, info.format as WeightFormat, experts, rows, columns, info.bytes);
+      this.#packed.push(weight);
       this.#loaded += parts.reduce((sum, p) => sum + p.bytes, 0);
       this.onProgress?.({ loaded: this.#loaded, total: this.total, tensor: entry.name });
-      return new Weight(native, info.format as WeightFormat, experts, rows, columns, info.bytes);
+      return weight;
     } catch (error) {
       this.signal?.throwIfAborted();
       throw error;
