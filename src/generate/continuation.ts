@@ -117,7 +117,6 @@ function samplerOf({ temperature, topK, topP, repetitionPenalty, seed }: Sampler
   const given = Object.fromEntries(
     Object.entries({ temperature, topK, topP, repetitionPenalty, seed }).filter(([, v]) => v !== undefined),
   ) as SamplerOptions;
-  const sampled =
-    (temperature ?? 0) > 0 || (temperature === undefined && (topK !== undefined || topP !== undefined));
+  const sampled = temperature === undefined ? topK !== undefined || topP !== undefined : temperature !== 0;
   return sampled ? samplers.sample(given) : samplers.sample({ ...given, temperature: 0, seed: 0 });
 }

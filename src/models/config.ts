@@ -157,7 +157,7 @@ export class ConfigReader {
   ids(key: string): number[] {
     const value = this.raw(key);
     const list = value === undefined ? [] : [value].flat();
-    if (!list.every((v) => Number.isInteger(v) && (v as number) >= 0))
+    if (!list.every((v) => Number.isInteger(v) && (v as number) >= 0 && (v as number) < LIMITS.vocabulary))
       throw this.fail(key, 'a token id or a list of them');
     return list as number[];
   }

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Checkpoint } from '../checkpoint/folder.js';
 import { readJsonFile } from '../checkpoint/json-file.js';
 import { SwitchyardError } from '../core/errors.js';
@@ -8,23 +9,40 @@ import { Tokenizer } from '../text/tokenizer.js';
 /** Far above any published tokenizer (the largest have about 20 MB). */
 const LIMITS = { bytes: 256 << 20, depth: 64, values: 1 << 24 };
 
-/** The tokenizer that comes with a checkpoint. */
+/** The tokenizer that comes with a checkpoint. Errors name its file. */
 export function loadTokenizer(checkpoint: Checkpoint): Tokenizer {
-  if (checkpoint.kind === 'gguf') return tokenizerFromGguf(checkpoint.metadata);
+  if (checkpoint.kind === 'gguf')
+    return located(`${checkpoint.path}: `, () => tokenizerFromGguf(checkpoint.metadata));
+  const { folder } = checkpoint;
   const { tokenizer, tokenizerConfig, specialTokensMap, chatTemplate } = checkpoint.textFiles;
   if (tokenizer === undefined) {
     throw new SwitchyardError(
       'ERR_FORMAT',
-      `[${checkpoint.folder}] got no tokenizer.json, expected one beside the weights`,
+      `[${folder}] got no tokenizer.json, expected one beside the weights`,
       { hint: 'save the tokenizer in its fast form' },
     );
   }
   const json = (path: string | undefined): unknown =>
     path === undefined ? undefined : readJsonFile(path, LIMITS);
-  return Tokenizer.fromFiles({
+  const files = {
     tokenizerJson: json(tokenizer),
     tokenizerConfig: json(tokenizerConfig),
     specialTokensMap: json(specialTokensMap),
     ...(chatTemplate === undefined ? {} : { chatTemplate: readFileSync(chatTemplate, 'utf8') }),
-  });
+  };
+  return located(join(folder, '/'), () => Tokenizer.fromFiles(files));
+}
+
+/** Puts the place before what errors name: the reader of a tokenizer does not know where its files lie. */
+function located(place: string, read: () => Tokenizer): Tokenizer {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof SwitchyardError)) throw error;
+    const { code, message, hint, cause } = error;
+    throw new SwitchyardError(code, message.replace(/^\[/, `[${place}`), {
+      cause,
+      ...(hint === undefined ? {} : { hint }),
+    });
+  }
 }

@@ -257,7 +257,7 @@ describe('is stopped', () => {
   });
 
   it('by a signal while a long prompt is read', async () => {
-    const long = await load({ contextLength: 2048 });
+    const long = await load({ contextLength: 2048, cacheTokens: 2048 });
     const abort = new AbortController();
     const text = Array.from({ length: 2000 }, (_, i) => i % 256);
     const run = long.generate(text, { signal: abort.signal }).result();

@@ -3,8 +3,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { readGguf } from '../../src/checkpoint/gguf.js';
 import { type ErrorCode, SwitchyardError } from '../../src/core/errors.js';
-import { loadModel } from '../../src/generate/language-model.js';
+import { type LanguageModel, loadModel } from '../../src/generate/language-model.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import {
   random,
@@ -20,21 +21,28 @@ const folder = temporaryFolder();
 const TINY: TinyOptions = { nLayers: 1, dModel: 32, dFf: 32, nHeads: 2, nKvHeads: 1 };
 const SPARSE: TinyOptions = { ...TINY, nExperts: 4 };
 
-/** Loads and runs two tokens: 'ran', or the error, which must be typed and name the file. */
+/**
+ * Loads and runs two tokens: 'ran', or the error of loading, which must be typed and name the file. Running may end in a
+ * typed error too: numbers in the file may be infinite or none.
+ */
 async function attempt(path: string): Promise<SwitchyardError | 'ran'> {
+  let model: LanguageModel;
   try {
-    const model = await loadModel(path, { contextLength: 64 });
-    try {
-      await model.generate([1, 2, 3], { maxTokens: 2 }).result();
-    } finally {
-      await model.dispose();
-    }
-    return 'ran';
+    model = await loadModel(path, { contextLength: 64 });
   } catch (error) {
     if (!(error instanceof SwitchyardError)) throw error;
     expect(error.message, `${error.code}: ${error.message}`).toContain(path);
     return error;
   }
+  try {
+    await model.generate([1, 2, 3], { maxTokens: 2 }).result();
+  } catch (error) {
+    if (!(error instanceof SwitchyardError)) throw error;
+    expect(error.message).toMatch(/expected a finite number/);
+  } finally {
+    await model.dispose();
+  }
+  return 'ran';
 }
 
 async function refusal(path: string): Promise<SwitchyardError> {
@@ -49,11 +57,11 @@ describe.each([
 ])('a GGUF file, $title', ({ title, options }) => {
   const whole = tinyGguf('q8_0', options);
   const path = join(folder, `${title}.gguf`);
-  const headerBytes = whole.indexOf(Buffer.from('output.weight')) + 64;
   const put = (bytes: Uint8Array): string => {
     writeFileSync(path, bytes);
     return path;
   };
+  const headerBytes = Math.min(...[...readGguf(put(whole)).tensors].map((entry) => entry.offset));
 
   it('runs as it is', async () => expect(await attempt(put(whole))).toBe('ran'));
 
@@ -78,12 +86,9 @@ describe.each([
 
   it('runs with flipped bits in its data', async () => {
     await fc.assert(
-      fc.asyncProperty(
-        fc.integer({ min: 8 * (headerBytes + 256), max: 8 * whole.length - 1 }),
-        async (bit) => {
-          expect(await attempt(put(flipped(whole, bit)))).toBe('ran');
-        },
-      ),
+      fc.asyncProperty(fc.integer({ min: 8 * headerBytes, max: 8 * whole.length - 1 }), async (bit) => {
+        expect(await attempt(put(flipped(whole, bit)))).toBe('ran');
+      }),
       { seed: 13, numRuns: 30 },
     );
   });
@@ -91,7 +96,7 @@ describe.each([
   it('runs with random data, infinities and NaN among it', async () => {
     const bytes = Buffer.from(whole);
     const next = random(3);
-    for (let at = headerBytes + 256; at < bytes.length; at++) bytes[at] = Math.floor(256 * next());
+    for (let at = headerBytes; at < bytes.length; at++) bytes[at] = Math.floor(256 * next());
     expect(await attempt(put(bytes))).toBe('ran');
   });
 });
@@ -239,7 +244,7 @@ describe.each([
   const contradictions: [Record<string, unknown>, ErrorCode, RegExp][] = [
     [{ num_key_value_heads: 3 }, 'ERR_FORMAT', /num_key_value_heads|3 key/],
     [{ num_key_value_heads: 2 }, 'ERR_FORMAT', /k_proj/],
-    [{ num_attention_heads: 3 }, 'ERR_FORMAT', /head/],
+    [{ num_attention_heads: 3 }, 'ERR_FORMAT', /q_proj/],
     [{ head_dim: 15 }, 'ERR_FORMAT', /head_dim|rotary|even/],
     [{ num_hidden_layers: 2 }, 'ERR_FORMAT', /model\.layers\.1/],
     [{ num_hidden_layers: 1024 }, 'ERR_FORMAT', /model\.layers\.1/],
