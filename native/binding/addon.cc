@@ -1,5 +1,5 @@
 // Entry of the addon: what JavaScript sees of the native side. src/core/addon.ts holds the types of all of it.
-#include <napi.h>
+#include "binding/napi.h"
 
 #include "binding/arguments.h"
 #include "binding/state.h"

@@ -1,6 +1,6 @@
 // Typed access to what JavaScript passes. Every function throws Error(kOption…) that names the argument.
 #pragma once
-#include <napi.h>
+#include "binding/napi.h"
 
 #include <memory>
 #include <span>

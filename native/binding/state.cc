@@ -127,7 +127,11 @@ void State::settle(Napi::Env env) {
       if (task.error) std::rethrow_exception(task.error);
       pending.deferred.Resolve(task.result(*this, env));
     } catch (...) {
-      pending.deferred.Reject(current_error(env, *this));
+      try {
+        pending.deferred.Reject(current_error(env, *this));
+      } catch (const Napi::Error&) {
+        // The environment is ending and runs no JavaScript any more: nobody waits.
+      }
     }
   }
   if (pending_.empty()) napi_unref_threadsafe_function(env, function_);

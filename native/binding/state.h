@@ -1,6 +1,6 @@
 // What one environment (main thread or worker) holds, and how its promises settle.
 #pragma once
-#include <napi.h>
+#include "binding/napi.h"
 
 #include <memory>
 #include <mutex>

@@ -1,6 +1,6 @@
 // Packed weights as JavaScript holds them.
 #pragma once
-#include <napi.h>
+#include "binding/napi.h"
 
 #include <vector>
 
