@@ -1,6 +1,7 @@
 /** Every environment variable of the project, in one typed table; `docs/env.md` is written from it. */
 import { availableParallelism } from 'node:os';
 import { SwitchyardError } from './errors.js';
+import { COMPUTE_MODES } from './format.js';
 
 interface Variable<T> {
   readonly name: string;
@@ -61,6 +62,21 @@ export const VARIABLES = {
     'SWITCHYARD_DEVICE',
     "device of models and tensors; default 'cpu'",
     choice('SWITCHYARD_DEVICE', ['auto', 'cpu']),
+  ),
+  model: variable(
+    'SWITCHYARD_MODEL',
+    'the model of commands that got no --model: a GGUF file or a folder',
+    text,
+  ),
+  dtype: variable(
+    'SWITCHYARD_DTYPE',
+    `how linear layers compute in commands: auto, ${COMPUTE_MODES.join(', ')}; default auto`,
+    choice('SWITCHYARD_DTYPE', ['auto', ...COMPUTE_MODES]),
+  ),
+  context: variable(
+    'SWITCHYARD_CONTEXT',
+    'longest sequence in tokens in commands; default: what the model was made for, at most 4096',
+    integer('SWITCHYARD_CONTEXT', 0, 1, 2 ** 31 - 1),
   ),
   debug: variable(
     'SWITCHYARD_DEBUG',

@@ -1,0 +1,63 @@
+import type { Command } from 'commander';
+import { SwitchyardError } from '../../core/errors.js';
+import type { GenerationResult } from '../../generate/generation.js';
+import { newCommand, printJson } from '../command.js';
+import { Interrupt } from '../interrupt.js';
+import {
+  addModelOptions,
+  addSamplingOptions,
+  type ModelFlags,
+  type SamplingFlags,
+  samplingOf,
+} from '../options.js';
+import { openModelOf, requireModel, runGeneration } from '../session.js';
+import { timingLine, writeText } from '../terminal/answer.js';
+import { styleFor } from '../terminal/style.js';
+
+interface Flags extends ModelFlags, SamplingFlags {
+  prompt?: string;
+}
+
+const DEFAULT_TOKENS = 256;
+
+export function generateCommand(): Command {
+  const command = newCommand('generate', 'continues a prompt').option(
+    '--prompt <text>',
+    "the text to continue; '-' reads it from stdin",
+  );
+  addSamplingOptions(addModelOptions(command), DEFAULT_TOKENS);
+  return command.action(generate);
+}
+
+async function generate(flags: Flags): Promise<void> {
+  requireModel('generate', flags.model);
+  const prompt = flags.prompt === '-' ? await readStdin() : flags.prompt;
+  if (prompt === undefined)
+    throw new SwitchyardError('ERR_OPTION', '[generate] got no prompt, expected --prompt TEXT', {
+      hint: "'--prompt -' reads it from stdin",
+    });
+  using interrupt = new Interrupt();
+  const { model, loadMs } = await openModelOf('generate', flags, interrupt);
+  await using _ = model;
+  const write = flags.json ? undefined : writeText;
+  const result = await runGeneration(
+    (signal) => model.generate(prompt, { ...samplingOf(flags), signal }),
+    interrupt,
+    write,
+  );
+  if (flags.json) return printJson(answerOf(result, loadMs));
+  process.stdout.write('\n');
+  if (process.stderr.isTTY)
+    process.stderr.write(`${styleFor(process.stderr).dim(timingLine(result, loadMs))}\n`);
+}
+
+/** What commands print of a generation with --json. */
+export function answerOf({ text, tokens, finishReason, timings }: GenerationResult, loadMs: number) {
+  return { text, tokens, finishReason, timings: { loadMs, ...timings } };
+}
+
+async function readStdin(): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString('utf8');
+}

@@ -1,0 +1,117 @@
+/** Options that several commands have, with their checks and their environment variables. */
+import { type Command, Option } from 'commander';
+import { VARIABLES } from '../core/env.js';
+import { SwitchyardError, unknownOption } from '../core/errors.js';
+import { COMPUTE_MODES, type ComputeMode } from '../core/format.js';
+import type { GenerateOptions } from '../generate/generation.js';
+
+interface Range {
+  min?: number;
+  max?: number;
+  whole?: boolean;
+}
+
+/** Reads a number; the samplers and loaders check finer rules. */
+export function numberOf(flag: string, { min = 0, max = 2 ** 53, whole = true }: Range = {}) {
+  return (text: string): number => {
+    const n = text.trim() === '' ? Number.NaN : Number(text);
+    if (!(n >= min && n <= max) || (whole && !Number.isInteger(n))) {
+      const range = max === 2 ** 53 ? `≥ ${min}` : `from ${min} to ${max}`;
+      throw new SwitchyardError(
+        'ERR_OPTION',
+        `[${flag}] got '${text}', expected a ${whole ? 'whole ' : ''}number ${range}`,
+      );
+    }
+    return n;
+  };
+}
+
+export function oneOf<T extends string>(flag: string, allowed: readonly T[]) {
+  return (text: string): T => {
+    if (!(allowed as readonly string[]).includes(text)) throw unknownOption(flag, text, allowed);
+    return text as T;
+  };
+}
+
+export interface ModelFlags {
+  json?: true;
+  model?: string;
+  device: 'auto' | 'cpu';
+  dtype: 'auto' | ComputeMode;
+  threads?: number;
+  context?: number;
+}
+
+export function addModelOptions(command: Command): Command {
+  const threads = numberOf('--threads', { min: 1, max: 1024 });
+  return command
+    .addOption(new Option('--model <path>', 'GGUF file or Hugging Face folder').env(VARIABLES.model.name))
+    .addOption(
+      new Option('--device <name>', 'auto or cpu')
+        .env(VARIABLES.device.name)
+        .argParser(oneOf('--device', ['auto', 'cpu']))
+        .default('auto'),
+    )
+    .addOption(
+      new Option('--dtype <mode>', 'how linear layers compute: auto, f32 (exact), bf16, int8')
+        .env(VARIABLES.dtype.name)
+        .argParser(oneOf('--dtype', ['auto', ...COMPUTE_MODES]))
+        .default('auto'),
+    )
+    .addOption(
+      new Option('--threads <n>', 'threads; default: the cores this process may use')
+        .env(VARIABLES.threads.name)
+        .argParser(threads),
+    )
+    .addOption(
+      contextOption('longest sequence in tokens; default: what the model was made for, at most 4096'),
+    );
+}
+
+export const contextOption = (about: string): Option =>
+  new Option('--context <n>', about)
+    .env(VARIABLES.context.name)
+    .argParser(numberOf('--context', { min: 1, max: 2 ** 31 - 1 }));
+
+export interface SamplingFlags {
+  maxTokens?: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  repetitionPenalty?: number;
+  seed?: number;
+  stop?: string[];
+  ignoreEos?: true;
+}
+
+export function addSamplingOptions(command: Command, maxTokens: number | undefined): Command {
+  const real = (flag: string, max: number) => numberOf(flag, { max, whole: false });
+  return command
+    .addOption(
+      new Option('--max-tokens <n>', 'new tokens at most')
+        .argParser(numberOf('--max-tokens'))
+        .default(maxTokens, maxTokens === undefined ? 'as many as the context holds' : undefined),
+    )
+    .option('--temperature <t>', '0: always the likeliest token (default)', real('--temperature', 100))
+    .option('--top-k <k>', 'draw from the k likeliest tokens; 0: all', numberOf('--top-k', { max: 2 ** 24 }))
+    .option('--top-p <p>', 'draw from the likeliest tokens that hold a share p', real('--top-p', 1))
+    .option(
+      '--repetition-penalty <f>',
+      'makes tokens that occurred less likely; 1: off',
+      real('--repetition-penalty', 100),
+    )
+    .option('--seed <n>', 'seed of the draws; default: random', numberOf('--seed', { max: 2 ** 32 - 1 }))
+    .option(
+      '--stop <text>',
+      'end before this text; may be given several times',
+      (text, all: string[] = []) => [...all, text],
+    )
+    .option('--ignore-eos', "go on after the model's end token");
+}
+
+/** The flags that `generate` takes as they are; absent ones keep the library's defaults. */
+export function samplingOf(flags: SamplingFlags): GenerateOptions {
+  const { maxTokens, temperature, topK, topP, repetitionPenalty, seed, stop, ignoreEos } = flags;
+  const given = { maxTokens, temperature, topK, topP, repetitionPenalty, seed, stop, ignoreEos };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,87 @@
+/** Loading a model and running a generation as every command does it. */
+import { SwitchyardError } from '../core/errors.js';
+import type { Generation, GenerationResult } from '../generate/generation.js';
+import { type LanguageModel, loadModel } from '../generate/language-model.js';
+import type { Interrupt } from './interrupt.js';
+import type { ModelFlags } from './options.js';
+import { ByteBar } from './terminal/progress.js';
+
+/** The path, or the error that says how to give one. */
+export function requireModel(command: string, path: string | undefined): string {
+  if (path) return path;
+  throw new SwitchyardError(
+    'ERR_OPTION',
+    `[${command}] got no model, expected --model PATH or the variable SWITCHYARD_MODEL`,
+    {
+      hint: 'PATH is a GGUF file, or a Hugging Face folder with config.json, safetensors and tokenizer.json',
+    },
+  );
+}
+
+export interface LoadedModel {
+  readonly model: LanguageModel;
+  readonly loadMs: number;
+}
+
+/** Loads with a progress bar on stderr (on a terminal). */
+export async function openModelOf(
+  command: string,
+  flags: ModelFlags,
+  interrupt: Interrupt,
+): Promise<LoadedModel> {
+  const path = requireModel(command, flags.model);
+  const { device, dtype, threads, context } = flags;
+  const bar = new ByteBar('loading');
+  const started = performance.now();
+  try {
+    const model = await loadModel(path, {
+      device,
+      dtype,
+      signal: interrupt.signal,
+      onProgress: (progress) => bar.update(progress),
+      ...(threads === undefined ? {} : { threads }),
+      ...(context === undefined ? {} : { contextLength: context }),
+    });
+    return { model, loadMs: performance.now() - started };
+  } finally {
+    bar.stop();
+  }
+}
+
+const NO_TIMINGS = {
+  promptTokens: 0,
+  promptMs: 0,
+  newTokens: 0,
+  decodeMs: 0,
+  promptTokensPerSecond: 0,
+  decodeTokensPerSecond: 0,
+} as const;
+
+/**
+ * Runs a generation and hands out its text as it comes. An interrupt ends it with what is there: within the prompt by
+ * aborting the step, later after the token that is being made.
+ */
+export async function runGeneration(
+  start: (signal: AbortSignal) => Generation,
+  interrupt: Interrupt,
+  onText: (text: string) => void = () => undefined,
+): Promise<GenerationResult> {
+  interrupt.signal.throwIfAborted();
+  const prompt = new AbortController();
+  const stopPrompt = (): void => prompt.abort();
+  interrupt.signal.addEventListener('abort', stopPrompt, { once: true });
+  const generation = start(prompt.signal);
+  try {
+    for await (const part of generation) {
+      interrupt.signal.removeEventListener('abort', stopPrompt);
+      if (part.text !== '') onText(part.text);
+      if (interrupt.hit) break;
+    }
+  } catch (error) {
+    if (!prompt.signal.aborted) throw error;
+    return { text: '', tokens: [], logprobs: [], finishReason: 'abort', timings: NO_TIMINGS };
+  } finally {
+    interrupt.signal.removeEventListener('abort', stopPrompt);
+  }
+  return generation.result();
+}

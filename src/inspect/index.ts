@@ -1,0 +1,17 @@
+/** Public names of `import { inspect }`. */
+export {
+  type CacheSizes,
+  cacheBytesPerToken,
+  estimateMemory,
+  type MatrixSize,
+  type MemoryEstimate,
+  packedBytes,
+} from './memory.js';
+export {
+  countParameters,
+  type DecoderSizes,
+  type ParameterCount,
+  ROLES,
+  type Role,
+  sumParameters,
+} from './parameters.js';

@@ -1,0 +1,75 @@
+/** What a model will take in memory, before it is loaded. */
+import type { WeightFormat } from '../core/format.js';
+
+/** Outputs that lie side by side in one panel of a packed weight (native/formats/pack.h). */
+const PANEL = 16;
+const ALIGN = 64;
+/** Bits of a code, bytes of scales per 32 values, bytes of super-scales per 256 values; for the 16 rows of a panel. */
+const BLOCK_LAYOUT: Readonly<Partial<Record<WeightFormat, readonly [number, number, number]>>> = {
+  q8_0: [8, 32, 0],
+  q4_0: [4, 32, 0],
+  q4_1: [4, 64, 0],
+  q5_0: [5, 32, 0],
+  q5_1: [5, 64, 0],
+  q2_k: [2, 32, 64],
+  q3_k: [3, 32, 32],
+  q4_k: [4, 32, 64],
+  q5_k: [5, 32, 64],
+  q6_k: [6, 32, 32],
+};
+
+export interface MatrixSize {
+  readonly format: WeightFormat;
+  readonly rows: number;
+  readonly columns: number;
+  /** Matrices in the stack. Default 1. */
+  readonly experts?: number;
+}
+
+const alignUp = (bytes: number): number => Math.ceil(bytes / ALIGN) * ALIGN;
+
+/** Bytes of a packed weight. */
+export function packedBytes({ format, rows, columns, experts = 1 }: MatrixSize): number {
+  return experts * Math.ceil(rows / PANEL) * panelBytes(format, columns);
+}
+
+function panelBytes(format: WeightFormat, columns: number): number {
+  const layout = BLOCK_LAYOUT[format];
+  if (!layout) return format === 'f32' ? 4 * PANEL * columns : 4 * PANEL * Math.ceil(columns / 2);
+  const [bits, scales, supers] = layout;
+  const chunks = columns / 32;
+  const codes = chunks * bits * 64;
+  return alignUp(alignUp(codes + chunks * scales) + Math.ceil(chunks / 8) * supers);
+}
+
+export interface CacheSizes {
+  readonly nLayers: number;
+  readonly nKvHeads: number;
+  readonly headDim: number;
+}
+
+/** Bytes of keys and values of one token, kept in float32. */
+export const cacheBytesPerToken = ({ nLayers, nKvHeads, headDim }: CacheSizes): number =>
+  2 * 4 * nLayers * nKvHeads * headDim;
+
+export interface MemoryEstimate {
+  /** Packed weights. */
+  readonly weights: number;
+  /** Keys and values of `contextLength` tokens, in whole blocks. */
+  readonly cache: number;
+  readonly total: number;
+}
+
+/** Weights and cache; a step's intermediates come on top, with little beside these. */
+export function estimateMemory(
+  matrices: Iterable<MatrixSize>,
+  cache: CacheSizes,
+  contextLength: number,
+  blockTokens: number,
+): MemoryEstimate {
+  let weights = 0;
+  for (const matrix of matrices) weights += packedBytes(matrix);
+  const tokens = Math.ceil(contextLength / blockTokens) * blockTokens;
+  const cacheBytes = tokens * cacheBytesPerToken(cache);
+  return { weights, cache: cacheBytes, total: weights + cacheBytes };
+}
