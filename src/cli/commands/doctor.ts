@@ -68,11 +68,11 @@ async function examine(): Promise<Report> {
     });
   // The self test must see the machine, not a variable that is wrong.
   const tests = info && settings ? await selfTest(info.tiers) : [];
-  for (const { tier, test, ok, message } of tests)
-    if (!ok)
-      problems.push({
-        message: `[self test] got a wrong ${test} on ${tier}${message ? `: ${message}` : ''}, expected the known values`,
-      });
+  for (const { tier, test, ok, message } of tests) {
+    if (ok) continue;
+    const got = message === undefined ? 'other values than the known ones' : `the error ${message}`;
+    problems.push({ message: `[self test] got from ${test} on ${tier} ${got}, expected the known values` });
+  }
   const { env, unknown } = variablesSet();
   problems.push(...unknown);
   return {

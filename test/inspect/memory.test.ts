@@ -1,0 +1,42 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { storageFormats } from '../../src/checkpoint/tensor-file.js';
+import { Device } from '../../src/core/device.js';
+import { WEIGHT_FORMATS } from '../../src/core/format.js';
+import { cacheBytesPerToken, estimateMemory, packedBytes } from '../../src/inspect/memory.js';
+
+describe('packedBytes', () => {
+  const device = new Device({ threads: 1 });
+
+  it.each(WEIGHT_FORMATS)('%s: what the native side really takes', async (format) => {
+    const { valuesPerBlock, bytesPerBlock } = storageFormats[format];
+    const size = fc.record({
+      experts: fc.integer({ min: 1, max: 3 }),
+      rows: fc.integer({ min: 1, max: 50 }),
+      blocks: fc.integer({ min: 1, max: valuesPerBlock === 1 ? 70 : 9 }),
+    });
+    const property = fc.asyncProperty(size, async ({ experts, rows, blocks }) => {
+      const columns = blocks * valuesPerBlock;
+      const data = new Uint8Array(experts * rows * blocks * bytesPerBlock);
+      const parts = [{ data, offset: 0, bytes: data.length }];
+      const weight = await device.addon.packWeight(device.native, { format, experts, rows, columns, parts });
+      expect(packedBytes({ format, experts, rows, columns })).toBe(device.addon.weightInfo(weight).bytes);
+      device.addon.disposeWeight(weight);
+    });
+    await fc.assert(property, { seed: 3, numRuns: 20 });
+  });
+});
+
+describe('estimateMemory', () => {
+  const cache = { nLayers: 2, nKvHeads: 3, headDim: 4 };
+
+  it('counts keys and values in float32', () => {
+    expect(cacheBytesPerToken(cache)).toBe(2 * 2 * 3 * 4 * 4);
+  });
+
+  it('adds weights and whole blocks of the cache', () => {
+    const matrices = [{ format: 'f32', rows: 16, columns: 10 } as const];
+    const memory = estimateMemory(matrices, cache, 33, 32);
+    expect(memory).toEqual({ weights: 640, cache: 64 * 192, total: 640 + 64 * 192 });
+  });
+});
