@@ -1,7 +1,10 @@
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildProgram } from '../../src/cli/program.js';
 import { SwitchyardError } from '../../src/core/errors.js';
+import { loadModel } from '../../src/generate/language-model.js';
 import { jsonOf, runCli } from '../helpers/cli.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
 
@@ -246,6 +249,43 @@ describe.skipIf(!fixturesFolder)('with a model', () => {
       expect(jsonOf(run)).toMatchObject({ error: { code: 'ERR_TEMPLATE' } });
     });
 
+    describe('with one', () => {
+      const folder = mkdtempSync(join(tmpdir(), 'switchyard-chat-'));
+      beforeAll(() => {
+        cpSync(llama, folder, { recursive: true });
+        const template = '{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:';
+        writeFileSync(join(folder, 'chat_template.jinja'), template);
+      });
+      afterAll(() => rmSync(folder, { recursive: true }));
+      const chat = ['chat', '--model', folder, '--max-tokens', '5', '--ignore-eos', '--system', 'be kind'];
+
+      it('answers one message as generate continues its prompt', async () => {
+        const prompt = 'system: be kind\nuser: hello\nassistant:';
+        await using model = await loadModel(folder);
+        const ids = model.tokenizer.encode(prompt, { addSpecialTokens: false });
+        const want = await model.generate(ids, { maxTokens: 5, ignoreEos: true }).result();
+        expect(jsonOf(await runCli([...chat, '--message', 'hello', '--json'])).tokens).toEqual(want.tokens);
+      });
+
+      it('keeps the conversation until it is reset', async () => {
+        const input = 'hello\n\nhello\n/reset\nhello\n/exit\nhello\n';
+        const { stdout, stderr, code } = await runCli(chat, { input });
+        expect({ stderr, code }).toEqual({ stderr: '', code: 0 });
+        const { text } = jsonOf(await runCli([...chat, '--message', 'hello', '--json'])) as { text: string };
+        expect(stdout.startsWith(`${text}\n`)).toBe(true);
+        expect(stdout.endsWith(`\n${text}\n`)).toBe(true);
+        const second = stdout.slice(text.length + 1, -(text.length + 2));
+        expect(second).not.toBe(text);
+        expect(second).not.toBe('');
+      });
+
+      it('forgets the oldest turns when the context is full', async () => {
+        const lines = `${'hello\n'.repeat(6)}`;
+        const run = await runCli([...chat, '--context', '60'], { input: lines });
+        expect(run).toMatchObject({ stderr: '', code: 0 });
+      });
+    });
+
     it('has no object for a whole conversation', async () => {
       const run = await runCli(['chat', '--model', llama, '--json']);
       expect(jsonOf(run)).toMatchObject({
@@ -323,8 +363,8 @@ describe.skipIf(!fixturesFolder)('with a model', () => {
     it('shows a dense model as a mixture with the same text', async () => {
       const run = await runCli(['start', '--model', llama, '--max-tokens', '8', '--dtype', 'f32', '--json']);
       expect(run.code).toBe(0);
-      const shown = jsonOf(run) as { upcycled: { sameText: boolean; routing: unknown[] } };
-      expect(shown).toMatchObject({ routing: null, upcycled: { nExperts: 8, topK: 2, sameText: true } });
+      const shown = jsonOf(run) as { upcycled: { sameTokens: boolean; routing: unknown[] } };
+      expect(shown).toMatchObject({ routing: null, upcycled: { nExperts: 8, topK: 2, sameTokens: true } });
       expect(shown.upcycled.routing).toHaveLength(3);
     });
   });

@@ -49,7 +49,10 @@ async function chat(flags: Flags): Promise<void> {
   const { model, loadMs } = loaded;
   await using _ = model;
   model.chatPrompt([...system, { role: 'user', content: 'Hello' }]); // a model without a template fails here, not later
-  if (flags.message === undefined) return converse(model, system, samplingOf(flags));
+  if (flags.message === undefined) {
+    await converse(model, system, samplingOf(flags)); // the model lives until here
+    return;
+  }
 
   using interrupt = new Interrupt();
   const messages = [...system, { role: 'user', content: flags.message }];

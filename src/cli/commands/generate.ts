@@ -53,7 +53,8 @@ async function generate(flags: Flags): Promise<void> {
 
 /** What commands print of a generation with --json. */
 export function answerOf({ text, tokens, finishReason, timings }: GenerationResult, loadMs: number) {
-  return { text, tokens, finishReason, timings: { loadMs, ...timings } };
+  const rounded = Object.entries({ loadMs, ...timings }).map(([k, v]) => [k, Number(v.toFixed(3))]);
+  return { text, tokens, finishReason, timings: Object.fromEntries(rounded) as Record<string, number> };
 }
 
 async function readStdin(): Promise<string> {

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { SwitchyardError } from '../../core/errors.js';
 import type { GenerationResult } from '../../generate/generation.js';
-import type { LanguageModel } from '../../generate/language-model.js';
+import { LanguageModel } from '../../generate/language-model.js';
 import { countParameters } from '../../inspect/parameters.js';
 import { newCommand, printJson, printLines } from '../command.js';
 import { Interrupt } from '../interrupt.js';
@@ -28,6 +28,7 @@ const QUESTION = 'What is a mixture of experts?';
 const OPENING = 'Once upon a time';
 /** The experts that a dense model is shown with. */
 const SHOWN = { nExperts: 8, topK: 2 } as const;
+const COMPARED_TOKENS = 32;
 /** Dense models up to this size are quick enough to be shown as a mixture too. */
 const QUICK_PARAMETERS = 1e9;
 
@@ -60,26 +61,26 @@ async function start(flags: Flags): Promise<void> {
     show ? writeText : undefined,
   );
   if (show) printLines('', '', style.dim(timingLine(result, loadMs)));
-  const mixture = interrupt.hit ? null : await asMixture(model, ids, flags, result, interrupt);
+  const mixture = await asMixture(model, ids, flags, interrupt);
   if (flags.json) {
     return printJson({
       model: flags.model,
       prompt: text,
       ...answerOf(result, loadMs),
       routing: model.config.moe ? routingOf(model, result) : null,
-      upcycled: mixture && {
-        ...SHOWN,
-        sameText: mixture.same === result.tokens.length,
-        routing: mixture.routing,
-      },
+      upcycled: mixture && { ...SHOWN, sameTokens: mixture.sameTokens, routing: mixture.routing },
     });
   }
   if (model.config.moe) printRouting(routingOf(model, result), style);
   else if (mixture) {
-    const all = result.tokens.length;
-    const verdict =
-      mixture.same === all ? style.good('the same text') : `the same first ${mixture.same} of ${all} tokens`;
-    printLines('', `As ${SHOWN.nExperts} equal experts a layer, ${SHOWN.topK} for a token: ${verdict}.`);
+    const verdict = mixture.sameTokens
+      ? style.good(`the same ${mixture.tokens} tokens`)
+      : style.bad('another text');
+    const { nExperts, topK } = SHOWN;
+    printLines(
+      '',
+      `As ${nExperts} equal experts a layer, ${topK} for a token, both computed exactly: ${verdict}.`,
+    );
     printRouting(mixture.routing, style);
   }
 }
@@ -121,21 +122,40 @@ function printRouting(routing: readonly LayerLoad[], style: Style): void {
   for (const load of routing) printLines(loadLine(load.layer, load, style));
 }
 
-/** Runs a small dense model again as a mixture of equal experts; how many tokens are the same, and the routing. */
+interface MixtureRun {
+  /** Whether both gave the same tokens. */
+  readonly sameTokens: boolean;
+  readonly tokens: number;
+  readonly routing: LayerLoad[];
+}
+
+/**
+ * A small dense model as a mixture of equal experts, beside itself. Both compute exactly: with rounded activations the
+ * sum over two experts rounds differently, and a long text parts sooner or later.
+ */
 async function asMixture(
-  dense: LanguageModel,
+  model: LanguageModel,
   ids: readonly number[],
   flags: Flags,
-  { tokens }: GenerationResult,
   interrupt: Interrupt,
-): Promise<{ same: number; routing: LayerLoad[] } | null> {
+): Promise<MixtureRun | null> {
+  const { config, settings } = model;
   const drawn = (flags.temperature ?? 0) > 0 && flags.seed === undefined;
-  if (dense.config.moe || drawn || countParameters(dense.config).total > QUICK_PARAMETERS) return null;
-  await using model = await dense.upcycle(SHOWN);
-  const result = await runGeneration(
-    (signal) => model.generate(ids, { ...samplingOf(flags), routing: true, signal }),
-    interrupt,
-  );
-  const different = tokens.findIndex((token, i) => token !== result.tokens[i]);
-  return { same: different < 0 ? tokens.length : different, routing: routingOf(model, result) };
+  if (interrupt.hit || drawn || config.moe || countParameters(config).total > QUICK_PARAMETERS) return null;
+  // A handle of its own; the weights are the model's.
+  await using dense = new LanguageModel(model.decoder, model.tokenizer, { ...settings, compute: 'f32' });
+  await using mixture = await dense.upcycle(SHOWN);
+  const maxTokens = Math.min(flags.maxTokens ?? COMPARED_TOKENS, COMPARED_TOKENS);
+  const run = (which: LanguageModel, routing: boolean): Promise<GenerationResult> =>
+    runGeneration(
+      (signal) => which.generate(ids, { ...samplingOf(flags), maxTokens, routing, signal }),
+      interrupt,
+    );
+  const want = await run(dense, false);
+  const got = await run(mixture, true);
+  return {
+    sameTokens: JSON.stringify(got.tokens) === JSON.stringify(want.tokens),
+    tokens: want.tokens.length,
+    routing: routingOf(mixture, got),
+  };
 }
