@@ -3,7 +3,7 @@
 // 1. A task is (sequence, block of query positions, KV head), and takes all query heads of that KV head, so that a
 //    decode step reads each key once. Its rows are ordered by position, then head.
 // 2. The task walks the keys in blocks of 64 at absolute positions; a block that no row sees is passed over.
-// 3. Every 512 keys (kChunk) the state of the rows is closed and merged into the total. Chunks exist so that few
+// 3. Every 256 keys (kChunk) the state of the rows is closed and merged into the total. Chunks exist so that few
 //    rows can be spread over threads: then a task is one chunk, and a second region merges in order of chunks.
 // Neither the size of a task nor the choice between 2 and 3 changes a bit of the result.
 #include <algorithm>
@@ -17,7 +17,7 @@
 namespace switchyard {
 namespace {
 
-constexpr int64_t kChunk = 512;
+constexpr int64_t kChunk = 256;
 static_assert(kChunk % kKeyBlock == 0);
 // Rows of a task: enough to pay for transposing a block of keys (measured: 2 % at 128), few enough for L2.
 constexpr int64_t kMaxRows = 128, kMinRows = 16;
