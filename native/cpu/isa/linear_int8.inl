@@ -1,4 +1,5 @@
-// The int8 kernels of one instruction set, after codes.inl; the includer has defined i_dots, kInt8Rows,
+// The int8 kernels of one instruction set, after codes.inl; the includer has defined i_dots, the two functions of
+// quantize.inl, kInt8Rows,
 // kInt8Panels (register blocking), kStreamRows and kPrefetch.
 //
 // For every group of 16 or 32 values, in rising order:
@@ -96,8 +97,7 @@ void int8_panels(const PanelJob& job) {
 // One block of rows to the int8 form: scale = max|x| / 127, codes rounded to nearest even. A group with a value that
 // is not finite gets the scale NaN, which then reaches every output.
 inline void pack_int8(const float* x, int64_t stride, int64_t rows, int64_t k, std::byte* out) {
-  constexpr float kRound = 12582912.0f;  // 1.5·2^23: adding it rounds to an integer
-  constexpr float kTiny = 0x1p-100f;     // a group below counts as zero: 127 / max would overflow
+  constexpr float kTiny = 0x1p-100f;  // a group below counts as zero: 127 / max would overflow
   for (int64_t c = 0; c < k / kChunk; c++, out += rows * kInt8RowBytes) {
     float* scales = reinterpret_cast<float*>(out + 32 * rows);
     int32_t* minus_sums = reinterpret_cast<int32_t*>(out + 36 * rows);
@@ -105,29 +105,17 @@ inline void pack_int8(const float* x, int64_t stride, int64_t rows, int64_t k, s
     for (int64_t r = 0; r < rows; r++) {
       const float* from = x + r * stride + c * kChunk;
       int8_t* codes = reinterpret_cast<int8_t*>(out) + 32 * r;
-      int32_t bits[kChunk];
-      __builtin_memcpy(bits, from, sizeof bits);
-      int32_t top = 0;  // of the magnitudes' bits, which are ordered as the magnitudes are, NaN last
-      for (int i = 0; i < kChunk; i++) {
-        const int32_t magnitude = bits[i] & 0x7fffffff;
-        top = magnitude > top ? magnitude : top;
-      }
-      float largest, inverse = 0, scale = 0;
+      const int32_t top = largest_magnitude(from);
+      float largest, scale = 0;
       __builtin_memcpy(&largest, &top, 4);
-      if (top >= 0x7f800000) {
-        scale = __builtin_nanf("");
-      } else if (largest >= kTiny) {
-        scale = largest / 127.0f;
-        inverse = 127.0f / largest;
-      }
       int32_t sum[2] = {0, 0};
-      for (int i = 0; i < kChunk; i++) {
-        const float rounded = inverse == 0 ? 0 : from[i] * inverse + kRound - kRound;
-        bits[i] = static_cast<int32_t>(rounded);
+      if (top < 0x7f800000 && largest >= kTiny) {
+        scale = largest / 127.0f;
+        quantize_chunk(from, 127.0f / largest, codes, sum);
+      } else {
+        if (top >= 0x7f800000) scale = __builtin_nanf("");
+        __builtin_memset(codes, 0, kChunk);
       }
-      for (int i = 0; i < kChunk; i++) codes[i] = static_cast<int8_t>(bits[i]);
-      for (int i = 0; i < 16; i++) sum[0] += bits[i];
-      for (int i = 16; i < 32; i++) sum[1] += bits[i];
       const int32_t all = sum[0] + sum[1];
       scales[r] = scale;
       minus_sums[r] = -sum[0];

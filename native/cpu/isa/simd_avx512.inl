@@ -53,3 +53,21 @@ inline int load_dword(const void* p) {
   return v;
 }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+
+// The bits of the largest magnitude of a chunk. Bits of magnitudes are ordered as the magnitudes are, NaN last.
+inline int32_t largest_magnitude(const float* x) {
+  const __m512i sign = _mm512_set1_epi32(0x7fffffff);
+  const __m512i a = _mm512_and_si512(_mm512_loadu_si512(x), sign), b = _mm512_and_si512(_mm512_loadu_si512(x + 16), sign);
+  return _mm512_reduce_max_epi32(_mm512_max_epi32(a, b));
+}
+
+// codes = x · inverse to nearest even, |x · inverse| < 128; sums over the two halves.
+inline void quantize_chunk(const float* x, float inverse, int8_t* codes, int32_t* sum) {
+  const __m512 scale = _mm512_set1_ps(inverse);
+  const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), scale));
+  const __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), scale));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), _mm512_cvtepi32_epi8(a));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + 16), _mm512_cvtepi32_epi8(b));
+  sum[0] = _mm512_reduce_add_epi32(a);
+  sum[1] = _mm512_reduce_add_epi32(b);
+}
