@@ -7,8 +7,8 @@ import { writeTinyFolder } from '../helpers/tiny-model.js';
 
 const ROUNDS = 1000;
 const ENDED = 100;
-/** What allocator and garbage collector may add; a leak of 16 KB a round is more. */
-const SLACK = 12 * 2 ** 20;
+/** What allocator and garbage collector may add in half of the rounds; a leak of 16 KB a round is more. */
+const SLACK = 8 * 2 ** 20;
 
 const path = join(temporaryFolder(), 'tiny');
 beforeAll(() =>

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { addon, type NativeWeight, type WeightPart, type WeightSource } from '../../src/core/addon.js';
 import { codeOf } from '../helpers/native.js';
 import { encodeProgram } from '../helpers/program-builder.js';
@@ -18,7 +18,16 @@ const [experts, rows, columns] = [2, 5, 8];
 const values = Float32Array.from({ length: experts * rows * columns }, (_, i) => i - 20);
 const data: WeightPart = { data: values, offset: 0, bytes: values.byteLength };
 const dense: WeightSource = { format: 'f32', experts, rows, columns, parts: [data] };
-const pack = (change: object = {}) => native.packWeight(runtime, { ...dense, ...change });
+// Given back after each test: a weight left to the garbage collector would go while another test counts bytes.
+const packed: NativeWeight[] = [];
+const pack = async (change: object = {}): Promise<NativeWeight> => {
+  const weight = await native.packWeight(runtime, { ...dense, ...change });
+  packed.push(weight);
+  return weight;
+};
+afterEach(() => {
+  for (const weight of packed.splice(0)) native.disposeWeight(weight);
+});
 const all = (weight: NativeWeight) =>
   [0, 1].flatMap((expert) => [...native.readWeight(weight, expert, 0, rows)]);
 
@@ -132,12 +141,12 @@ describe('a weight', () => {
   it('is repeated without a copy', async () => {
     const before = native.memoryUsage().weights;
     const one = await pack({ experts: 1, parts: [{ ...data, bytes: values.byteLength / 2 }] });
-    const packed = native.memoryUsage().weights - before;
-    expect(packed).toBe(native.weightInfo(one).bytes);
+    const bytes = native.memoryUsage().weights - before;
+    expect(bytes).toBe(native.weightInfo(one).bytes);
     const many = native.repeatWeight(one, 64);
-    expect(native.weightInfo(many)).toMatchObject({ experts: 64, rows, columns, bytes: packed });
+    expect(native.weightInfo(many)).toMatchObject({ experts: 64, rows, columns, bytes });
     native.disposeWeight(one);
-    expect(native.memoryUsage().weights - before).toBe(packed);
+    expect(native.memoryUsage().weights - before).toBe(bytes);
     expect([...native.readWeight(many, 63, 0, rows)]).toEqual([...values.subarray(0, rows * columns)]);
     native.disposeWeight(many);
     native.disposeWeight(many);
