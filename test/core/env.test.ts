@@ -16,7 +16,7 @@ describe('readEnv', () => {
       device: undefined,
       model: undefined,
       dtype: undefined,
-      context: undefined,
+      context: 0,
       debug: 0,
       trace: undefined,
       noFuse: false,

@@ -7,7 +7,7 @@ import { writeTinyFolder } from '../helpers/tiny-model.js';
 
 const ROUNDS = 1000;
 const ENDED = 100;
-/** What allocator and garbage collector may add in half of the rounds; a leak of 16 KB a round is more. */
+/** What allocator and garbage collector may add; over at least 200 rounds, a leak of 40 KB a round (half a model) is more. */
 const SLACK = 8 * 2 ** 20;
 
 const path = join(temporaryFolder(), 'tiny');
