@@ -212,8 +212,8 @@ async function packedAgrees(c: LayerCase, stored: StoredTensors): Promise<void> 
   });
 }
 
-describe('reference samplers', () => {
-  it.each(ofKind('samplers'))('$name: not built yet', async ({ path }) => {
+describe.each(ofKind('samplers'))('reference samplers of $name', ({ path }) => {
+  it('not built yet', async () => {
     expect(NOT_YET.kinds.samplers).toBeTruthy();
     const { cases } = readJson(join(path, 'cases.json')) as { cases: { rules: { rule: string }[] }[] };
     expect(cases.length).toBeGreaterThan(0);
