@@ -9,6 +9,7 @@ import {
   type FinishReason,
   type GeneratedPart,
 } from './continuation.js';
+import { routingLines } from './debug.js';
 import { MAX_CHUNK, type StepEngine, type StepOutput } from './engine.js';
 import type { Sampler } from './sampler.js';
 
@@ -61,12 +62,16 @@ export interface GenerationHost extends ContinuationHost {
   readonly nExperts: number;
 }
 
+/** Level of SWITCHYARD_DEBUG that prints routing. */
+const ROUTING_DEBUG = 3;
+
 /** Starts when it is first iterated or its result is asked for. An early `break` cancels within one step. */
 export class Generation implements AsyncIterable<GeneratedPart> {
   readonly #host: GenerationHost;
   readonly #options: GenerateOptions;
   readonly #continuation: Continuation;
   readonly #load: number[][] = [];
+  readonly #routing: boolean;
   #promptMs = 0;
   #decodeMs = 0;
   #iterator: AsyncGenerator<GeneratedPart> | null = null;
@@ -76,6 +81,7 @@ export class Generation implements AsyncIterable<GeneratedPart> {
   constructor(host: GenerationHost, prompt: readonly number[], options: GenerateOptions) {
     checkOptions('generate', options, GENERATE_OPTIONS);
     this.#host = host;
+    this.#routing = options.routing === true || (host.device.env.debug >= ROUTING_DEBUG && host.nExperts > 0);
     this.#options = options;
     this.#continuation = new Continuation(host, prompt, options);
     this.#done = new Promise((resolve, reject) => {
@@ -132,7 +138,7 @@ export class Generation implements AsyncIterable<GeneratedPart> {
       const history = chooser ? this.#continuation.history : [];
       const run = engine.step([{ sequence, tokens, sampler: chooser, history, drawn: made.length }], {
         abort,
-        routing: this.#options.routing ?? false,
+        routing: this.#routing,
       });
       run.catch(() => undefined); // awaited later
       return run;
@@ -175,6 +181,9 @@ export class Generation implements AsyncIterable<GeneratedPart> {
         await pending.catch(() => undefined);
       }
       sequence.release();
+      if (device.env.debug >= ROUTING_DEBUG && this.#load.length > 0) {
+        process.stderr.write(routingLines(this.#load.map((load) => statisticsOfLoad(load))));
+      }
       if (failure) this.#settle.reject(failure);
       else this.#settle.resolve();
     }

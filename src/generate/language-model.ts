@@ -14,6 +14,7 @@ import { type ChatPromptOptions, encodeChat } from '../text/chat-prompt.js';
 import { type ChatMessage, ChatTemplate } from '../text/chat-template.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import { type BatchOptions, type BatchResult, generateAll } from './batch.js';
+import { modelLine } from './debug.js';
 import { StepEngine } from './engine.js';
 import { type GenerateOptions, Generation, type GenerationHost } from './generation.js';
 
@@ -57,7 +58,12 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
   const dtype = options.dtype ?? 'auto';
   const compute = dtype === 'auto' ? automaticCompute(decoder) : dtype;
   try {
-    return await warmed(new LanguageModel(decoder, tokenizer, { device, compute, ...lengths }));
+    const model = await warmed(new LanguageModel(decoder, tokenizer, { device, compute, ...lengths }));
+    if (device.env.debug >= 1) {
+      const bytes = weightsOf(decoder).reduce((sum, w) => sum + w.bytes, 0);
+      process.stderr.write(modelLine(device, decoder.config, compute, bytes));
+    }
+    return model;
   } catch (error) {
     for (const { native } of weightsOf(decoder)) device.disposeWeight(native);
     throw error;

@@ -10,7 +10,7 @@ import { Tensor } from '../tensor.js';
 import { describeProgram } from './describe.js';
 import { encode } from './encode.js';
 import type { Lowering } from './ir.js';
-import { lowerInParts } from './lower.js';
+import { lower, lowerInParts } from './lower.js';
 import { planMemory } from './plan.js';
 import { expandTwins } from './twins.js';
 import { compareWithTwin } from './validate.js';
@@ -89,7 +89,13 @@ export class Executable {
       lowering.weights.map((w) => w.native),
     );
     device.tracer?.know(device.addon.programInfo(native).id, lowering);
-    if (device.env.debug >= 4) process.stderr.write(`${describeProgram(lowering)}\n`);
+    if (device.env.debug >= 4) {
+      const before = lower({ inputs, outputs, opcodes: device.opcodes, fuse: false });
+      before.arenaBytes = planMemory(before.instructions);
+      process.stderr.write(
+        `before fusion, ${describeProgram(before)}\nafter, ${describeProgram(lowering)}\n`,
+      );
+    }
     const twin =
       device.env.validate && fuse
         ? Executable.build(device.withTier('scalar'), inputs, outputs, { fuse: false })
