@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "runtime/error.h"
+#include "runtime/scheduling.h"
 
 namespace switchyard {
 namespace {
@@ -75,6 +76,7 @@ std::unique_ptr<Task> Executor::next() {
 }
 
 void Executor::loop() {
+  prefer_long_slices();
   while (std::unique_ptr<Task> task = next()) {
     try {
       if (stopping()) fail(ErrorCode::kAborted, "[runtime] got stopped before a task began");

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "runtime/error.h"
+#include "runtime/scheduling.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
@@ -128,6 +129,7 @@ bool ThreadPool::enter(int worker, uint64_t* seen) {
 }
 
 void ThreadPool::loop(int worker) {
+  prefer_long_slices();
   using Clock = std::chrono::steady_clock;
   Bed& bed = *beds_[worker - 1];
   uint64_t seen = 0;
