@@ -1,8 +1,11 @@
 import { SwitchyardError } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
+import { moeCombine } from '../core/ops/combine.js';
 import { ACTIVATIONS, type Activation, mul } from '../core/ops/elementwise.js';
+import { moeExperts } from '../core/ops/experts.js';
+import { groupedMatmul } from '../core/ops/grouped.js';
 import { takeRows } from '../core/ops/indexing.js';
-import { type DispatchPlan, groupedMatmul, moeCombine, moeExperts } from '../core/ops/moe.js';
+import type { DispatchPlan } from '../core/ops/routing.js';
 import type { Tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
 

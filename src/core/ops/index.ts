@@ -1,12 +1,15 @@
 /** Every op, for `import { ops }`. Importing this file fills the op table. */
 export * from './attention.js';
+export * from './combine.js';
 export * from './elementwise.js';
+export * from './experts.js';
+export * from './grouped.js';
 export * from './indexing.js';
 export * from './linalg.js';
 export * from './linear.js';
-export * from './moe.js';
 export * from './norm.js';
 export * from './random.js';
 export * from './reduce.js';
+export * from './routing.js';
 export * from './sampling.js';
 export * from './shape.js';

@@ -1,4 +1,4 @@
-import { routeTopK } from '../../core/ops/moe.js';
+import { routeTopK } from '../../core/ops/routing.js';
 import type { Gating } from './gating.js';
 
 export interface SoftmaxTopKOptions {

@@ -1,0 +1,126 @@
+/** The experts of a sparse layer in one op. */
+import { SwitchyardError } from '../errors.js';
+import { type ComputeMode, computeCode } from '../format.js';
+import {
+  apply1,
+  checkDType,
+  checkRank,
+  checkSize,
+  defineOp,
+  type OpInput,
+  tensorInput,
+  weightInput,
+} from '../op.js';
+import { type Shape, sizeOf } from '../shape.js';
+import type { Tensor } from '../tensor.js';
+import type { Weight } from '../weight.js';
+import { moeCombine } from './combine.js';
+import { ACTIVATION_NAMES, ACTIVATIONS, type Activation, mul } from './elementwise.js';
+import { takeRows } from './indexing.js';
+import { groupedLinear } from './linear.js';
+import { checkIndex, checkWeights } from './moe-checks.js';
+import type { DispatchPlan } from './routing.js';
+
+const expertsOp = defineOp({
+  name: 'moe_experts',
+  attrs: { activation: 'int', compute: 'int' },
+  infer(inputs) {
+    const x = tensorInput('moe_experts', 'x', inputs[0]); // [N, D]
+    const [offsets, rowToken, slotRow, weights] = [
+      'expert offsets',
+      'row token',
+      'slot row',
+      'combine weights',
+    ].map((what, i) => tensorInput('moe_experts', what, inputs[i + 1])) as [Tensor, Tensor, Tensor, Tensor];
+    const up = weightInput('moe_experts', 'up weight', inputs[6]);
+    const down = weightInput('moe_experts', 'down weight', inputs[7]);
+    checkDType('moe_experts', 'x', x.dtype, 'f32');
+    checkRank('moe_experts', 'x', x.shape, 2);
+    checkIndex('moe_experts', 'expert offsets', offsets, 1);
+    checkSize('moe_experts', 'expert offsets of length', offsets.shape[0] as number, up.experts + 1);
+    checkIndex('moe_experts', 'slot row', slotRow, 2);
+    checkSize('moe_experts', 'rows of slot row', slotRow.shape[0] as number, x.shape[0] as number);
+    checkIndex('moe_experts', 'row token', rowToken, 1);
+    checkSize('moe_experts', 'row token of length', rowToken.shape[0] as number, slotRow.size);
+    checkWeights('moe_experts', weights, slotRow);
+    checkSize('moe_experts', 'columns of x', x.shape[1] as number, up.columns);
+    checkSize('moe_experts', 'columns of the down weight', down.columns, up.rows);
+    checkSize('moe_experts', 'experts of the down weight', down.experts, up.experts);
+    if (inputs[5]) {
+      const gate = weightInput('moe_experts', 'gate weight', inputs[5]);
+      const fits = gate.experts === up.experts && gate.rows === up.rows && gate.columns === up.columns;
+      if (!fits)
+        throw new SwitchyardError(
+          'ERR_SHAPE',
+          `[moe_experts] got gate ${gate} beside up ${up}, expected equal sizes`,
+        );
+    }
+    return [{ dtype: 'f32', shape: [x.shape[0] as number, down.rows] }];
+  },
+  gradient: 'twin',
+  cost(inputs, [y]) {
+    const rows = (inputs[3] as Tensor).size; // N·K
+    const weights = inputs.slice(5).filter((w): w is Weight => w !== null) as Weight[];
+    const flops = weights.reduce((total, w) => total + 2 * rows * w.rows * w.columns, 0);
+    const touched = weights.reduce((total, w) => total + w.bytes * Math.min(1, rows / w.experts), 0);
+    return {
+      flops,
+      bytes: touched + (inputs[0] as Tensor).bytes + 4 * sizeOf((y as { shape: Shape }).shape),
+    };
+  },
+  twin(inputs, attrs) {
+    const [x, expertOffsets, rowToken, slotRow, weights] = inputs.slice(0, 5) as Tensor[] as [
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
+    const [gate, up, down] = inputs.slice(5) as [Weight | null, Weight, Weight];
+    const compute = (['f32', 'bf16', 'int8'] as const)[attrs.compute as number] as ComputeMode;
+    const act = ACTIVATIONS[ACTIVATION_NAMES[attrs.activation as number] as Activation];
+    const rows = takeRows(x, rowToken); // [R, D]
+    const lifted = groupedLinear(rows, expertOffsets, up, compute); // [R, F]
+    const hidden = gate ? mul(act(groupedLinear(rows, expertOffsets, gate, compute)), lifted) : act(lifted);
+    return [moeCombine(groupedLinear(hidden, expertOffsets, down, compute), slotRow, weights)];
+  },
+  lower: (node) => ({
+    kernel: 'moe_experts',
+    attrs: [
+      { type: 'int', value: node.attrs.activation as number },
+      { type: 'int', value: node.attrs.compute as number },
+    ],
+  }),
+});
+
+export interface ExpertWeights {
+  /** E × [F, D]; null for experts without a gate. */
+  gate: Weight | null;
+  /** E × [F, D] */
+  up: Weight;
+  /** E × [D, F] */
+  down: Weight;
+}
+/** The experts of a sparse layer on packed weights: dispatch, gate and up, activation, down, combine → [N, D]. */
+export function moeExperts(
+  x: Tensor,
+  plan: DispatchPlan,
+  combineWeights: Tensor,
+  experts: ExpertWeights,
+  { activation = 'silu' as Activation, compute = 'f32' as ComputeMode } = {},
+): Tensor {
+  const inputs: OpInput[] = [
+    x,
+    plan.expertOffsets,
+    plan.rowToken,
+    plan.slotRow,
+    combineWeights,
+    experts.gate,
+    experts.up,
+    experts.down,
+  ];
+  return apply1(expertsOp, inputs, {
+    activation: ACTIVATION_NAMES.indexOf(activation),
+    compute: computeCode(compute),
+  });
+}
