@@ -163,16 +163,18 @@ struct Plan {
   bool operator==(const Plan&) const = default;
 };
 
-Plan plan(ThreadPool& pool, int64_t K, int64_t E, const Ids& ids) {
+// rows: the most that the plan may hold; -1: one for each pair.
+Plan plan(ThreadPool& pool, int64_t K, int64_t E, const Ids& ids, int64_t rows = -1) {
   const int64_t pairs = static_cast<int64_t>(ids.size());
   Plan r;
   KernelCall call("moe_plan");
-  call.in({pairs / K, K}, ids).out({E + 1}, r.offsets).out({pairs}, r.row_token).out({pairs / K, K}, r.slot_row);
+  call.in({pairs / K, K}, ids).out({E + 1}, r.offsets);
+  call.out({rows < 0 ? pairs : rows}, r.row_token).out({pairs / K, K}, r.slot_row);
   call.run(pool, best_tier());
   return r;
 }
 
-Plan plan_slowly(int64_t K, int64_t E, const Ids& ids) {
+Plan plan_slowly(int64_t K, int64_t E, const Ids& ids, int64_t rows = -1) {
   Plan r{{}, {}, Ids(ids.size(), -1)};
   for (int64_t e = 0; e < E; e++) {
     r.offsets.push_back(static_cast<int32_t>(r.row_token.size()));
@@ -183,7 +185,7 @@ Plan plan_slowly(int64_t K, int64_t E, const Ids& ids) {
     }
   }
   r.offsets.push_back(static_cast<int32_t>(r.row_token.size()));
-  r.row_token.resize(ids.size(), -1);
+  r.row_token.resize(rows < 0 ? ids.size() : rows, -1);
   return r;
 }
 
@@ -211,6 +213,16 @@ void plans(Pools& p) {
   }
   const Ids all_to_one(3000 * 4, 6);
   CHECK(plan(p.four, 4, 9, all_to_one) == plan_slowly(4, 9, all_to_one));
+  // Room for exactly the pairs that are kept, for more, and for one less.
+  const Ids sparse = random_ids(3000 * 8, 8, 0.9, 7);
+  const int64_t kept = std::count_if(sparse.begin(), sparse.end(), [](int32_t id) { return id >= 0; });
+  for (int64_t rows : {kept, kept + 1, int64_t{30000}}) {
+    for (ThreadPool* pool : {&p.one, &p.two, &p.four}) CHECK(plan(*pool, 8, 8, sparse, rows) == plan_slowly(8, 8, sparse, rows));
+  }
+  CHECK(plan(p.two, 2, 3, {-1, -1}, 0) == plan_slowly(2, 3, {-1, -1}, 0));
+  const std::string both = "got " + std::to_string(kept) + " choices that are not -1, expected at most " + std::to_string(kept - 1) + " rows";
+  CHECK(holds(error_of([&] { plan(p.four, 8, 8, sparse, kept - 1); }), both.c_str()));
+  CHECK(holds(error_of([&] { plan(p.one, 2, 2, {0, 1}, 0); }), "got 2 choices that are not -1, expected at most 0 rows"));
   CHECK(holds(error_of([&] { plan(p.one, 2, 2, {0, 1, 0, 2}); }), "expert 2 for token 1"));
   CHECK(holds(error_of([&] { plan(p.one, 2, 2, {0, 1, -2, 0}); }), "expert -2 for token 1"));
 }

@@ -690,7 +690,7 @@ for (const [name, k, experts, choices] of CHOICES) {
   const n = choices.length / k;
   const rows = choices.length;
   const p = plan(choices, k, experts);
-  one('moe_plan', name, [literal('i32', choices, [n, k])], { experts });
+  one('moe_plan', name, [literal('i32', choices, [n, k])], { experts, rows });
   one('moe_combine', name, [f32([rows, 5]), p.slotRow, f32([n, k])]);
   one('moe_combine_grad', name, [f32([rows, 5]), p.slotRow, f32([n, 5])]);
   for (const [activation, gated] of [
@@ -718,9 +718,16 @@ for (const [name, k, experts, choices] of CHOICES) {
     );
   }
 }
+
+// fewer rows than choices, as where experts choose, and more
+const sparse = literal('i32', [-1, 1, -1, 2, -1, -1, 0, -1, 2], [3, 3]);
+one('moe_plan', 'as many rows as are kept', [sparse], { experts: 3, rows: 4 });
+one('moe_plan', 'more rows than choices', [sparse], { experts: 3, rows: 11 });
+one('moe_plan', 'no room and no choice', [literal('i32', [-1, -1], [2, 1])], { experts: 2, rows: 0 });
+
 const many = Array.from({ length: 120 }, (_, i) => (i * i * 7 + (i >> 2)) % 9);
 const manyPlan = plan(many, 2, 9);
-one('moe_plan', 'many', [i32([500, 4], -1, 16)], { experts: 16 });
+one('moe_plan', 'many', [i32([500, 4], -1, 16)], { experts: 16, rows: 2000 });
 one('moe_combine', 'many', [f32([120, 257]), manyPlan.slotRow, f32([60, 2])], {}, fixed);
 one('moe_combine_grad', 'many', [f32([120, 257]), manyPlan.slotRow, f32([60, 257])], {}, fixed);
 for (const [format, compute] of [

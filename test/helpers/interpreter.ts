@@ -15,6 +15,7 @@ import { scalarFunction } from './interpreter/elementwise.js';
 import { LINEAR_RULES } from './interpreter/linear.js';
 import { RANDOM_RULES } from './interpreter/random.js';
 import { REDUCE_RULES } from './interpreter/reduce.js';
+import { ROUTING_RULES } from './interpreter/routing.js';
 import { type Rules, viewOf } from './interpreter/rule.js';
 import { SAMPLE_RULES } from './interpreter/sample.js';
 import { SHAPE_RULES } from './interpreter/shape.js';
@@ -27,6 +28,7 @@ export const RULES: Rules = {
   ...ATTENTION_RULES,
   ...RANDOM_RULES,
   ...SAMPLE_RULES,
+  ...ROUTING_RULES,
 };
 
 export interface InterpretOptions {

@@ -81,15 +81,16 @@ export function routeTopK(
 
 const planOp = defineOp({
   name: 'moe_plan',
-  attrs: { experts: 'int' },
+  attrs: { experts: 'int', rows: 'int' },
   infer(inputs, attrs) {
     const ids = tensorInput('moe_plan', 'expert ids', inputs[0]); // [N, K]
     checkDType('moe_plan', 'expert ids', ids.dtype, 'i32');
     checkRank('moe_plan', 'expert ids', ids.shape, 2);
     const experts = checkInt('moe_plan', 'experts', attrs.experts, 1, 65536);
+    const rows = checkInt('moe_plan', 'rows', attrs.rows, 0, 2 ** 31 - 1);
     return [
       { dtype: 'i32', shape: [experts + 1] },
-      { dtype: 'i32', shape: [ids.size] },
+      { dtype: 'i32', shape: [rows] },
       { dtype: 'i32', shape: ids.shape },
     ];
   },
@@ -101,14 +102,22 @@ const planOp = defineOp({
 export interface DispatchPlan {
   /** i32 [E+1]: rows of expert e are expertOffsets[e] … expertOffsets[e+1] - 1. */
   expertOffsets: Tensor;
-  /** i32 [R], R = N·K: the token of a row; -1 past the last row. */
+  /** i32 [R], R the most rows the plan may hold: the token of a row; -1 past the last row. */
   rowToken: Tensor;
   /** i32 [N, K]: the row of a token's choice; -1 where it was dropped. */
   slotRow: Tensor;
 }
+export interface PlanOptions {
+  /** R, the most choices that are not dropped; more are an error at run time. Default N·K. */
+  rows?: number;
+}
 /** Stable counting sort of the choices i32 [N, K] by expert; -1 drops a choice. */
-export function moePlan(expertIds: Tensor, experts: number): DispatchPlan {
-  const [expertOffsets, rowToken, slotRow] = apply(planOp, [expertIds], { experts }) as [
+export function moePlan(
+  expertIds: Tensor,
+  experts: number,
+  { rows = expertIds.size }: PlanOptions = {},
+): DispatchPlan {
+  const [expertOffsets, rowToken, slotRow] = apply(planOp, [expertIds], { experts, rows }) as [
     Tensor,
     Tensor,
     Tensor,

@@ -1,4 +1,4 @@
-/** Reference of matrix products, dense and by expert, and of the MoE plan. */
+/** Reference of matrix products, dense and by expert. */
 import { sizeOf } from '../../../src/core/shape.js';
 import type { Rule, Rules } from './rule.js';
 import type { Value } from './value.js';
@@ -109,23 +109,5 @@ export const LINEAR_RULES: Rules = {
       accumulate(dw, e * n * k, n, k, count, a, matrix(rows.data, first * k, k));
     }
     return [dw];
-  },
-  moe_plan({ x, number }) {
-    const ids = x(0);
-    const [n, k] = ids.shape as [number, number];
-    const experts = number('experts');
-    const offsets = new Float64Array(experts + 1);
-    const rowToken = new Float64Array(n * k).fill(-1);
-    const slotRow = new Float64Array(n * k).fill(-1);
-    let row = 0;
-    for (let e = 0; e < experts; e++) {
-      for (let slot = 0; slot < n * k; slot++) {
-        if (ids.data[slot] !== e) continue;
-        rowToken[row] = Math.floor(slot / k);
-        slotRow[slot] = row++;
-      }
-      offsets[e + 1] = row;
-    }
-    return [offsets, rowToken, slotRow];
   },
 };
