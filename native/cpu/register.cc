@@ -13,6 +13,7 @@ void register_grouped_matmul(KernelRegistry&);
 void register_kv_write(KernelRegistry&);
 void register_linear(KernelRegistry&);
 void register_matmul(KernelRegistry&);
+void register_moe_capacity(KernelRegistry&);
 void register_moe_combine(KernelRegistry&);
 void register_moe_experts(KernelRegistry&);
 void register_moe_plan(KernelRegistry&);
@@ -39,6 +40,7 @@ const KernelRegistry& cpu_kernels() {
     register_kv_write(r);
     register_linear(r);
     register_matmul(r);
+    register_moe_capacity(r);
     register_moe_combine(r);
     register_moe_experts(r);
     register_moe_plan(r);

@@ -725,6 +725,46 @@ one('moe_plan', 'as many rows as are kept', [sparse], { experts: 3, rows: 4 });
 one('moe_plan', 'more rows than choices', [sparse], { experts: 3, rows: 11 });
 one('moe_plan', 'no room and no choice', [literal('i32', [-1, -1], [2, 1])], { experts: 2, rows: 0 });
 
+/** Experts of each token by preference: a walk through 0 … experts - 1 from place to place, so that rankings differ and experts are contested. */
+const rankings = (n: number, m: number, experts: number): TensorSpec =>
+  literal(
+    'i32',
+    Array.from({ length: n * m }, (_, i) => ((Math.floor(i / m) ** 2 % 7) + (i % m)) % experts),
+    [n, m],
+  );
+const backwards = (n: number, group: number): TensorSpec =>
+  ids(...Array.from({ length: n }, (_, i) => group - 1 - (i % group)));
+for (const [overflow, way, m] of [
+  [0, 'drop', 2],
+  [1, 'next best', 5],
+] as const) {
+  const capacity = (name: string, inputs: InputSpec[], attrs: Attrs): void =>
+    one('moe_capacity', `${way}: ${name}`, inputs, { k: 2, overflow, experts: 5, ...attrs });
+  capacity('one group', [rankings(12, m, 5), null], { capacity: 3, group: 12 });
+  capacity('groups', [rankings(12, m, 5), null], { capacity: 2, group: 4 });
+  capacity('backwards', [rankings(12, m, 5), backwards(12, 6)], { capacity: 2, group: 6 });
+  capacity('a group a token', [rankings(5, m, 5), null], { capacity: 1, group: 1 });
+  capacity('room for all', [rankings(9, m, 5), null], { capacity: 9, group: 9 });
+  capacity('no room', [rankings(4, m, 5), null], { capacity: 0, group: 2 });
+  capacity('no wish, one expert twice', [i32([9, m], -1, 2), null], { capacity: 3, group: 9 });
+  capacity('no tokens', [literal('i32', [], [0, m]), null], { capacity: 1, group: 0 });
+  capacity('many', [i32([900, m], -1, 33), backwards(900, 100)], { capacity: 4, group: 100, experts: 33 });
+}
+one('moe_capacity', 'next best of no more than k', [rankings(9, 2, 5), null], {
+  k: 2,
+  overflow: 1,
+  experts: 5,
+  capacity: 2,
+  group: 9,
+});
+one('moe_capacity', 'all to one expert', [literal('i32', [3, 3, 3, 3, 3], [5, 1]), ids(4, 0, 2, 1, 3)], {
+  k: 1,
+  overflow: 0,
+  experts: 4,
+  capacity: 2,
+  group: 5,
+});
+
 const many = Array.from({ length: 120 }, (_, i) => (i * i * 7 + (i >> 2)) % 9);
 const manyPlan = plan(many, 2, 9);
 one('moe_plan', 'many', [i32([500, 4], -1, 16)], { experts: 16, rows: 2000 });

@@ -1,4 +1,5 @@
 /** Every op, for `import { ops }`. Importing this file fills the op table. */
+export * from './assignment.js';
 export * from './attention.js';
 export * from './combine.js';
 export * from './elementwise.js';

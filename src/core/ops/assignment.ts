@@ -1,0 +1,78 @@
+/** Assignment: which experts tokens get where places are limited. */
+import { SwitchyardError } from '../errors.js';
+import { apply1, checkInt, checkSize, defineOp, tensorInput } from '../op.js';
+import type { Tensor } from '../tensor.js';
+import { checkIndex } from './moe-checks.js';
+
+/** What becomes of a choice whose expert is full. */
+export const OVERFLOWS = ['drop', 'next-best'] as const;
+export type Overflow = (typeof OVERFLOWS)[number];
+const LARGEST = 2 ** 31 - 1;
+
+const capacityOp = defineOp({
+  name: 'moe_capacity',
+  attrs: { k: 'int', capacity: 'int', group: 'int', overflow: 'int', experts: 'int' },
+  infer(inputs, attrs) {
+    const ranking = tensorInput('moe_capacity', 'ranking', inputs[0]); // [N, M]
+    checkIndex('moe_capacity', 'ranking', ranking, 2);
+    const [n, m] = ranking.shape as [number, number];
+    if (inputs[1]) {
+      const order = tensorInput('moe_capacity', 'order', inputs[1]); // [N]
+      checkIndex('moe_capacity', 'order', order, 1);
+      checkSize('moe_capacity', 'order of length', order.size, n);
+    }
+    checkInt('moe_capacity', 'experts', attrs.experts, 1, 65536);
+    checkInt('moe_capacity', 'capacity', attrs.capacity, 0, LARGEST);
+    const overflow = OVERFLOWS[checkInt('moe_capacity', 'overflow', attrs.overflow, 0, OVERFLOWS.length - 1)];
+    const k = checkInt('moe_capacity', 'k', attrs.k, 1, LARGEST);
+    if (overflow === 'drop') checkSize('moe_capacity', 'choices in the ranking of a token', m, k);
+    else checkInt('moe_capacity', 'k', k, 1, m);
+    const group = checkInt('moe_capacity', 'group', attrs.group, n === 0 ? 0 : 1, LARGEST);
+    if (n > 0 && n % group !== 0)
+      throw new SwitchyardError(
+        'ERR_SHAPE',
+        `[moe_capacity] got ${n} tokens, expected a multiple of the group of ${group}`,
+      );
+    return [{ dtype: 'i32', shape: [n, k] }];
+  },
+  gradient: 'nondifferentiable',
+  lower: ({ attrs }) => ({
+    kernel: 'moe_capacity',
+    attrs: (['k', 'capacity', 'group', 'overflow', 'experts'] as const).map((name) => ({
+      type: 'int',
+      value: attrs[name] as number,
+    })),
+  }),
+});
+
+export interface CapacityOptions {
+  /** Experts a token gets at most. */
+  k: number;
+  /** Places of each expert for each group. */
+  capacity: number;
+  /** Consecutive tokens that share places. Default: all tokens. */
+  group?: number;
+  /** Default 'drop': the choice is lost. 'next-best': the token takes the next of its ranking that has room. */
+  overflow?: Overflow;
+  experts: number;
+  /** i32 [N]: for each group a permutation of 0 … group - 1, the order in which its tokens are served. Default: as they stand. */
+  order?: Tensor | null;
+}
+/**
+ * Expert ids i32 [N, k] out of a ranking i32 [N, M] of experts by falling preference (-1: no wish), -1 where the token gets none.
+ * 'drop' (M = k) serves all first choices before any second one (GShard, Lepikhin et al. 2020, Algorithm 1) and keeps a choice in its place;
+ * 'next-best' (M ≥ k) serves a token whole and gives it no expert twice. Other orders: V-MoE, Riquelme et al. 2021, Algorithm 2.
+ */
+export function assignCapacity(
+  ranking: Tensor,
+  { k, capacity, group, overflow = 'drop', experts, order = null }: CapacityOptions,
+): Tensor {
+  const code = OVERFLOWS.indexOf(overflow);
+  if (code < 0)
+    throw new SwitchyardError(
+      'ERR_OPTION',
+      `[moe_capacity] got overflow '${overflow}', expected ${OVERFLOWS.join(' or ')}`,
+    );
+  const size = group ?? ranking.shape[0] ?? 0;
+  return apply1(capacityOp, [ranking, order], { k, capacity, group: size, overflow: code, experts });
+}
