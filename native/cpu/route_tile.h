@@ -13,6 +13,8 @@ struct RouteKernels {
   // The k ≤ n places of the largest values, falling, ties to the lower place. Leaves x in another state; x has room
   // for n rounded up to 16.
   void (*top_k)(float* x, int64_t n, int64_t k, int32_t* ids);
+  // Of each of `groups` runs of `size` values: the largest, or the sum of the two largest (of one, where size is 1).
+  void (*group_scores)(const float* x, int64_t groups, int64_t size, bool two, float* scores);
 };
 
 const RouteKernels& route_kernels(Tier tier);

@@ -1,8 +1,8 @@
 // moe_capacity: which of the experts that tokens wish for they get, where an expert has `capacity` places for each
 // group of tokens.
 //
-//   drop       k rounds: the first choices of all tokens of the group, then the second ones, … A choice whose expert
-//              is full is lost, at its place (GShard, arXiv 2006.16668, Algorithm 1).
+//   drop       k rounds: the first choices of all tokens of the group, then the second ones, …
+//              A choice whose expert is full is lost, at its place (GShard, arXiv 2006.16668, Algorithm 1).
 //   next best  one round: a token takes the first k experts of its ranking that have room, each once.
 //
 // `order` says in which order the tokens of a group are served (V-MoE, arXiv 2106.05974, Algorithm 2: by priority;
@@ -39,8 +39,9 @@ void check_order(const Sizes& s, const int32_t* order, int64_t first_token, int3
   std::fill_n(seen, s.group, 0);
   for (int64_t i = 0; i < s.group; i++) {
     if (order[i] < 0 || order[i] >= s.group || seen[order[i]]++ != 0) {
-      fail(ErrorCode::kOption, "[moe_capacity] got %d at place %lld of the order, expected each of 0 to %lld once in a group",
-           order[i], static_cast<long long>(first_token + i), static_cast<long long>(s.group - 1));
+      fail(ErrorCode::kOption,
+           "[moe_capacity] got %d at place %lld of the order, expected each of 0 to %lld once in a group", order[i],
+           static_cast<long long>(first_token + i), static_cast<long long>(s.group - 1));
     }
   }
 }

@@ -44,6 +44,7 @@ struct RouteOptions {
   int64_t k = 1, score = 0, renormalize = 0;
   double scale = 1;
   Floats bias = {};
+  int64_t groups = 1, top_groups = 1, group_score = 0;
 };
 
 Routed route(ThreadPool& pool, int64_t E, const Floats& logits, const RouteOptions& o) {
@@ -53,7 +54,7 @@ Routed route(ThreadPool& pool, int64_t E, const Floats& logits, const RouteOptio
   call.in({N, E}, logits);
   o.bias.empty() ? call.absent() : call.in({E}, o.bias);
   call.out({N, o.k}, r.ids).out({N, o.k}, r.weights).attr(o.k).attr(o.score).attr(o.renormalize).attr(o.scale);
-  call.run(pool, tier_now);
+  call.attr(o.groups).attr(o.top_groups).attr(o.group_score).run(pool, tier_now);
   return r;
 }
 
@@ -70,7 +71,21 @@ Routed route_slowly(int64_t E, const Floats& logits, const RouteOptions& o) {
     for (double& s : score) s /= o.score == 0 ? sum : 1;
     Ids order(E);
     std::iota(order.begin(), order.end(), 0);
-    const auto selection = [&](int32_t e) { return score[e] + (o.bias.empty() ? 0 : o.bias[e]); };
+    const int64_t size = E / o.groups;
+    // Groups by falling score, then: an expert's place is that of its group inside the limit or outside.
+    std::vector<std::pair<double, int64_t>> groups(o.groups);
+    for (int64_t g = 0; g < o.groups; g++) {
+      std::vector<double> own;
+      for (int64_t e = g * size; e < (g + 1) * size; e++) own.push_back(score[e] + (o.bias.empty() ? 0 : o.bias[e]));
+      std::sort(own.rbegin(), own.rend());
+      groups[g] = {-own[0] - (o.group_score == 1 && size > 1 ? own[1] : 0), g};
+    }
+    std::sort(groups.begin(), groups.end());
+    std::vector<bool> open(o.groups, false);
+    for (int64_t g = 0; g < o.top_groups; g++) open[groups[g].second] = true;
+    const auto selection = [&](int32_t e) {
+      return std::pair(static_cast<bool>(open[e / size]), score[e] + (o.bias.empty() ? 0 : o.bias[e]));
+    };
     std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return selection(a) > selection(b); });
     std::vector<double> weight;
     for (int64_t k = 0; k < o.k; k++) weight.push_back(o.score == 2 ? std::exp(score[order[k]]) : score[order[k]]);
@@ -133,6 +148,51 @@ void routing_against_the_loop(Pools& p) {
   }
 }
 
+void routing_of_groups(Pools& p) {
+  // Groups (0.9, 0.1) (0.6, 0.5) (0.7, 0.2) of sigmoids: by the largest 0 and 2, by the two largest 1 and 0.
+  Floats logits = {0.9f, 0.1f, 0.6f, 0.5f, 0.7f, 0.2f};
+  for (float& x : logits) x = std::log(x / (1 - x));
+  RouteOptions o{.k = 2, .score = 1, .groups = 3, .top_groups = 2};
+  CHECK(route(p.two, 6, logits, o).ids == Ids{0, 4});
+  o.group_score = 1;
+  CHECK(route(p.two, 6, logits, o).ids == Ids{0, 2});
+  o.k = 4;
+  CHECK(route(p.two, 6, logits, o).ids == Ids{0, 2, 3, 1});
+  // The bias chooses the group, and does not weigh.
+  const Routed r = route(p.two, 6, logits, {.k = 1, .score = 1, .bias = {0, 0, 0, 0, 0, 1}, .groups = 3, .top_groups = 1});
+  CHECK(r.ids == Ids{5} && distance(r.weights, {0.2f}) < 1e-6);
+  // Equal groups: the lower ones. Equal experts: the lower one, though its group is the worse (3 = 2 + 1 < 2 + 2).
+  const Routed even = route(p.two, 8, Floats(8, 0.5f), {.k = 3, .groups = 4, .top_groups = 2});
+  CHECK(even.ids == Ids{0, 1, 2});
+  CHECK(route(p.two, 6, {0, 0, 2, 1, 2, 2}, {.k = 3, .score = 2, .groups = 3, .top_groups = 2, .group_score = 1}).ids == Ids{2, 4, 5});
+  // Experts of -infinity inside the limit come before all others.
+  const float inf = std::numeric_limits<float>::infinity();
+  for (int64_t score : {0, 2}) {
+    const RouteOptions masked{.k = 2, .score = score, .groups = 2, .top_groups = 1};
+    CHECK(route(p.two, 4, {-inf, -inf, -inf, 1}, masked).ids == Ids{3, 2});
+    CHECK(route(p.two, 4, {-inf, -inf, -inf, -inf}, masked).ids == Ids{0, 1});
+  }
+
+  struct Size { int64_t N, E, k, groups, top; };
+  for (const Size& s : {Size{1, 1, 1, 1, 1}, {5, 6, 3, 6, 4}, {33, 21, 7, 7, 3}, {40, 256, 8, 8, 4}, {9, 60, 12, 5, 1},
+                        {9, 160, 40, 4, 2}, {7, 96, 20, 3, 2}, {3, 512, 17, 32, 20}, {1500, 12, 2, 3, 2}}) {
+    const Floats logits = normals(s.N * s.E, 17, 2);
+    for (int64_t score : {0, 1, 2}) {
+      for (int64_t group_score : {0, 1}) {
+        const RouteOptions o{.k = s.k, .score = score, .bias = normals(s.E, 18, 0.1f), .groups = s.groups,
+                             .top_groups = s.top, .group_score = group_score};
+        const Routed got = route(p.one, s.E, logits, o), expected = route_slowly(s.E, logits, o);
+        CHECK(got.ids == expected.ids);
+        CHECK(distance(got.weights, expected.weights) < 2e-6);
+        for (ThreadPool* pool : {&p.two, &p.four}) {
+          const Routed wide = route(*pool, s.E, logits, o);
+          CHECK(wide.ids == got.ids && same_bits(wide.weights, got.weights));
+        }
+      }
+    }
+  }
+}
+
 void ties_go_to_the_lower_expert(Pools& p) {
   for (int64_t k : {3, 16, 17, 100, 512}) {
     Floats logits(2 * 512);
@@ -152,7 +212,20 @@ void routing_errors(Pools& p) {
   logits[17 * 8 + 5] = INFINITY;
   CHECK(holds(error_of([&] { route(p.two, 8, logits, {.k = 2}); }), "token 17 and expert 5"));
   CHECK(holds(error_of([&] { route(p.two, 2, {0, 0}, {.k = 1, .bias = {0, NAN}}); }), "expert 1"));
+  CHECK(holds(error_of([&] { route(p.two, 2, {-INFINITY, 0}, {.k = 1, .bias = {INFINITY, 0}}); }), "bias inf for expert 0"));
   CHECK(holds(error_of([&] { route(p.two, 2, {0, 0}, {.k = 3}); }), "k outside"));
+  const auto groups = [&](int64_t k, int64_t groups, int64_t top, int64_t score) {
+    return error_of([&] {
+      route(p.two, 4, {0, 0, 0, 0}, {.k = k, .groups = groups, .top_groups = top, .group_score = score});
+    });
+  };
+  CHECK(groups(2, 4, 2, 1).empty());
+  CHECK(holds(groups(1, 3, 1, 0), "no multiple of the groups"));
+  CHECK(holds(groups(1, 0, 1, 0), "no multiple of the groups"));
+  CHECK(holds(groups(1, 2, 3, 0), "top groups outside"));
+  CHECK(holds(groups(1, 2, 0, 0), "top groups outside"));
+  CHECK(holds(groups(3, 4, 2, 0), "k above"));
+  CHECK(holds(groups(1, 2, 1, 2), "unknown group score"));
   CHECK(holds(error_of([&] { route(p.two, 2, {0, 0}, {.k = 1, .score = 3}); }), "unknown score"));
 }
 
@@ -391,8 +464,14 @@ void bench() {
     Routed routed;
     KernelCall b("route_top_k");
     b.in({N, E}, normals(N * E, 1)).absent().out({N, K}, routed.ids).out({N, K}, routed.weights);
-    b.attr(K).attr(int64_t{0}).attr(int64_t{1}).attr(1.0);
+    b.attr(K).attr(int64_t{0}).attr(int64_t{1}).attr(1.0).attr(int64_t{1}).attr(int64_t{1}).attr(int64_t{0});
     time("route_top_k T=2048", b, 0, 50);
+    for (int64_t top : {8, 4}) {
+      KernelCall g("route_top_k");
+      g.in({N, 256}, normals(N * 256, 1)).absent().out({N, K}, routed.ids).out({N, K}, routed.weights);
+      g.attr(K).attr(int64_t{1}).attr(int64_t{1}).attr(1.0).attr(int64_t{8}).attr(top).attr(int64_t{1});
+      time(top == 8 ? "route_top_k E=256" : "route_top_k E=256, 4 of 8", g, 0, 50);
+    }
     Floats y, dx, dw, w = normals(E * F * D, 2), x = normals(R * D, 3), dy = normals(R * F, 4);
     KernelCall c("moe_combine");
     c.in({R, D}, x).in({N, K}, made.slot_row).in({N, K}, normals(R, 5)).out({N, D}, dx);
@@ -421,6 +500,7 @@ int main(int argc, char** argv) {
     tier_now = tier;
     drawn_routing(pools);
     routing_against_the_loop(pools);
+    routing_of_groups(pools);
     ties_go_to_the_lower_expert(pools);
     routing_errors(pools);
   }

@@ -55,4 +55,23 @@ static void route_top_k(float* x, int64_t n, int64_t k, int32_t* ids) {
   }
 }
 
-constexpr RouteKernels kRouteKernels = {route_softmax, route_sigmoid, route_top_k};
+// Each lane keeps its two largest values; the second of all is then in the lane of the first, or the first of another.
+static void route_group_scores(const float* x, int64_t groups, int64_t size, bool two, float* scores) {
+  const F lane = load(kLane), least = set1(-INFINITY);
+  for (int64_t g = 0; g < groups; g++, x += size) {
+    F first = least, second = least;
+    for (int64_t i = 0; i < size; i += 16) {
+      const int have = size - i < 16 ? static_cast<int>(size - i) : 16;
+      F v = load_n(x + i, have);
+      if (have < 16) v = select(lt(lane, set1(static_cast<float>(have))), v, least);
+      second = max2(min2(first, v), second);
+      first = max2(v, first);
+    }
+    scores[g] = reduce_max(first);
+    if (!two || size == 1) continue;
+    const F place = set1(reduce_min(select(eq(first, set1(scores[g])), lane, set1(INFINITY))));
+    scores[g] += reduce_max(select(eq(lane, place), second, first));
+  }
+}
+
+constexpr RouteKernels kRouteKernels = {route_softmax, route_sigmoid, route_top_k, route_group_scores};

@@ -2,7 +2,7 @@
 import { SwitchyardError } from '../errors.js';
 import { apply1, checkInt, checkSize, defineOp, tensorInput } from '../op.js';
 import type { Tensor } from '../tensor.js';
-import { checkIndex } from './moe-checks.js';
+import { checkIndex, codeOf } from './moe-checks.js';
 
 /** What becomes of a choice whose expert is full. */
 export const OVERFLOWS = ['drop', 'next-best'] as const;
@@ -55,24 +55,20 @@ export interface CapacityOptions {
   /** Default 'drop': the choice is lost. 'next-best': the token takes the next of its ranking that has room. */
   overflow?: Overflow;
   experts: number;
-  /** i32 [N]: for each group a permutation of 0 … group - 1, the order in which its tokens are served. Default: as they stand. */
+  /** i32 [N]: for each group a permutation of 0 … group - 1, the order of service. Default: as tokens stand. */
   order?: Tensor | null;
 }
 /**
- * Expert ids i32 [N, k] out of a ranking i32 [N, M] of experts by falling preference (-1: no wish), -1 where the token gets none.
- * 'drop' (M = k) serves all first choices before any second one (GShard, Lepikhin et al. 2020, Algorithm 1) and keeps a choice in its place;
- * 'next-best' (M ≥ k) serves a token whole and gives it no expert twice. Other orders: V-MoE, Riquelme et al. 2021, Algorithm 2.
+ * Expert ids i32 [N, k], -1 for none, from a ranking i32 [N, M] of experts by falling preference (-1: no wish).
+ * 'drop' (M = k) serves all first choices before any second one (GShard, Lepikhin et al. 2020, Algorithm 1) and
+ * keeps a choice in its place; 'next-best' (M ≥ k) serves a token whole and gives it no expert twice.
+ * An order by priority: V-MoE, Riquelme et al. 2021, Algorithm 2.
  */
 export function assignCapacity(
   ranking: Tensor,
   { k, capacity, group, overflow = 'drop', experts, order = null }: CapacityOptions,
 ): Tensor {
-  const code = OVERFLOWS.indexOf(overflow);
-  if (code < 0)
-    throw new SwitchyardError(
-      'ERR_OPTION',
-      `[moe_capacity] got overflow '${overflow}', expected ${OVERFLOWS.join(' or ')}`,
-    );
+  const code = codeOf('moe_capacity', 'overflow', overflow, OVERFLOWS);
   const size = group ?? ranking.shape[0] ?? 0;
   return apply1(capacityOp, [ranking, order], { k, capacity, group: size, overflow: code, experts });
 }

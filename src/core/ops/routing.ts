@@ -1,30 +1,64 @@
 /** Routing: router logits to a choice of experts, and the choice to a dispatch plan. */
-import { apply, checkDType, checkInt, checkRank, checkSize, defineOp, tensorInput } from '../op.js';
+import { SwitchyardError } from '../errors.js';
+import {
+  type Attrs,
+  apply,
+  checkDType,
+  checkInt,
+  checkRank,
+  checkSize,
+  defineOp,
+  tensorInput,
+} from '../op.js';
 import type { Tensor } from '../tensor.js';
-import { add, div, mul, sigmoid } from './elementwise.js';
-import { takeAlong, topK } from './indexing.js';
+import { add, div, greater, mul, sigmoid, where } from './elementwise.js';
+import { oneHot, takeAlong, topK } from './indexing.js';
+import { codeOf } from './moe-checks.js';
 import { softmax } from './norm.js';
 import { sum } from './reduce.js';
+import { reshape } from './shape.js';
 
 /** How router logits become scores. */
 export const SCORES = ['softmax', 'sigmoid', 'softmax-of-chosen'] as const;
 export type Score = (typeof SCORES)[number];
+/** What a group of experts counts for: its largest selection score, or the sum of its two largest. */
+export const GROUP_SCORES = ['max', 'top2-sum'] as const;
+export type GroupScore = (typeof GROUP_SCORES)[number];
 /** Keeps the sum of sigmoid scores from 0, as DeepSeek-V3's code does. */
 const SIGMOID_SUM_EPS = 1e-20;
 
 const routeOp = defineOp({
   name: 'route_top_k',
-  attrs: { k: 'int', score: 'int', renormalize: 'int', scale: 'float' },
+  attrs: {
+    k: 'int',
+    score: 'int',
+    renormalize: 'int',
+    scale: 'float',
+    groups: 'int',
+    topGroups: 'int',
+    groupScore: 'int',
+  },
   infer(inputs, attrs) {
     const logits = tensorInput('route_top_k', 'logits', inputs[0]); // [N, E]
     checkDType('route_top_k', 'logits', logits.dtype, 'f32');
     checkRank('route_top_k', 'logits', logits.shape, 2);
-    const k = checkInt('route_top_k', 'k', attrs.k, 1, logits.shape[1] as number);
+    const experts = logits.shape[1] as number;
+    const k = checkInt('route_top_k', 'k', attrs.k, 1, experts);
+    checkInt('route_top_k', 'score', attrs.score, 0, SCORES.length - 1);
+    const groups = checkInt('route_top_k', 'groups', attrs.groups, 1, experts);
+    if (experts % groups !== 0)
+      throw new SwitchyardError(
+        'ERR_OPTION',
+        `[route_top_k] got ${groups} groups of ${experts} experts, expected groups of equal size`,
+      );
+    const topGroups = checkInt('route_top_k', 'topGroups', attrs.topGroups, 1, groups);
+    checkInt('route_top_k', 'k', k, 1, topGroups * (experts / groups));
+    checkInt('route_top_k', 'groupScore', attrs.groupScore, 0, GROUP_SCORES.length - 1);
     if (inputs[1]) {
       const bias = tensorInput('route_top_k', 'bias', inputs[1]);
       checkDType('route_top_k', 'bias', bias.dtype, 'f32');
       checkRank('route_top_k', 'bias', bias.shape, 1);
-      checkSize('route_top_k', 'bias of length', bias.shape[0] as number, logits.shape[1] as number);
+      checkSize('route_top_k', 'bias of length', bias.shape[0] as number, experts);
     }
     const shape = [logits.shape[0] as number, k];
     return [
@@ -38,7 +72,8 @@ const routeOp = defineOp({
     const logits = input as Tensor;
     const score = SCORES[attrs.score as number];
     const scores = score === 'sigmoid' ? sigmoid(logits) : score === 'softmax' ? softmax(logits) : logits;
-    const { indices } = topK(bias ? add(scores, bias as Tensor) : scores, attrs.k as number);
+    const selection = bias ? add(scores, bias as Tensor) : scores; // [N, E]
+    const { indices } = topK(inTopGroups(selection, attrs), attrs.k as number);
     let weights = takeAlong(scores, indices);
     if (score === 'softmax-of-chosen') weights = softmax(weights);
     if (attrs.renormalize) {
@@ -54,9 +89,25 @@ const routeOp = defineOp({
       { type: 'int', value: node.attrs.score as number },
       { type: 'int', value: node.attrs.renormalize as number },
       { type: 'float', value: node.attrs.scale as number },
+      { type: 'int', value: node.attrs.groups as number },
+      { type: 'int', value: node.attrs.topGroups as number },
+      { type: 'int', value: node.attrs.groupScore as number },
     ],
   }),
 });
+
+/** Selection scores [N, E] with NaN, which top-k ranks below -infinity, outside the best groups. */
+function inTopGroups(selection: Tensor, attrs: Attrs): Tensor {
+  const [groups, topGroups] = [attrs.groups as number, attrs.topGroups as number];
+  if (topGroups === groups) return selection;
+  const [n, experts] = selection.shape as [number, number];
+  const size = experts / groups;
+  const grouped = reshape(selection, [n, groups, size]);
+  const best = Math.min(size, GROUP_SCORES[attrs.groupScore as number] === 'max' ? 1 : 2);
+  const { indices } = topK(sum(topK(grouped, best).values, -1), topGroups); // [N, topGroups]
+  const chosen = greater(sum(oneHot(indices, groups), 1), 0); // [N, groups]
+  return reshape(where(reshape(chosen, [n, groups, 1]), grouped, Number.NaN), [n, experts]);
+}
 
 export interface RouteOptions {
   k: number;
@@ -68,13 +119,36 @@ export interface RouteOptions {
   scale?: number;
   /** [E], added to the scores for the choice only. */
   bias?: Tensor | null;
+  /** Consecutive groups of experts of equal size. Default 1. */
+  groups?: number;
+  /** Experts are chosen from the best groups only (ties to the lower group). Default: from all. */
+  topGroups?: number;
+  /** Default 'max' (DeepSeek-V2, arXiv 2405.04434, 2.1.2); 'top2-sum': DeepSeek-V3, arXiv 2412.19437. */
+  groupScore?: GroupScore;
 }
 /** The k best experts of each token: ids i32 [N, K] by falling score (ties to the lower id), weights [N, K]. */
 export function routeTopK(
   logits: Tensor,
-  { k, score = 'softmax', renormalize = false, scale = 1, bias = null }: RouteOptions,
+  {
+    k,
+    score = 'softmax',
+    renormalize = false,
+    scale = 1,
+    bias = null,
+    groups = 1,
+    topGroups = groups,
+    groupScore = 'max',
+  }: RouteOptions,
 ): { expertIds: Tensor; combineWeights: Tensor } {
-  const attrs = { k, score: SCORES.indexOf(score), renormalize: renormalize ? 1 : 0, scale };
+  const attrs = {
+    k,
+    score: codeOf('route_top_k', 'score', score, SCORES),
+    renormalize: renormalize ? 1 : 0,
+    scale,
+    groups,
+    topGroups,
+    groupScore: codeOf('route_top_k', 'groupScore', groupScore, GROUP_SCORES),
+  };
   const [expertIds, combineWeights] = apply(routeOp, [logits, bias], attrs) as [Tensor, Tensor];
   return { expertIds, combineWeights };
 }
