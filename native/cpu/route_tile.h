@@ -15,6 +15,10 @@ struct RouteKernels {
   void (*top_k)(float* x, int64_t n, int64_t k, int32_t* ids);
   // Of each of `groups` runs of `size` values: the largest, or the sum of the two largest (of one, where size is 1).
   void (*group_scores)(const float* x, int64_t groups, int64_t size, bool two, float* scores);
+  // A step of a search for shortest paths among n nodes, a multiple of 8: where base + (price - gain) is below the
+  // distance, it becomes the distance and `from` the origin. Returns the first node of the smallest distance.
+  int64_t (*relax)(double base, double from, const double* price, const double* gain, int64_t n, double* distance,
+                   double* origin);
 };
 
 const RouteKernels& route_kernels(Tier tier);

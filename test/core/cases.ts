@@ -807,6 +807,34 @@ one('moe_capacity', 'all to one expert', [literal('i32', [3, 3, 3, 3, 3], [5, 1]
   group: 5,
 });
 
+// Random scores have one best assignment. Equal sums: assignment.test.ts.
+for (const [name, n, e, capacity] of [
+  ['one token', 1, 1, 1],
+  ['one expert', 5, 1, 5],
+  ['no place to spare', 12, 4, 3],
+  ['places to spare', 7, 3, 4],
+  ['fewer tokens than experts', 5, 9, 1],
+  ['room for all', 9, 5, 9],
+  ['more room than tokens', 3, 5, 100],
+  ['a token an expert', 33, 33, 1],
+  ['many', 96, 17, 6],
+  ['no tokens', 0, 4, 1],
+] as const)
+  one('balanced_assignment', name, [f32([n, e])], { capacity });
+// A taste that all tokens share makes for long ways from expert to expert.
+one(
+  'balanced_assignment',
+  'all want the same',
+  [
+    literal(
+      'f32',
+      Array.from({ length: 60 * 12 }, (_, i) => 3 * Math.cos(i % 12) + 0.5 * Math.sin(i * i)),
+      [60, 12],
+    ),
+  ],
+  { capacity: 5 },
+);
+
 const many = Array.from({ length: 120 }, (_, i) => (i * i * 7 + (i >> 2)) % 9);
 const manyPlan = plan(many, 2, 9);
 one('moe_plan', 'many', [i32([500, 4], -1, 16)], { experts: 16, rows: 2000 });

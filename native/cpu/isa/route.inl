@@ -74,4 +74,29 @@ static void route_group_scores(const float* x, int64_t groups, int64_t size, boo
   }
 }
 
-constexpr RouteKernels kRouteKernels = {route_softmax, route_sigmoid, route_top_k, route_group_scores};
+// In the order of doubles. The compiler makes vectors of a minimum of integers, not of one of doubles.
+SY_INLINE int64_t ordered_bits(double x) {
+  const int64_t b = std::bit_cast<int64_t>(x);
+  return b ^ ((b >> 63) & INT64_MAX);
+}
+
+static int64_t route_relax(double base, double from, const double* __restrict price, const double* __restrict gain,
+                           int64_t n, double* __restrict distance, double* __restrict origin) {
+  int64_t low = INT64_MAX;
+  for (int64_t i = 0; i < n; i++) {
+    const double reach = base + (price[i] - gain[i]), known = distance[i];
+    const double least = reach < known ? reach : known;
+    origin[i] = reach < known ? from : origin[i];
+    distance[i] = least;
+    const int64_t bits = ordered_bits(least);
+    low = bits < low ? bits : low;
+  }
+  int64_t first = n;
+  for (int64_t i = 0; i < n; i++) {
+    const int64_t here = ordered_bits(distance[i]) == low ? i : n;
+    first = here < first ? here : first;
+  }
+  return first;
+}
+
+constexpr RouteKernels kRouteKernels = {route_softmax, route_sigmoid, route_top_k, route_group_scores, route_relax};

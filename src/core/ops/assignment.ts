@@ -1,6 +1,6 @@
 /** Assignment: which experts tokens get where places are limited. */
 import { SwitchyardError } from '../errors.js';
-import { apply1, checkInt, checkSize, defineOp, tensorInput } from '../op.js';
+import { apply1, checkDType, checkInt, checkRank, checkSize, defineOp, tensorInput } from '../op.js';
 import type { Tensor } from '../tensor.js';
 import { checkIndex, codeOf } from './moe-checks.js';
 
@@ -8,6 +8,8 @@ import { checkIndex, codeOf } from './moe-checks.js';
 export const OVERFLOWS = ['drop', 'next-best'] as const;
 export type Overflow = (typeof OVERFLOWS)[number];
 const LARGEST = 2 ** 31 - 1;
+/** The kernel holds a matrix of experts by experts. */
+const MOST_BALANCED_EXPERTS = 4096;
 
 const capacityOp = defineOp({
   name: 'moe_capacity',
@@ -71,4 +73,34 @@ export function assignCapacity(
   const code = codeOf('moe_capacity', 'overflow', overflow, OVERFLOWS);
   const size = group ?? ranking.shape[0] ?? 0;
   return apply1(capacityOp, [ranking, order], { k, capacity, group: size, overflow: code, experts });
+}
+
+const balancedOp = defineOp({
+  name: 'balanced_assignment',
+  attrs: { capacity: 'int' },
+  infer(inputs, attrs) {
+    const scores = tensorInput('balanced_assignment', 'scores', inputs[0]); // [N, E]
+    checkDType('balanced_assignment', 'scores', scores.dtype, 'f32');
+    checkRank('balanced_assignment', 'scores', scores.shape, 2);
+    const [n, e] = scores.shape as [number, number];
+    const experts = checkInt('balanced_assignment', 'experts', e, 1, MOST_BALANCED_EXPERTS);
+    const capacity = checkInt('balanced_assignment', 'capacity', attrs.capacity, 1, LARGEST);
+    checkInt('balanced_assignment', 'tokens', n, 0, Math.min(experts * capacity, LARGEST));
+    return [{ dtype: 'i32', shape: [n] }];
+  },
+  gradient: 'nondifferentiable',
+  lower: ({ attrs }) => ({
+    kernel: 'balanced_assignment',
+    attrs: [{ type: 'int', value: attrs.capacity as number }],
+  }),
+});
+
+/**
+ * One expert for each token, i32 [N]: the choice with the largest sum of scores [N, E] among those that give no
+ * expert more than `capacity` tokens (default: N / E, rounded up). Exact: the linear assignment problem of BASE
+ * layers, Lewis et al. 2021, equations 3 and 4.
+ */
+export function balancedAssignment(scores: Tensor, { capacity }: { capacity?: number } = {}): Tensor {
+  const [n = 0, experts = 1] = scores.shape;
+  return apply1(balancedOp, [scores], { capacity: capacity ?? Math.max(1, Math.ceil(n / experts)) });
 }
