@@ -11,6 +11,7 @@ void register_cross_entropy(KernelRegistry&);
 void register_elementwise(KernelRegistry&);
 void register_gather(KernelRegistry&);
 void register_grouped_matmul(KernelRegistry&);
+void register_grouped_matmul_grad(KernelRegistry&);
 void register_kv_write(KernelRegistry&);
 void register_linear(KernelRegistry&);
 void register_matmul(KernelRegistry&);
@@ -39,6 +40,7 @@ const KernelRegistry& cpu_kernels() {
     register_elementwise(r);
     register_gather(r);
     register_grouped_matmul(r);
+    register_grouped_matmul_grad(r);
     register_kv_write(r);
     register_linear(r);
     register_matmul(r);

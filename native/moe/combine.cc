@@ -32,19 +32,22 @@ void prepare_combine(Instruction& in) {
   require_counts(in, 3, 3, 1, 1);
   require_tensor(in, in.in[0], "rows", DType::kF32, 2);
   require_tensor(in, in.in[1], "slot row", DType::kI32, 2);
-  require_tensor(in, in.in[2], "combine weights", DType::kF32, 2);
   require_tensor(in, in.out[0], "y", DType::kF32, 2);
   const Shape& slots = in.in[1]->shape;
-  require_dim(in, "rows of combine weights", in.in[2]->shape[0], slots[0]);
-  require_dim(in, "columns of combine weights", in.in[2]->shape[1], slots[1]);
+  if (in.in[2] != nullptr) {
+    require_tensor(in, in.in[2], "combine weights", DType::kF32, 2);
+    require_dim(in, "rows of combine weights", in.in[2]->shape[0], slots[0]);
+    require_dim(in, "columns of combine weights", in.in[2]->shape[1], slots[1]);
+  }
   require_dim(in, "rows of y", in.out[0]->shape[0], slots[0]);
   require_dim(in, "columns of y", in.out[0]->shape[1], in.in[0]->shape[1]);
 }
 
 void run_combine(const Instruction& in, const Context& context) {
   const Shape &rows = in.in[0]->shape, &slots = in.in[1]->shape;
-  combine_rows(context, "moe_combine", in.in[0]->as<float>(), in.in[1]->as<int32_t>(), in.in[2]->as<float>(), rows[0],
-               slots[0], slots[1], rows[1], in.out[0]->as<float>());
+  const float* weights = in.in[2] == nullptr ? nullptr : in.in[2]->as<float>();
+  combine_rows(context, "moe_combine", in.in[0]->as<float>(), in.in[1]->as<int32_t>(), weights, rows[0], slots[0],
+               slots[1], rows[1], in.out[0]->as<float>());
 }
 
 void prepare_combine_grad(Instruction& in) {
@@ -75,8 +78,9 @@ void run_combine_grad(const Instruction& in, const Context& context) {
 void combine_rows(const Context& context, const char* kernel, const float* rows, const int32_t* slot_row,
                   const float* weights, int64_t R, int64_t N, int64_t K, int64_t D, float* y) {
   const TileKernels& tiles = tile_kernels(context.tier);
-  for_tokens(context, kernel, slot_row, R, N, K, D,
-             [&](int64_t n) { tiles.gather_sum(rows, slot_row + n * K, weights + n * K, K, D, y + n * D); });
+  for_tokens(context, kernel, slot_row, R, N, K, D, [&](int64_t n) {
+    tiles.gather_sum(rows, slot_row + n * K, weights == nullptr ? nullptr : weights + n * K, K, D, y + n * D);
+  });
 }
 
 void register_moe_combine(KernelRegistry& r) {

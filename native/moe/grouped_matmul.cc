@@ -1,163 +1,238 @@
-// Matrix products of experts on plain f32 tensors, for training: rows are sorted by expert, expert e owns rows
-// offsets[e] … offsets[e + 1] - 1.
-//
-// One flat list of tasks over (expert, block of rows, block of columns), claimed atomically. A task cuts its inner
-// dimension in slices, packs each slice of B into a panel [slice, 64] and multiplies all its rows with it; the sums
-// stay in scratch, so an output element is one chain over the whole inner dimension.
-#include <algorithm>
+// Matrix products of experts on plain f32 tensors, for training. An output element is one chain over the whole inner
+// dimension, whichever way computes it:
+//   packed: rows of x against panels of 64 columns of w, which are packed slice by slice;
+//   turned: few rows of x, packed in one panel, against the rows of w as they lie (w is read once and not copied);
+//   direct: few rows of x against w [K, N] as it lies.
+// All tasks of all experts form one list, claimed atomically.
 #include <cstring>
 
-#include "cpu/tile.h"
-#include "runtime/kernel.h"
+#include "moe/grouped.h"
 
 namespace switchyard {
 namespace {
 
-// Rows of a task: the cost of packing is shared by that many (measured: 3 % of the time at 192).
-constexpr int64_t kRows = 192;
-// A panel of this many slices fills 32 KiB of L1.
-constexpr int64_t kSlice = 128;
+// Rows of a packed task: packing costs 0.16 ns a weight, multiplying 0.017 ns a row (AVX-512, 115 GFLOP/s).
+constexpr int64_t kRows = 512;
+constexpr int64_t kSlice = 256;       // of the inner dimension of a packed task
+constexpr int64_t kPanel = 32768;     // floats of a panel: turned tasks read theirs from the second cache
+// Rows of w [K, N] lie a power of two apart as a rule: more of them would not stay in the second cache's sets.
+constexpr int64_t kTransposedSlice = 64;
+constexpr int64_t kBlocks = 2;        // panels of a packed task: the next one's weights are fetched meanwhile
+constexpr int64_t kTurnedRows = 256;  // rows of w of a turned task
+constexpr int64_t kFewRows = 16;
+constexpr int64_t kDirectColumns = 512, kDirectSlice = 32;  // of a direct task; a slice fills 64 KiB
+constexpr int64_t kRowsAtOnce = 24;                         // between two looks at what to fetch
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+struct Part {  // one product of the sum
+  GroupedRows x;
+  const float* w;
+  int64_t K;
+};
 
-void check_offsets(const char* kernel, const int32_t* offsets, int64_t E, int64_t R) {
-  for (int64_t e = 0; e <= E; e++) {
-    const int64_t low = e > 0 ? offsets[e - 1] : 0, high = e > 0 ? R : 0;
-    if (offsets[e] >= low && offsets[e] <= high) continue;
-    fail(ErrorCode::kShape, "[%s] got %d as expert offset %lld, expected %lld to %lld", kernel, offsets[e],
-         static_cast<long long>(e), static_cast<long long>(low), static_cast<long long>(high));
+struct Product {
+  const TileKernels& tiles;
+  Part parts[2];
+  int count;  // of parts
+  int64_t N;
+  bool transpose;
+  float* y;
+
+  const float* weight(const Part& p, int64_t e, int64_t n, int64_t k) const {
+    return p.w + (transpose ? (e * p.K + k) * N + n : (e * N + n) * p.K + k);
+  }
+};
+
+enum class Way { kPacked, kTurned, kDirect };
+
+// Both ways multiply whole vectors: a panel of x wastes the lanes that it lacks rows for.
+Way way_of(int64_t rows, const Product& p) {
+  if (p.transpose) return rows <= kFewRows && p.N % 16 == 0 ? Way::kDirect : Way::kPacked;
+  return rows <= kFewRows || (rows <= kPanelColumns && round_up(rows, 16) - rows <= 8) ? Way::kTurned : Way::kPacked;
+}
+
+int64_t tasks_of(int64_t rows, const Product& p) {
+  if (rows == 0) return 0;
+  switch (way_of(rows, p)) {
+    case Way::kTurned: return ceil_div(p.N, kTurnedRows);
+    case Way::kDirect: return ceil_div(p.N, kDirectColumns);
+    default: return ceil_div(rows, kRows) * ceil_div(p.N, kBlocks * kPanelColumns);
   }
 }
 
 struct Workspace {
-  float *panel, *sums, *left;  // [kSlice, 64], [kRows, 64], [kRows, 64]
-  const float** rows;          // [kRows]
-  static constexpr int64_t kBytes = (kSlice + 2 * kRows) * kPanelColumns * sizeof(float) + kRows * sizeof(float*);
+  float *panel, *sums;             // [kPanel], [kRows, 64]
+  const float **rows, **columns;   // [kRows], [kTurnedRows]
+  static constexpr int64_t kBytes =
+      (kPanel + kRows * kPanelColumns) * sizeof(float) + (kRows + kTurnedRows) * sizeof(float*);
   explicit Workspace(std::byte* memory)
       : panel(reinterpret_cast<float*>(memory)),
-        sums(panel + kSlice * kPanelColumns),
-        left(sums + kRows * kPanelColumns),
-        rows(reinterpret_cast<const float**>(left + kRows * kPanelColumns)) {}
+        sums(panel + kPanel),
+        rows(reinterpret_cast<const float**>(sums + kRows * kPanelColumns)),
+        columns(rows + kRows) {}
 };
 
-// panel[i] = from[i · distance], `columns` of them; the rest of the 64 is zero.
-void copy_panel(const float* from, int64_t distance, int64_t count, int64_t columns, float* panel) {
-  for (int64_t i = 0; i < count; i++) {
-    float* to = panel + i * kPanelColumns;
-    std::memcpy(to, from + i * distance, static_cast<size_t>(columns) * sizeof(float));
-    std::fill(to + columns, to + kPanelColumns, 0.0f);
+// sums (+)= rows · panel, while the rows of later products are fetched: first the next rows of this one, then `next`.
+void multiply_rows(const Product& p, const float* const* rows, int64_t count, int64_t offset, int64_t slice,
+                   int columns, const float* panel, int64_t distance, float* sums, bool add, Prefetch& next) {
+  const int64_t share = ceil_div(next.left(), ceil_div(count, kRowsAtOnce));
+  for (int64_t i = 0; i < count; i += kRowsAtOnce) {
+    const int64_t now = std::min(kRowsAtOnce, count - i);
+    if (i + now < count) {
+      Prefetch(rows + i + now, std::min(kRowsAtOnce, count - i - now), offset, slice).some(kRowsAtOnce * slice);
+    }
+    next.some(share);
+    p.tiles.multiply(now, slice, columns, rows + i, offset, panel, distance, 0, sums + i * kPanelColumns, add);
   }
 }
 
-void store_sums(const float* sums, int64_t count, int64_t columns, float* to, int64_t distance) {
-  for (int64_t i = 0; i < count; i++) {
-    std::memcpy(to + i * distance, sums + i * kPanelColumns, static_cast<size_t>(columns) * sizeof(float));
+void packed_task(const Product& p, const Workspace& s, int64_t e, int64_t row, int64_t count, int64_t n_begin) {
+  const int64_t n_end = std::min(p.N, n_begin + kBlocks * kPanelColumns);
+  const int64_t most = p.transpose ? kTransposedSlice : kSlice;
+  for (int64_t n = n_begin; n < n_end; n += kPanelColumns) {
+    const int64_t columns = std::min<int64_t>(kPanelColumns, n_end - n);
+    bool add = false;
+    for (int i = 0; i < p.count; i++) {
+      const Part& part = p.parts[i];
+      for (int64_t r = 0; r < count; r++) s.rows[r] = part.x.at(row + r);
+      for (int64_t k = 0; k < part.K; k += most) {
+        const int64_t slice = std::min(most, part.K - k);
+        // Rows of the slice [slice, columns] or of its transpose [columns, slice].
+        const int64_t lines = p.transpose ? slice : columns;
+        for (int64_t j = 0; j < lines; j++) s.columns[j] = p.weight(part, e, p.transpose ? n : n + j, p.transpose ? k + j : k);
+        if (p.transpose) {
+          for (int64_t j = 0; j < slice; j++) {
+            float* to = s.panel + j * kPanelColumns;
+            std::memcpy(to, s.columns[j], static_cast<size_t>(columns) * sizeof(float));
+            std::fill(to + columns, to + kPanelColumns, 0.0f);
+          }
+        } else {
+          p.tiles.transpose(s.columns, static_cast<int>(columns), slice, s.panel, kPanelColumns);
+        }
+        // What follows: the next slice of these columns, else the first of the next columns.
+        const bool more = k + most < part.K;
+        const int64_t next_n = more ? n : n + kPanelColumns, next_k = more ? k + most : 0;
+        const int64_t next_columns = std::clamp<int64_t>(n_end - next_n, 0, kPanelColumns);
+        const int64_t next_slice = std::min(most, part.K - next_k);
+        const int64_t next_lines = next_columns == 0 ? 0 : p.transpose ? next_slice : next_columns;
+        for (int64_t j = 0; j < next_lines; j++) {
+          s.columns[j] = p.weight(part, e, p.transpose ? next_n : next_n + j, p.transpose ? next_k + j : next_k);
+        }
+        Prefetch next(s.columns, next_lines, 0, p.transpose ? next_columns : next_slice);
+        multiply_rows(p, s.rows, count, k, slice, static_cast<int>(columns), s.panel, kPanelColumns, s.sums, add, next);
+        add = true;
+      }
+    }
+    for (int64_t r = 0; r < count; r++) {
+      float* y = p.y + (row + r) * p.N + n;
+      if (!add) std::fill_n(y, columns, 0.0f);
+      if (add) std::memcpy(y, s.sums + r * kPanelColumns, static_cast<size_t>(columns) * sizeof(float));
+    }
+  }
+}
+
+void turned_task(const Product& p, const Workspace& s, int64_t e, int64_t row, int64_t rows, int64_t n) {
+  const int64_t count = std::min(kTurnedRows, p.N - n), lanes = round_up(rows, 16), most = kPanel / lanes;
+  bool add = false;
+  for (int i = 0; i < p.count; i++) {
+    const Part& part = p.parts[i];
+    for (int64_t j = 0; j < count; j++) s.columns[j] = p.weight(part, e, n + j, 0);
+    for (int64_t k = 0; k < part.K; k += most) {
+      const int64_t slice = std::min(most, part.K - k);
+      for (int64_t r = 0; r < rows; r++) s.rows[r] = part.x.at(row + r) + k;
+      p.tiles.transpose(s.rows, static_cast<int>(rows), slice, s.panel, lanes);
+      p.tiles.multiply(count, slice, static_cast<int>(rows), s.columns, k, s.panel, lanes, 0, s.sums, add);
+      add = true;
+    }
+  }
+  for (int64_t r = 0; r < rows; r++) {
+    float* y = p.y + (row + r) * p.N + n;
+    for (int64_t j = 0; j < count; j++) y[j] = add ? s.sums[j * kPanelColumns + r] : 0.0f;
+  }
+}
+
+void direct_task(const Product& p, const Workspace& s, int64_t e, int64_t row, int64_t rows, int64_t n_begin) {
+  const int64_t n_end = std::min(p.N, n_begin + kDirectColumns);
+  bool add = false;
+  for (int i = 0; i < p.count; i++) {
+    const Part& part = p.parts[i];
+    for (int64_t r = 0; r < rows; r++) s.rows[r] = part.x.at(row + r);
+    for (int64_t k = 0; k < part.K; k += kDirectSlice) {
+      const int64_t slice = std::min(kDirectSlice, part.K - k);
+      for (int64_t n = n_begin; n < n_end; n += kPanelColumns) {
+        const int64_t columns = std::min<int64_t>(kPanelColumns, n_end - n);
+        p.tiles.multiply(rows, slice, static_cast<int>(columns), s.rows, k, p.weight(part, e, n, k), p.N, kDirectSlice,
+                         s.sums + (n - n_begin) * kFewRows, add);
+      }
+      add = true;
+    }
+  }
+  for (int64_t n = n_begin; n < n_end; n += kPanelColumns) {
+    const int64_t columns = std::min<int64_t>(kPanelColumns, n_end - n);
+    for (int64_t r = 0; r < rows; r++) {
+      float* y = p.y + (row + r) * p.N + n;
+      const float* sums = s.sums + (n - n_begin) * kFewRows + r * kPanelColumns;
+      for (int64_t j = 0; j < columns; j++) y[j] = add ? sums[j] : 0.0f;
+    }
   }
 }
 
 void prepare(Instruction& in) {
-  require_counts(in, 3, 3, 1, 1);
-  require_tensor(in, in.in[0], "x", DType::kF32, 2);
-  require_tensor(in, in.in[1], "w", DType::kF32, 3);
-  require_tensor(in, in.in[2], "expert offsets", DType::kI32, 1);
+  require_counts(in, 6, 6, 1, 1);
+  const Operand *x = in.in[0], *w = in.in[1], *offsets = in.in[2], *ids = in.in[3], *x2 = in.in[4], *w2 = in.in[5];
+  require_tensor(in, x, "x", DType::kF32, 2);
+  require_tensor(in, w, "w", DType::kF32, 3);
+  require_tensor(in, offsets, "expert offsets", DType::kI32, 1);
   require_tensor(in, in.out[0], "y", DType::kF32, 2);
-  const Shape &x = in.in[0]->shape, &w = in.in[1]->shape, &y = in.out[0]->shape;
+  const Shape& y = in.out[0]->shape;
   const bool transpose = in.attrs[0].i != 0;
-  require_dim(in, "length of expert offsets", in.in[2]->shape[0], w[0] + 1);
-  require_dim(in, "columns of x", x[1], w[transpose ? 1 : 2]);
-  require_dim(in, "rows of y", y[0], x[0]);
-  require_dim(in, "columns of y", y[1], w[transpose ? 2 : 1]);
-  in.shared_scratch = (w[0] + 1) * static_cast<int64_t>(sizeof(int64_t));
+  require_dim(in, "length of expert offsets", offsets->shape[0], w->shape[0] + 1);
+  require_dim(in, "columns of x", x->shape[1], w->shape[transpose ? 1 : 2]);
+  require_dim(in, "columns of y", y[1], w->shape[transpose ? 2 : 1]);
+  if (ids != nullptr) require_tensor(in, ids, "row ids", DType::kI32, 1);
+  require_dim(in, "rows of y", y[0], ids != nullptr ? ids->shape[0] : x->shape[0]);
+  require_that(in, (x2 == nullptr) == (w2 == nullptr), "got one of a second x and w, expected both or none");
+  if (x2 != nullptr) {
+    require_tensor(in, x2, "second x", DType::kF32, 2);
+    require_tensor(in, w2, "second w", DType::kF32, 3);
+    require_dim(in, "rows of the second x", x2->shape[0], y[0]);
+    require_dim(in, "experts of the second w", w2->shape[0], w->shape[0]);
+    require_dim(in, "columns of the second x", x2->shape[1], w2->shape[transpose ? 1 : 2]);
+    require_dim(in, "columns of the second product", y[1], w2->shape[transpose ? 2 : 1]);
+  }
+  in.shared_scratch = TaskList::bytes(w->shape[0]);
   in.worker_scratch = Workspace::kBytes;
 }
 
 void run(const Instruction& in, const Context& context) {
-  const TileKernels& tiles = tile_kernels(context.tier);
-  const bool transpose = in.attrs[0].i != 0;
-  const int64_t R = in.in[0]->shape[0], K = in.in[0]->shape[1], N = in.out[0]->shape[1], E = in.in[1]->shape[0];
-  const float *x = in.in[0]->as<float>(), *w = in.in[1]->as<float>();
+  const int64_t R = in.out[0]->shape[0], N = in.out[0]->shape[1], E = in.in[1]->shape[0];
   const int32_t* offsets = in.in[2]->as<int32_t>();
-  float* y = in.out[0]->as<float>();
   check_offsets("grouped_matmul", offsets, E, R);
-  std::fill(y + offsets[E] * N, y + R * N, 0.0f);
+  Product p{tile_kernels(context.tier), {}, in.in[4] == nullptr ? 1 : 2, N, in.attrs[0].i != 0, in.out[0]->as<float>()};
+  for (int i = 0; i < p.count; i++) {
+    const Operand *x = in.in[i == 0 ? 0 : 4], *w = in.in[i == 0 ? 1 : 5];
+    p.parts[i] = {GroupedRows::of("grouped_matmul", x, i == 0 ? in.in[3] : nullptr, offsets[E]), w->as<float>(),
+                  x->shape[1]};
+  }
+  std::fill(p.y + offsets[E] * N, p.y + R * N, 0.0f);
 
-  int64_t* first_block = reinterpret_cast<int64_t*>(context.shared_scratch);  // [E+1]: blocks of rows before expert e
-  first_block[0] = 0;
-  for (int64_t e = 0; e < E; e++) first_block[e + 1] = first_block[e] + ceil_div(offsets[e + 1] - offsets[e], kRows);
-  const int64_t column_blocks = ceil_div(N, kPanelColumns);
-
-  context.parallel_for(first_block[E] * column_blocks, [&](int64_t task, int worker) {
+  const TaskList list(context.shared_scratch, offsets, E, [&](int64_t rows) { return tasks_of(rows, p); });
+  context.parallel_for(list.count(), [&](int64_t task, int worker) {
     const Workspace scratch(context.scratch_of(worker));
-    const int64_t block = task / column_blocks, n0 = task % column_blocks * kPanelColumns;
-    const int64_t e = std::upper_bound(first_block, first_block + E + 1, block) - first_block - 1;
-    // Blocks of one expert are of even size.
-    const int64_t rows = offsets[e + 1] - offsets[e], blocks = first_block[e + 1] - first_block[e];
-    const int64_t part = block - first_block[e], row = offsets[e] + rows * part / blocks;
-    const int64_t count = offsets[e] + rows * (part + 1) / blocks - row;
-    const int64_t columns = std::min<int64_t>(kPanelColumns, N - n0);
-    std::fill_n(scratch.sums, count * kPanelColumns, 0.0f);
-    for (int64_t k0 = 0; k0 < K; k0 += kSlice) {
-      const int64_t slice = std::min(kSlice, K - k0);
-      if (transpose) {
-        copy_panel(w + (e * K + k0) * N + n0, N, slice, columns, scratch.panel);
-      } else {
-        for (int64_t j = 0; j < columns; j++) scratch.rows[j] = w + (e * N + n0 + j) * K + k0;
-        tiles.transpose(scratch.rows, static_cast<int>(columns), slice, scratch.panel);
-      }
-      for (int64_t i = 0; i < count; i++) scratch.rows[i] = x + (row + i) * K + k0;
-      tiles.multiply(count, slice, static_cast<int>(columns), scratch.rows, scratch.panel, scratch.sums);
+    const int64_t e = list.expert_of(task), row = offsets[e], rows = offsets[e + 1] - row;
+    switch (way_of(rows, p)) {
+      case Way::kTurned: return turned_task(p, scratch, e, row, rows, task * kTurnedRows);
+      case Way::kDirect: return direct_task(p, scratch, e, row, rows, task * kDirectColumns);
+      default: break;
     }
-    store_sums(scratch.sums, count, columns, y + row * N + n0, N);
-  });
-}
-
-void prepare_grad(Instruction& in) {
-  require_counts(in, 3, 3, 1, 1);
-  require_tensor(in, in.in[0], "dy", DType::kF32, 2);
-  require_tensor(in, in.in[1], "x", DType::kF32, 2);
-  require_tensor(in, in.in[2], "expert offsets", DType::kI32, 1);
-  require_tensor(in, in.out[0], "dw", DType::kF32, 3);
-  const Shape &dy = in.in[0]->shape, &x = in.in[1]->shape, &dw = in.out[0]->shape;
-  require_dim(in, "rows of x", x[0], dy[0]);
-  require_dim(in, "length of expert offsets", in.in[2]->shape[0], dw[0] + 1);
-  require_dim(in, "rows of dw", dw[1], dy[1]);
-  require_dim(in, "columns of dw", dw[2], x[1]);
-  in.worker_scratch = Workspace::kBytes;
-}
-
-// dw[e] = Σ over the rows of e, in their order, of dyᵀ x.
-void run_grad(const Instruction& in, const Context& context) {
-  const TileKernels& tiles = tile_kernels(context.tier);
-  const int64_t R = in.in[0]->shape[0], N = in.in[0]->shape[1], K = in.in[1]->shape[1], E = in.out[0]->shape[0];
-  const float *dy = in.in[0]->as<float>(), *x = in.in[1]->as<float>();
-  const int32_t* offsets = in.in[2]->as<int32_t>();
-  float* dw = in.out[0]->as<float>();
-  check_offsets("grouped_matmul_grad", offsets, E, R);
-
-  const int64_t n_blocks = ceil_div(N, kRows), k_blocks = ceil_div(K, kPanelColumns);
-  context.parallel_for(E * n_blocks * k_blocks, [&](int64_t task, int worker) {
-    const Workspace scratch(context.scratch_of(worker));
-    const int64_t e = task / (n_blocks * k_blocks), n0 = task / k_blocks % n_blocks * kRows;
-    const int64_t k0 = task % k_blocks * kPanelColumns;
-    const int64_t count = std::min(kRows, N - n0), columns = std::min<int64_t>(kPanelColumns, K - k0);
-    std::fill_n(scratch.sums, count * kPanelColumns, 0.0f);
-    for (int64_t row = offsets[e]; row < offsets[e + 1]; row += kPanelColumns) {
-      const int64_t slice = std::min<int64_t>(kPanelColumns, offsets[e + 1] - row);
-      copy_panel(x + row * K + k0, K, slice, columns, scratch.panel);
-      for (int64_t r = 0; r < slice; r++) scratch.rows[r] = dy + (row + r) * N + n0;
-      tiles.transpose(scratch.rows, static_cast<int>(slice), count, scratch.left);
-      for (int64_t i = 0; i < count; i++) scratch.rows[i] = scratch.left + i * kPanelColumns;
-      tiles.multiply(count, slice, static_cast<int>(columns), scratch.rows, scratch.panel, scratch.sums);
-    }
-    store_sums(scratch.sums, count, columns, dw + (e * N + n0) * K + k0, K);
+    // Blocks of rows of one expert are of even size; those of the same columns lie side by side.
+    const int64_t blocks = ceil_div(rows, kRows), block = task % blocks;
+    const int64_t begin = rows * block / blocks, end = rows * (block + 1) / blocks;
+    packed_task(p, scratch, e, row + begin, end - begin, task / blocks * kBlocks * kPanelColumns);
   });
 }
 
 }  // namespace
 
-void register_grouped_matmul(KernelRegistry& r) {
-  r.add({"grouped_matmul", "transpose:int", prepare, run});
-  r.add({"grouped_matmul_grad", "", prepare_grad, run_grad});
-}
+void register_grouped_matmul(KernelRegistry& r) { r.add({"grouped_matmul", "transpose:int", prepare, run}); }
 
 }  // namespace switchyard

@@ -338,6 +338,15 @@ void combines(Pools& p) {
       }
     }
   }
+  // Without weights a row counts once.
+  for (Tier tier : present_tiers()) {
+    Floats ones, plain;
+    const Floats rows = normals(5 * 70, 23);
+    const Ids slots = {0, 4, -1, 2, 3, -1};
+    KernelCall("moe_combine").in({5, 70}, rows).in({3, 2}, slots).in({3, 2}, Floats(6, 1.0f)).out({3, 70}, ones).run(p.two, tier);
+    KernelCall("moe_combine").in({5, 70}, rows).in({3, 2}, slots).absent().out({3, 70}, plain).run(p.two, tier);
+    CHECK(same_bits(ones, plain));
+  }
   Floats y;
   const auto bad = [&](int32_t row) {
     return error_of([&] {
@@ -367,7 +376,25 @@ const Grouped kGrouped[] = {
     {"no inner dimension", {0, 2, 4}, 4, 0, 5},
     {"no rows", {0, 0, 0}, 0, 8, 8},
     {"long inner dimension", {0, 7, 30}, 30, 300, 65},
+    {"few rows, whole vectors", {0, 1, 17, 17, 30}, 30, 80, 592},
+    {"many rows, whole vectors", {0, 3, 27, 91, 700}, 700, 48, 208},
+    {"long inner dimension, whole vectors", {0, 16, 40}, 40, 2300, 32},
+    {"many columns of the gradient", {0, 40, 170}, 170, 1100, 200},
+    {"past the caches", {0, 0, 2, 20}, 20, 1408, 1024},
 };
+
+// y = x · wᵀ for the rows of each expert, with `ids` picking rows of x.
+KernelCall product(const Grouped& g, int64_t E, const Floats& x, const Ids* ids, const Floats& w, Floats& y, bool transpose,
+                   const Floats* x2 = nullptr, const Floats* w2 = nullptr) {
+  KernelCall call("grouped_matmul");
+  call.in({ids == nullptr ? g.R : static_cast<int64_t>(x.size()) / g.K, g.K}, x);
+  call.in(transpose ? std::vector<int64_t>{E, g.K, g.N} : std::vector<int64_t>{E, g.N, g.K}, w).in({E + 1}, g.offsets);
+  ids == nullptr ? call.absent() : call.in({g.R}, *ids);
+  if (x2 == nullptr) return std::move(call.absent().absent().out({g.R, g.N}, y).attr(int64_t{transpose}));
+  const int64_t K2 = static_cast<int64_t>(w2->size()) / (E * g.N);
+  call.in({g.R, K2}, *x2).in(transpose ? std::vector<int64_t>{E, K2, g.N} : std::vector<int64_t>{E, g.N, K2}, *w2);
+  return std::move(call.out({g.R, g.N}, y).attr(int64_t{transpose}));
+}
 
 void grouped_products(Pools& p) {
   for (const Grouped& g : kGrouped) {
@@ -393,10 +420,10 @@ void grouped_products(Pools& p) {
       Floats first_y, first_dw;
       for (ThreadPool* pool : {&p.one, &p.two, &p.four}) {
         Floats plain, transposed, grad;
-        KernelCall("grouped_matmul").in({g.R, g.K}, x).in({E, g.N, g.K}, w).in({E + 1}, g.offsets).out({g.R, g.N}, plain).attr(int64_t{0}).run(*pool, tier);
-        KernelCall("grouped_matmul").in({g.R, g.K}, x).in({E, g.K, g.N}, turned).in({E + 1}, g.offsets).out({g.R, g.N}, transposed).attr(int64_t{1}).run(*pool, tier);
-        KernelCall("grouped_matmul_grad").in({g.R, g.N}, dy).in({g.R, g.K}, x).in({E + 1}, g.offsets).out({E, g.N, g.K}, grad).run(*pool, tier);
-        const bool near = distance(plain, y) < 1e-4 && distance(grad, dw) < 2e-4;
+        product(g, E, x, nullptr, w, plain, false).run(*pool, tier);
+        product(g, E, x, nullptr, turned, transposed, true).run(*pool, tier);
+        KernelCall("grouped_matmul_grad").in({g.R, g.N}, dy).in({g.R, g.K}, x).in({E + 1}, g.offsets).absent().absent().out({E, g.N, g.K}, grad).run(*pool, tier);
+        const bool near = distance(plain, y) < 4e-4 && distance(grad, dw) < 4e-4;
         if (!CHECK(near)) {
           std::fprintf(stderr, "  %s, %s: %g %g\n", g.name, tier_name(tier), distance(plain, y), distance(grad, dw));
         }
@@ -409,14 +436,14 @@ void grouped_products(Pools& p) {
       Floats alone;
       Ids offsets(E + 1, 1);
       offsets[0] = 0;
-      KernelCall("grouped_matmul").in({1, g.K}, Floats(x.begin(), x.begin() + g.K)).in({E, g.N, g.K}, w).in({E + 1}, offsets).out({1, g.N}, alone).attr(int64_t{0}).run(p.one, tier);
+      KernelCall("grouped_matmul").in({1, g.K}, Floats(x.begin(), x.begin() + g.K)).in({E, g.N, g.K}, w).in({E + 1}, offsets).absent().absent().absent().out({1, g.N}, alone).attr(int64_t{0}).run(p.one, tier);
       CHECK(std::memcmp(alone.data(), first_y.data(), g.N * sizeof(float)) == 0);
     }
   }
   Floats y;
   const auto bad = [&](const Ids& offsets) {
     return error_of([&] {
-      KernelCall("grouped_matmul").in({4, 2}, Floats(8)).in({2, 3, 2}, Floats(12)).in({3}, offsets).out({4, 3}, y).attr(int64_t{0}).run(p.one, best_tier());
+      KernelCall("grouped_matmul").in({4, 2}, Floats(8)).in({2, 3, 2}, Floats(12)).in({3}, offsets).absent().absent().absent().out({4, 3}, y).attr(int64_t{0}).run(p.one, best_tier());
     });
   };
   CHECK(bad({0, 2, 4}).empty());
@@ -424,6 +451,53 @@ void grouped_products(Pools& p) {
   CHECK(holds(bad({0, 3, 2}), "expert offset 2"));
   CHECK(holds(bad({0, 3, 5}), "expert offset 2"));
   CHECK(holds(bad({0, -1, 4}), "expert offset 1"));
+}
+
+// Rows that an index picks give the bits of gathered rows; a second product goes on with the chain of the first.
+void picked_rows(Pools& p) {
+  for (const Grouped& g : kGrouped) {
+    if (g.K == 0) continue;
+    const int64_t E = static_cast<int64_t>(g.offsets.size()) - 1, S = 7, K2 = std::min<int64_t>(g.K, 3), K1 = g.K - K2;
+    const Floats few_x = normals(S * g.K, 41), few_dy = normals(S * g.N, 42), w = normals(E * g.N * g.K, 43);
+    Ids x_ids(g.R, -1), dy_ids(g.R, -1);
+    Floats x(g.R * g.K), dy(g.R * g.N);
+    for (int64_t r = 0; r < g.offsets[E]; r++) {
+      x_ids[r] = static_cast<int32_t>((r * 3 + 1) % S), dy_ids[r] = static_cast<int32_t>((r * 5 + 2) % S);
+      std::copy_n(few_x.begin() + x_ids[r] * g.K, g.K, x.begin() + r * g.K);
+      std::copy_n(few_dy.begin() + dy_ids[r] * g.N, g.N, dy.begin() + r * g.N);
+    }
+    // The columns of x and w in two parts.
+    const auto part = [&](const Floats& from, int64_t begin, int64_t width) {
+      Floats to;
+      for (size_t i = 0; i < from.size(); i += g.K) to.insert(to.end(), from.begin() + i + begin, from.begin() + i + begin + width);
+      return to;
+    };
+    const Floats x1 = part(few_x, 0, K1), w1 = part(w, 0, K1), x2 = part(x, K1, K2), w2 = part(w, K1, K2);
+    Grouped first = g;
+    first.K = K1;
+    for (Tier tier : present_tiers()) {
+      Floats gathered, picked, both, grad, picked_grad;
+      product(g, E, x, nullptr, w, gathered, false).run(p.two, tier);
+      product(g, E, few_x, &x_ids, w, picked, false).run(p.two, tier);
+      CHECK(same_bits(gathered, picked));
+      if (K1 > 0) {
+        product(first, E, x1, &x_ids, w1, both, false, &x2, &w2).run(p.two, tier);
+        CHECK(same_bits(gathered, both));
+      }
+      KernelCall("grouped_matmul_grad").in({g.R, g.N}, dy).in({g.R, g.K}, x).in({E + 1}, g.offsets).absent().absent().out({E, g.N, g.K}, grad).run(p.two, tier);
+      KernelCall("grouped_matmul_grad").in({S, g.N}, few_dy).in({S, g.K}, few_x).in({E + 1}, g.offsets).in({g.R}, dy_ids).in({g.R}, x_ids).out({E, g.N, g.K}, picked_grad).run(p.two, tier);
+      CHECK(same_bits(grad, picked_grad));
+    }
+  }
+  Floats y;
+  const auto bad = [&](const Ids& ids) {
+    return error_of([&] {
+      KernelCall("grouped_matmul").in({2, 2}, Floats(4)).in({2, 3, 2}, Floats(12)).in({3}, Ids{0, 2, 3}).in({4}, ids).absent().absent().out({4, 3}, y).attr(int64_t{0}).run(p.one, best_tier());
+    });
+  };
+  CHECK(bad({0, 1, 1, -1}).empty());
+  CHECK(holds(bad({0, 2, 1, -1}), "row id 2 at row 1"));
+  CHECK(holds(bad({0, 1, -1, -1}), "row id -1 at row 2"));
 }
 
 // ---- figures
@@ -477,13 +551,13 @@ void bench() {
     c.in({R, D}, x).in({N, K}, made.slot_row).in({N, K}, normals(R, 5)).out({N, D}, dx);
     time("moe_combine D=1024", c, 2.0 * R * D, 20);
     KernelCall d("grouped_matmul");
-    d.in({R, D}, x).in({E, F, D}, w).in({E + 1}, made.offsets).out({R, F}, y).attr(int64_t{0});
+    d.in({R, D}, x).in({E, F, D}, w).in({E + 1}, made.offsets).absent().absent().absent().out({R, F}, y).attr(int64_t{0});
     time("grouped_matmul", d, 2.0 * R * D * F, 5);
     KernelCall e("grouped_matmul");
-    e.in({R, F}, dy).in({E, F, D}, w).in({E + 1}, made.offsets).out({R, D}, dx).attr(int64_t{1});
+    e.in({R, F}, dy).in({E, F, D}, w).in({E + 1}, made.offsets).absent().absent().absent().out({R, D}, dx).attr(int64_t{1});
     time("grouped_matmul transposed", e, 2.0 * R * D * F, 5);
     KernelCall f("grouped_matmul_grad");
-    f.in({R, F}, dy).in({R, D}, x).in({E + 1}, made.offsets).out({E, F, D}, dw);
+    f.in({R, F}, dy).in({R, D}, x).in({E + 1}, made.offsets).absent().absent().out({E, F, D}, dw);
     time("grouped_matmul_grad", f, 2.0 * R * D * F, 5);
   }
 }
@@ -507,5 +581,6 @@ int main(int argc, char** argv) {
   plans(pools);
   combines(pools);
   grouped_products(pools);
+  picked_rows(pools);
   return report();
 }

@@ -55,7 +55,8 @@ export interface Emitter {
 
 /**
  * One operation. All checks of shapes, dtypes and ranges live in `infer`: kernels assume.
- * An op is a kernel of its own, code of the elementwise kernel, a view, or a fused op with a twin.
+ * An op is a kernel of its own, code of the elementwise kernel or a view. Or it is a composite: a twin and a gradient
+ * rule that knows better than to differentiate the twin; the compiler puts the twin in its place.
  */
 export interface OpDef {
   readonly name: string;
@@ -73,6 +74,10 @@ export interface OpDef {
   readonly mutates?: boolean;
   lower?(node: Node): Lowered;
 }
+
+/** Whether an op exists for its gradient rule only and is computed by its twin. */
+export const isComposite = (op: OpDef): boolean =>
+  op.twin !== undefined && typeof op.gradient === 'function' && !op.lower && !op.emit && !op.view;
 
 const table = new Map<string, OpDef>();
 

@@ -1,10 +1,8 @@
 import { SwitchyardError } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
-import { moeCombine } from '../core/ops/combine.js';
-import { ACTIVATIONS, type Activation, mul } from '../core/ops/elementwise.js';
+import type { Activation } from '../core/ops/elementwise.js';
+import { expertLayer } from '../core/ops/expert-layer.js';
 import { moeExperts } from '../core/ops/experts.js';
-import { groupedMatmul } from '../core/ops/grouped.js';
-import { takeRows } from '../core/ops/indexing.js';
 import type { DispatchPlan } from '../core/ops/routing.js';
 import type { Tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
@@ -17,6 +15,12 @@ export interface ExpertParameters {
   readonly up: Weight | Tensor;
   /** E × [D, F] */
   readonly down: Weight | Tensor;
+  /** [E, F]; biases stand beside tensors only. */
+  readonly gateBias?: Tensor | undefined;
+  /** [E, F] */
+  readonly upBias?: Tensor | undefined;
+  /** [E, D] */
+  readonly downBias?: Tensor | undefined;
 }
 
 /** Dispatch, gate and up, activation, down, combine: x [N, D] → [N, D]. */
@@ -38,9 +42,7 @@ export function runExperts(
       '[experts] got packed weights beside tensors, expected all experts of one kind',
     );
   }
-  const rows = takeRows(x, plan.rowToken); // [R, D]
-  const act = ACTIVATIONS[activation];
-  const lifted = groupedMatmul(rows, up, plan.expertOffsets); // [R, F]
-  const hidden = gate ? mul(act(groupedMatmul(rows, gate, plan.expertOffsets)), lifted) : act(lifted);
-  return moeCombine(groupedMatmul(hidden, down, plan.expertOffsets), plan.slotRow, combineWeights);
+  const { gateBias, upBias, downBias } = experts;
+  const tensors = { gate, up, down, gateBias, upBias, downBias };
+  return expertLayer(x, plan, combineWeights, tensors, { activation }).y;
 }

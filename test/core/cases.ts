@@ -403,19 +403,48 @@ for (const [name, offsets, rows] of offsetCases) {
     one(
       'grouped_matmul',
       `${name} ${transpose}`,
-      [f32([rows, 5]), f32(transpose ? [4, 5, 3] : [4, 3, 5]), ids(...offsets)],
+      [f32([rows, 5]), f32(transpose ? [4, 5, 3] : [4, 3, 5]), ids(...offsets), null, null, null],
       { transpose },
     );
-  one('grouped_matmul_grad', name, [f32([rows, 3]), f32([rows, 5]), ids(...offsets)]);
+  one('grouped_matmul_grad', name, [f32([rows, 3]), f32([rows, 5]), ids(...offsets), null, null]);
+  // the rows lie in another order, some twice; past the last one -1
+  const used = offsets[4] as number;
+  const picks = (of: number): InputSpec =>
+    ids(...Array.from({ length: rows }, (_, r) => (r < used ? (r * 5 + 2) % of : -1)));
+  for (const transpose of [0, 1])
+    one(
+      'grouped_matmul',
+      `${name} picked, with a second product ${transpose}`,
+      [
+        f32([4, 5]),
+        f32(transpose ? [4, 5, 3] : [4, 3, 5]),
+        ids(...offsets),
+        picks(4),
+        f32([rows, 2]),
+        f32(transpose ? [4, 2, 3] : [4, 3, 2]),
+      ],
+      { transpose },
+    );
+  one('grouped_matmul_grad', `${name} picked`, [
+    f32([4, 3]),
+    f32([6, 5]),
+    ids(...offsets),
+    picks(4),
+    picks(6),
+  ]);
 }
-one(
-  'grouped_matmul',
-  'large',
-  [f32([200, 70]), f32([4, 65, 70]), ids(0, 90, 91, 91, 200)],
-  { transpose: 0 },
-  fixed,
-);
-one('grouped_matmul_grad', 'large', [f32([200, 65]), f32([200, 70]), ids(0, 90, 91, 91, 200)], {}, fixed);
+// few rows, some, and more than a block of the kernels, with whole and broken vectors
+for (const [n, k] of [
+  [65, 70],
+  [96, 80],
+]) {
+  const offsets = ids(0, 90, 91, 91, 200);
+  const long = [f32([200, k]), f32([4, n, k]), offsets, null, null, null];
+  one('grouped_matmul', `large ${n}`, long, { transpose: 0 }, fixed);
+  const turned = [f32([200, k]), f32([4, k, n]), offsets, null, null, null];
+  one('grouped_matmul', `large transposed ${n}`, turned, { transpose: 1 }, fixed);
+  one('grouped_matmul_grad', `large ${n}`, [f32([200, n]), f32([200, k]), offsets, null, null], {}, fixed);
+}
 
 // ---- softmax, norms, losses
 
@@ -734,6 +763,7 @@ for (const [name, k, experts, choices] of CHOICES) {
   const p = plan(choices, k, experts);
   one('moe_plan', name, [literal('i32', choices, [n, k])], { experts, rows });
   one('moe_combine', name, [f32([rows, 5]), p.slotRow, f32([n, k])]);
+  one('moe_combine', `${name}, unweighted`, [f32([rows, 5]), p.slotRow, null]);
   one('moe_combine_grad', name, [f32([rows, 5]), p.slotRow, f32([n, 5])]);
   for (const [activation, gated] of [
     [0, true],
@@ -835,6 +865,45 @@ one(
   { capacity: 5 },
 );
 
+/** Inputs of expert_layer after the plan: D 4, F 3, Dout 5. */
+const LAYERS: [
+  string,
+  { gate: boolean; up: boolean; biases: boolean; activation: number; dropout: number },
+][] = [
+  ['SwiGLU', { gate: true, up: true, biases: false, activation: 0, dropout: 0 }],
+  ['biases and dropout', { gate: true, up: true, biases: true, activation: 1, dropout: 0.4 }],
+  ['no gate', { gate: false, up: true, biases: false, activation: 2, dropout: 0.4 }],
+  ['no gate, biases', { gate: false, up: true, biases: true, activation: 0, dropout: 0 }],
+  ['linear', { gate: false, up: false, biases: false, activation: 0, dropout: 0 }],
+  ['linear, biases', { gate: false, up: false, biases: true, activation: 0, dropout: 0 }],
+];
+for (const [name, k, experts, choices] of CHOICES)
+  for (const [kind, { gate, up, biases, activation, dropout }] of LAYERS) {
+    const n = choices.length / k;
+    const p = plan(choices, k, experts);
+    const matrix = (used: boolean): InputSpec => (used ? f32([experts, 3, 4], -1, 1) : null);
+    const bias = (used: boolean, width: number): InputSpec =>
+      used && biases ? f32([experts, width], -1, 1) : null;
+    one(
+      'expert_layer',
+      `${name}, ${kind}`,
+      [
+        f32([n, 4]),
+        p.offsets,
+        p.rowToken,
+        p.slotRow,
+        f32([n, k], 0, 1),
+        matrix(gate),
+        matrix(up),
+        f32([experts, 5, up ? 3 : 4], -1, 1),
+        bias(gate, 3),
+        bias(up, 3),
+        bias(true, 5),
+      ],
+      { activation, dropout, seed: 11, offset: 4 },
+      { tolerance: GRAPH_TOLERANCE },
+    );
+  }
 const many = Array.from({ length: 120 }, (_, i) => (i * i * 7 + (i >> 2)) % 9);
 const manyPlan = plan(many, 2, 9);
 one('moe_plan', 'many', [i32([500, 4], -1, 16)], { experts: 16, rows: 2000 });

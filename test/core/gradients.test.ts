@@ -140,6 +140,19 @@ describe('gradients of narrow floats keep the dtype and shape of the input', () 
 describe('second order', () => {
   const x = random([3, 4], 1);
   const y = random([4, 3], 2);
+  const experts = [
+    [3, 4],
+    [3, 2],
+    [2, 5, 4],
+    [2, 5, 4],
+    [2, 4, 5],
+    [2, 5],
+  ].map((s, i) => random(s, i + 10));
+  const expertLayer = () => {
+    const [x, weights, gate, up, down, upBias] = experts as [Tensor, Tensor, Tensor, Tensor, Tensor, Tensor];
+    const plan = ops.moePlan(Tensor.ofHost(Int32Array.of(1, 0, 1, -1, 0, 1), 'i32', [3, 2]), 2);
+    return ops.expertLayer(x, plan, weights, { gate, up, down, upBias });
+  };
   const table: Record<string, [wrt: Tensor[], f: () => Tensor]> = {
     mul: [[x], () => ops.mul(ops.mul(x, x), x)],
     exp: [[x], () => ops.exp(ops.mul(x, 0.5))],
@@ -148,6 +161,14 @@ describe('second order', () => {
     matmul: [[x, y], () => ops.matmul(ops.matmul(x, y), ops.matmul(x, y))],
     silu: [[x], () => ops.silu(x)],
     rms_norm: [[x], () => ops.rmsNorm(x, random([4], 5))],
+    'expert layer': [experts, () => expertLayer().y],
+    'its pre-activations': [
+      experts,
+      () => {
+        const { y, preGate, preUp } = expertLayer();
+        return ops.add(ops.sum(ops.square(y)), ops.sum(ops.mul(preGate as Tensor, preUp as Tensor)));
+      },
+    ],
     cross_entropy: [[x], () => ops.crossEntropy(x, Tensor.ofHost(Int32Array.of(0, 3, -1), 'i32', [3]))],
   };
   it.each(Object.entries(table))('%s', (_, [wrt, f]) => {

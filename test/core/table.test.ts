@@ -1,7 +1,7 @@
 /** The op table, the native kernels and the cases agree; and the check itself notices what is missing. */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { defaultDevice } from '../../src/core/device.js';
-import { apply, type OpDef, type OpInput, opTable, type RuntimeInt } from '../../src/core/op.js';
+import { apply, isComposite, type OpDef, type OpInput, opTable, type RuntimeInt } from '../../src/core/op.js';
 import '../../src/core/ops/index.js';
 import { nodeCost } from '../../src/core/program/describe.js';
 import type { Instruction } from '../../src/core/program/ir.js';
@@ -25,8 +25,9 @@ function disagreements({ ops, kernels, opcodes, cases }: Tables): string[] {
   for (const op of ops) {
     const own = cases.filter(({ c }) => c.op === op.name);
     if (own.length === 0) found.add(`${op.name} has no case`);
-    const kinds = [op.lower, op.emit, op.view].filter(Boolean).length;
-    if (kinds !== 1) found.add(`${op.name} has ${kinds} of lower, emit and view, expected one`);
+    const kinds = [op.lower, op.emit, op.view, isComposite(op)].filter(Boolean).length;
+    if (kinds !== 1)
+      found.add(`${op.name} is ${kinds} of kernel, elementwise code, view and composite, expected one`);
     const { gradient } = op;
     if (
       typeof gradient !== 'function' &&
@@ -179,7 +180,17 @@ describe('the op table', () => {
       [
         'an op that is nothing',
         () => ({ ops: changed('iota', { lower: undefined as never }) }),
-        /^iota has 0 of lower, emit and view, expected one$/m,
+        /^iota is 0 of kernel, elementwise code, view and composite, expected one$/m,
+      ],
+      [
+        'a composite without a twin',
+        () => ({ ops: changed('expert_layer', { twin: undefined as never }) }),
+        /^expert_layer is 0 of kernel, elementwise code, view and composite, expected one$/m,
+      ],
+      [
+        'a composite that differentiates its twin',
+        () => ({ ops: changed('expert_layer', { gradient: 'twin' }) }),
+        /^expert_layer is 0 of kernel, elementwise code, view and composite, expected one$/m,
       ],
       [
         'attributes that are not declared',

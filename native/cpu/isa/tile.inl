@@ -11,9 +11,21 @@ constexpr int kTileRows = 6, kTileVectors = 1;  // (6 + 1)·4 + 1 of 32 q
 constexpr int kTileRows = 2, kTileVectors = 1;  // (2 + 1)·4 + 1 of 16 xmm
 #endif
 
-// to[64·c + r] = rows[r][c] for 16 rows and columns.
+// Past the caches: for results that are larger than those and not read again soon. 64-byte aligned.
+SY_INLINE void stream(float* p, F a) {
 #if defined(SY_AVX512)
-SY_INLINE void transpose_16x16(const float* const* rows, float* to) {
+  _mm512_stream_ps(p, a.v);
+#elif defined(SY_AVX2)
+  _mm256_stream_ps(p, a.a);
+  _mm256_stream_ps(p + 8, a.b);
+#else
+  store(p, a);
+#endif
+}
+
+// to[distance·c + r] = rows[r][c] for 16 rows and columns.
+#if defined(SY_AVX512)
+SY_INLINE void transpose_16x16(const float* const* rows, float* to, int64_t distance) {
   for (int c = 0; c < 16; c += 4) {
     __m512 t[4];  // t[i]: columns c to c + 3 of rows i, i + 4, i + 8, i + 12
     for (int i = 0; i < 4; i++) {
@@ -24,15 +36,15 @@ SY_INLINE void transpose_16x16(const float* const* rows, float* to) {
     }
     const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(t[0], t[1])), b = _mm512_castps_pd(_mm512_unpacklo_ps(t[2], t[3]));
     const __m512d e = _mm512_castps_pd(_mm512_unpackhi_ps(t[0], t[1])), f = _mm512_castps_pd(_mm512_unpackhi_ps(t[2], t[3]));
-    float* p = to + c * kPanelColumns;
+    float* p = to + c * distance;
     _mm512_storeu_ps(p, _mm512_castpd_ps(_mm512_unpacklo_pd(a, b)));
-    _mm512_storeu_ps(p + kPanelColumns, _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
-    _mm512_storeu_ps(p + 2 * kPanelColumns, _mm512_castpd_ps(_mm512_unpacklo_pd(e, f)));
-    _mm512_storeu_ps(p + 3 * kPanelColumns, _mm512_castpd_ps(_mm512_unpackhi_pd(e, f)));
+    _mm512_storeu_ps(p + distance, _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    _mm512_storeu_ps(p + 2 * distance, _mm512_castpd_ps(_mm512_unpacklo_pd(e, f)));
+    _mm512_storeu_ps(p + 3 * distance, _mm512_castpd_ps(_mm512_unpackhi_pd(e, f)));
   }
 }
 #elif defined(SY_AVX2)
-SY_INLINE void transpose_16x16(const float* const* rows, float* to) {
+SY_INLINE void transpose_16x16(const float* const* rows, float* to, int64_t distance) {
   for (int r = 0; r < 16; r += 8) {
     for (int c = 0; c < 16; c += 4) {
       __m256 t[4];  // t[i]: columns c to c + 3 of rows r + i and r + i + 4
@@ -42,20 +54,31 @@ SY_INLINE void transpose_16x16(const float* const* rows, float* to) {
       }
       const __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(t[0], t[1])), b = _mm256_castps_pd(_mm256_unpacklo_ps(t[2], t[3]));
       const __m256d e = _mm256_castps_pd(_mm256_unpackhi_ps(t[0], t[1])), f = _mm256_castps_pd(_mm256_unpackhi_ps(t[2], t[3]));
-      float* p = to + c * kPanelColumns + r;
+      float* p = to + c * distance + r;
       _mm256_storeu_ps(p, _mm256_castpd_ps(_mm256_unpacklo_pd(a, b)));
-      _mm256_storeu_ps(p + kPanelColumns, _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
-      _mm256_storeu_ps(p + 2 * kPanelColumns, _mm256_castpd_ps(_mm256_unpacklo_pd(e, f)));
-      _mm256_storeu_ps(p + 3 * kPanelColumns, _mm256_castpd_ps(_mm256_unpackhi_pd(e, f)));
+      _mm256_storeu_ps(p + distance, _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
+      _mm256_storeu_ps(p + 2 * distance, _mm256_castpd_ps(_mm256_unpacklo_pd(e, f)));
+      _mm256_storeu_ps(p + 3 * distance, _mm256_castpd_ps(_mm256_unpackhi_pd(e, f)));
     }
   }
 }
 #else
-SY_INLINE void transpose_16x16(const float* const* rows, float* to) {
+SY_INLINE void transpose_16x16(const float* const* rows, float* to, int64_t distance) {
   for (int c = 0; c < 16; c++) {
-    for (int r = 0; r < 16; r++) to[c * kPanelColumns + r] = rows[r][c];
+    for (int r = 0; r < 16; r++) to[c * distance + r] = rows[r][c];
   }
 }
+#endif
+
+template <int N>
+struct Count {
+  static constexpr int value = N;
+};
+
+#if defined(__GNUC__)
+#define SY_FETCH(p) __builtin_prefetch(p, 0, 2)
+#else
+#define SY_FETCH(p) ((void)(p))
 #endif
 
 struct Strided {  // rows of b at equal distance
@@ -63,11 +86,23 @@ struct Strided {  // rows of b at equal distance
   int64_t distance;
   SY_INLINE const float* row(const Strided& b, int64_t k) { return b.p + k * b.distance; }
 };
+struct Fetched {  // the same in memory: far apart, so that the processor does not foresee them
+  const float* p;
+  int64_t distance, ahead;
+  SY_INLINE const float* row(const Fetched& b, int64_t k) {
+    const float* p = b.p + k * b.distance;
+    for (int v = 0; v < kTileVectors; v++) SY_FETCH(p + b.ahead * b.distance + v * 16);
+    return p;
+  }
+};
 struct Listed {  // rows of b anywhere
   const float* const* p;
   int64_t offset;
   SY_INLINE const float* row(const Listed& b, int64_t k) { return b.p[k] + b.offset; }
 };
+
+// A narrow tile takes an element of a with each multiplication: 1 KiB ahead it is asked for.
+constexpr int64_t kFetchAhead = 256;
 
 // c[i] (+)= Σ_k a[i][k] · b[k] for R rows and V vectors of columns. kAdd: the chain goes on from c.
 template <int R, int V, bool kAdd, class B>
@@ -81,6 +116,10 @@ static void tile(int64_t K, const float* const* a, const B& b, float* c, int64_t
     for (int v = 0; v < V; v++) acc[i][v] = kAdd ? load(c + i * c_distance + v * 16) : zero();
   }
   for (int64_t k = 0; k < K; k++) {
+    if (2 * V <= kTileVectors && k % 16 == 0) {
+#pragma GCC unroll 8
+      for (int i = 0; i < R; i++) SY_FETCH(row[i] + k + kFetchAhead);
+    }
     const float* p = B::row(b, k);
     F column[V];
 #pragma GCC unroll 4
@@ -99,30 +138,68 @@ static void tile(int64_t K, const float* const* a, const B& b, float* c, int64_t
   }
 }
 
+// The same for rows of a that are the inner dimension: c[i] (+)= Σ_r a[r][i] · b[r]. kStream: stores past the caches.
+template <int R, int V, bool kAdd, bool kStream>
+static void outer_tile(int64_t count, const float* const* a, int64_t a_offset, const float* const* b, int64_t b_offset,
+                       const float* from, int64_t from_distance, float* to, int64_t to_distance) {
+  F acc[R][V];
+#pragma GCC unroll 8
+  for (int i = 0; i < R; i++) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) acc[i][v] = kAdd ? load(from + i * from_distance + v * 16) : zero();
+  }
+  for (int64_t r = 0; r < count; r++) {
+    const float *x = a[r] + a_offset, *p = b[r] + b_offset;
+    F column[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) column[v] = load(p + v * 16);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; i++) {
+      const F y = set1(x[i]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; v++) acc[i][v] = fma(y, column[v], acc[i][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < R; i++) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) {
+      kStream ? stream(to + i * to_distance + v * 16, acc[i][v]) : store(to + i * to_distance + v * 16, acc[i][v]);
+    }
+  }
+}
+
+// Calls fn(Count<rows>, Count<vectors>) for a tile of that size, as far as one fits the registers.
+template <class Fn>
+SY_INLINE void with_tile(int rows, int vectors, const Fn& fn) {
+  const auto wide = [&](auto r) {
+    constexpr int R = decltype(r)::value;
+    if constexpr (R <= kTileRows) {
+      if constexpr (kTileVectors >= 4) {
+        if (vectors >= 4) return fn(r, Count<4>());
+        if (vectors == 3) return fn(r, Count<3>());
+        if (vectors == 2) return fn(r, Count<2>());
+      }
+      return fn(r, Count<1>());
+    }
+  };
+  switch (rows) {
+    case 1: return wide(Count<1>());
+    case 2: return wide(Count<2>());
+    case 3: return wide(Count<3>());
+    case 4: return wide(Count<4>());
+    case 5: return wide(Count<5>());
+    default: return wide(Count<6>());
+  }
+}
+
 template <bool kAdd, class B>
 struct Tiles {
   using Call = void (*)(int64_t, const float* const*, const B&, float*, int64_t);
-  template <int R>
-  static Call of_vectors(int vectors) {
-    if constexpr (R > kTileRows) return of_vectors<kTileRows>(vectors);
-    if constexpr (kTileVectors >= 4) {
-      if (vectors >= 4) return tile<R, 4, kAdd, B>;
-      if (vectors == 3) return tile<R, 3, kAdd, B>;
-    }
-    if constexpr (kTileVectors >= 2) {
-      if (vectors >= 2) return tile<R, 2, kAdd, B>;
-    }
-    return tile<R, 1, kAdd, B>;
-  }
   static Call of(int rows, int vectors) {
-    switch (rows) {
-      case 1: return of_vectors<1>(vectors);
-      case 2: return of_vectors<2>(vectors);
-      case 3: return of_vectors<3>(vectors);
-      case 4: return of_vectors<4>(vectors);
-      case 5: return of_vectors<5>(vectors);
-      default: return of_vectors<6>(vectors);
-    }
+    Call call = nullptr;
+    with_tile(rows, vectors, [&](auto r, auto v) { call = tile<decltype(r)::value, decltype(v)::value, kAdd, B>; });
+    return call;
   }
 };
 
@@ -132,12 +209,12 @@ SY_INLINE int tile_rows(int64_t left) {
   return static_cast<int>(left > kTileRows ? (left + 1) / 2 : left);
 }
 
-static void transpose(const float* const* rows, int count, int64_t K, float* panel) {
+static void transpose(const float* const* rows, int count, int64_t K, float* panel, int64_t distance) {
   alignas(64) float edge[16][16];
   const float* block[16];
-  for (int r = 0; r < kPanelColumns; r += 16) {
+  for (int r = 0; r < distance; r += 16) {
     if (r >= count) {
-      for (int64_t k = 0; k < K; k++) store(panel + k * kPanelColumns + r, zero());
+      for (int64_t k = 0; k < K; k++) store(panel + k * distance + r, zero());
       continue;
     }
     const int have = count - r < 16 ? count - r : 16;
@@ -145,28 +222,58 @@ static void transpose(const float* const* rows, int count, int64_t K, float* pan
     if (have == 16) {
       for (; k + 16 <= K; k += 16) {
         for (int i = 0; i < 16; i++) block[i] = rows[r + i] + k;
-        transpose_16x16(block, panel + k * kPanelColumns + r);
+        transpose_16x16(block, panel + k * distance + r, distance);
       }
     }
     for (; k < K; k += 16) {
       const int width = K - k < 16 ? static_cast<int>(K - k) : 16;
       for (int i = 0; i < 16; i++) store(edge[i], i < have ? load_n(rows[r + i] + k, width) : zero());
       for (int c = 0; c < width; c++) {
-        float* to = panel + (k + c) * kPanelColumns + r;
+        float* to = panel + (k + c) * distance + r;
         for (int i = 0; i < 16; i++) to[i] = edge[i][c];
       }
     }
   }
 }
 
-static void multiply(int64_t M, int64_t K, int columns, const float* const* a, const float* panel, float* c) {
+static void multiply(int64_t M, int64_t K, int columns, const float* const* a, int64_t a_offset, const float* b,
+                     int64_t b_distance, int64_t b_ahead, float* c, bool add) {
   const int vectors = (columns + 15) / 16;
+  const float* rows_at[kTileRows];
   for (int64_t i = 0; i < M;) {
     const int rows = tile_rows(M - i);
+    for (int r = 0; r < rows; r++) rows_at[r] = a[i + r] + a_offset;
     for (int v = 0; v < vectors;) {
       const int width = vectors - v < kTileVectors ? vectors - v : kTileVectors;
-      Tiles<true, Strided>::of(rows, width)(K, a + i, {panel + v * 16, kPanelColumns},
-                                            c + i * kPanelColumns + v * 16, kPanelColumns);
+      float* to = c + i * kPanelColumns + v * 16;
+      if (i == 0 && b_ahead > 0) {
+        (add ? Tiles<true, Fetched>::of(rows, width) : Tiles<false, Fetched>::of(rows, width))(
+            K, rows_at, {b + v * 16, b_distance, b_ahead}, to, kPanelColumns);
+      } else {
+        (add ? Tiles<true, Strided>::of(rows, width) : Tiles<false, Strided>::of(rows, width))(
+            K, rows_at, {b + v * 16, b_distance}, to, kPanelColumns);
+      }
+      v += width;
+    }
+    i += rows;
+  }
+}
+
+static void outer(int64_t M, int64_t count, int64_t columns, const float* const* a, int64_t a_offset,
+                  const float* const* b, int64_t b_offset, const float* from, float* to, int64_t to_distance,
+                  bool past_caches) {
+  const int64_t vectors = (columns + 15) / 16;
+  for (int64_t i = 0; i < M;) {
+    const int rows = tile_rows(M - i);
+    for (int64_t v = 0; v < vectors;) {
+      const int width = vectors - v < kTileVectors ? static_cast<int>(vectors - v) : kTileVectors;
+      with_tile(rows, width, [&](auto r, auto w) {
+        constexpr int R = decltype(r)::value, V = decltype(w)::value;
+        const auto call = from == nullptr ? (past_caches ? outer_tile<R, V, false, true> : outer_tile<R, V, false, false>)
+                                          : (past_caches ? outer_tile<R, V, true, true> : outer_tile<R, V, true, false>);
+        call(count, a, a_offset + i, b, b_offset + v * 16, from == nullptr ? nullptr : from + i * kPanelColumns + v * 16,
+             kPanelColumns, to + i * to_distance + v * 16, to_distance);
+      });
       v += width;
     }
     i += rows;
@@ -174,13 +281,14 @@ static void multiply(int64_t M, int64_t K, int columns, const float* const* a, c
 }
 
 static void gather_sum(const float* x, const int32_t* ids, const float* weights, int64_t K, int64_t D, float* y) {
+  const auto weight = [&](int64_t k) { return set1(weights == nullptr ? 1.0f : weights[k]); };
   int64_t d = 0;
   for (; d + 64 <= D; d += 64) {
     F a = zero(), b = zero(), e = zero(), f = zero();
     for (int64_t k = 0; k < K; k++) {
       if (ids[k] < 0) continue;
       const float* p = x + ids[k] * D + d;
-      const F w = set1(weights[k]);
+      const F w = weight(k);
       a = fma(w, load(p), a);
       b = fma(w, load(p + 16), b);
       e = fma(w, load(p + 32), e);
@@ -195,7 +303,7 @@ static void gather_sum(const float* x, const int32_t* ids, const float* weights,
     const int n = D - d < 16 ? static_cast<int>(D - d) : 16;
     F sum = zero();
     for (int64_t k = 0; k < K; k++) {
-      if (ids[k] >= 0) sum = fma(set1(weights[k]), load_n(x + ids[k] * D + d, n), sum);
+      if (ids[k] >= 0) sum = fma(weight(k), load_n(x + ids[k] * D + d, n), sum);
     }
     store_n(y + d, sum, n);
   }
@@ -246,4 +354,4 @@ static void activate(int which, float* h, const float* up, int64_t n) {
   }
 }
 
-constexpr TileKernels kTileKernels = {transpose, multiply, gather_sum, gather_dot, activate};
+constexpr TileKernels kTileKernels = {transpose, multiply, outer, gather_sum, gather_dot, activate};

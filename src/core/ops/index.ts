@@ -3,6 +3,7 @@ export * from './assignment.js';
 export * from './attention.js';
 export * from './combine.js';
 export * from './elementwise.js';
+export * from './expert-layer.js';
 export * from './experts.js';
 export * from './grouped.js';
 export * from './indexing.js';

@@ -8,6 +8,7 @@ import type { Tensor } from '../tensor.js';
 import { Weight } from '../weight.js';
 import { clusterElementwise, groupLinears, leafOf, nodeOf } from './fuse.js';
 import type { Instruction, Lowering, Storage, StorageKind, Value } from './ir.js';
+import { expandComposites } from './twins.js';
 
 export interface LowerOptions {
   /** The placeholders, in the order in which inputs are given. */
@@ -27,7 +28,8 @@ export function lower(options: LowerOptions): Lowering {
 }
 
 /** The same, cut in parts that take well under a millisecond of compiled code each. */
-export function* lowerInParts(options: LowerOptions): Generator<void, Lowering> {
+export function* lowerInParts(given: LowerOptions): Generator<void, Lowering> {
+  const options = { ...given, outputs: expandComposites(given.outputs) };
   const order = topological(options.outputs);
   checkMutation(order, options.outputs);
   yield;

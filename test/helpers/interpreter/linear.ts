@@ -37,6 +37,17 @@ function groups(offsets: Value): [expert: number, first: number, count: number][
   return Array.from(offsets.data.subarray(0, -1), (first, e) => [e, first, offsets.data[e + 1] - first]);
 }
 
+/** Rows of x by ids; -1 gives zeros. */
+function picked(x: Value, ids: Value | null): Value {
+  if (!ids) return x;
+  const width = x.shape[1] as number;
+  const data = new Float64Array(ids.data.length * width);
+  ids.data.forEach((id, r) => {
+    if (id >= 0) data.set(x.data.subarray(id * width, (id + 1) * width), r * width);
+  });
+  return { ...x, shape: [ids.data.length, width], data };
+}
+
 const groupedWeight =
   (transposed: boolean): Rule =>
   ({ x, weight, out }) => {
@@ -89,19 +100,23 @@ export const LINEAR_RULES: Rules = {
     });
     return [y];
   },
-  grouped_matmul({ x, number, out }) {
-    const [rows, w] = [x(0), x(1)];
+  grouped_matmul({ x, optional, number, out }) {
     const [, n] = out(0).shape as [number, number];
-    const k = rows.shape[1] as number;
     const y = new Float64Array(sizeOf(out(0).shape));
-    for (const [e, first, count] of groups(x(2))) {
-      const b = matrix(w.data, e * n * k, w.shape[2] as number, number('transpose') === 0);
-      accumulate(y, first * n, count, n, k, matrix(rows.data, first * k, k), b);
-    }
+    const add = (rows: Value, w: Value): void => {
+      const k = rows.shape[1] as number;
+      for (const [e, first, count] of groups(x(2))) {
+        const b = matrix(w.data, e * n * k, w.shape[2] as number, number('transpose') === 0);
+        accumulate(y, first * n, count, n, k, matrix(rows.data, first * k, k), b);
+      }
+    };
+    add(picked(x(0), optional(3)), x(1));
+    const [x2, w2] = [optional(4), optional(5)];
+    if (x2 && w2) add(x2, w2);
     return [y];
   },
-  grouped_matmul_grad({ x, out }) {
-    const [dy, rows] = [x(0), x(1)];
+  grouped_matmul_grad({ x, optional, out }) {
+    const [dy, rows] = [picked(x(0), optional(3)), picked(x(1), optional(4))];
     const [n, k] = [dy.shape[1], rows.shape[1]] as [number, number];
     const dw = new Float64Array(sizeOf(out(0).shape));
     for (const [e, first, count] of groups(x(2))) {
