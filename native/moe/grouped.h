@@ -1,4 +1,5 @@
-// What the products of rows that are grouped by expert share: rows offsets[e] … offsets[e + 1] - 1 belong to expert e.
+// What the products of rows that are grouped by expert share: rows offsets[e] … offsets[e + 1] - 1 belong to
+// expert e.
 #pragma once
 #include <algorithm>
 #include <cstdint>

@@ -71,17 +71,38 @@ struct Workspace {
         columns(rows + kRows) {}
 };
 
-// sums (+)= rows · panel, while the rows of later products are fetched: first the next rows of this one, then `next`.
-void multiply_rows(const Product& p, const float* const* rows, int64_t count, int64_t offset, int64_t slice,
-                   int columns, const float* panel, int64_t distance, float* sums, bool add, Prefetch& next) {
+struct Slice {  // of one expert's w: columns [n, n + columns) of the product, [k, k + size) of the inner dimension
+  int64_t n, columns, k, size;
+};
+
+// Finds the rows of a slice, [columns, size] or transposed [size, columns], and returns how many there are.
+int64_t locate(const Product& p, const Part& part, int64_t e, const Slice& s, const float** rows) {
+  const int64_t count = s.columns == 0 ? 0 : p.transpose ? s.size : s.columns;
+  for (int64_t i = 0; i < count; i++) {
+    rows[i] = p.transpose ? p.weight(part, e, s.n, s.k + i) : p.weight(part, e, s.n + i, s.k);
+  }
+  return count;
+}
+
+// panel [size, 64] of a slice whose rows are found.
+void pack(const Product& p, const Slice& s, const float* const* rows, float* panel) {
+  if (!p.transpose) return p.tiles.transpose(rows, static_cast<int>(s.columns), s.size, panel, kPanelColumns);
+  for (int64_t i = 0; i < s.size; i++, panel += kPanelColumns) {
+    std::memcpy(panel, rows[i], static_cast<size_t>(s.columns) * sizeof(float));
+    std::fill(panel + s.columns, panel + kPanelColumns, 0.0f);
+  }
+}
+
+// sums (+)= rows · panel, while what is read later is fetched: first the next rows of this product, then `next`.
+void multiply_rows(const Product& p, const float* const* rows, int64_t count, const Slice& s, const float* panel,
+                   float* sums, bool add, Prefetch& next) {
   const int64_t share = ceil_div(next.left(), ceil_div(count, kRowsAtOnce));
   for (int64_t i = 0; i < count; i += kRowsAtOnce) {
-    const int64_t now = std::min(kRowsAtOnce, count - i);
-    if (i + now < count) {
-      Prefetch(rows + i + now, std::min(kRowsAtOnce, count - i - now), offset, slice).some(kRowsAtOnce * slice);
-    }
+    const int64_t now = std::min(kRowsAtOnce, count - i), then = std::min(kRowsAtOnce, count - i - now);
+    Prefetch(rows + i + now, then, s.k, s.size).some(then * s.size);
     next.some(share);
-    p.tiles.multiply(now, slice, columns, rows + i, offset, panel, distance, 0, sums + i * kPanelColumns, add);
+    p.tiles.multiply(now, s.size, static_cast<int>(s.columns), rows + i, s.k, panel, kPanelColumns, 0,
+                     sums + i * kPanelColumns, add);
   }
 }
 
@@ -93,39 +114,29 @@ void packed_task(const Product& p, const Workspace& s, int64_t e, int64_t row, i
     bool add = false;
     for (int i = 0; i < p.count; i++) {
       const Part& part = p.parts[i];
+      const auto slice_at = [&](int64_t from, int64_t k) {
+        return Slice{from, std::clamp<int64_t>(n_end - from, 0, kPanelColumns), k, std::min(most, part.K - k)};
+      };
       for (int64_t r = 0; r < count; r++) s.rows[r] = part.x.at(row + r);
       for (int64_t k = 0; k < part.K; k += most) {
-        const int64_t slice = std::min(most, part.K - k);
-        // Rows of the slice [slice, columns] or of its transpose [columns, slice].
-        const int64_t lines = p.transpose ? slice : columns;
-        for (int64_t j = 0; j < lines; j++) s.columns[j] = p.weight(part, e, p.transpose ? n : n + j, p.transpose ? k + j : k);
-        if (p.transpose) {
-          for (int64_t j = 0; j < slice; j++) {
-            float* to = s.panel + j * kPanelColumns;
-            std::memcpy(to, s.columns[j], static_cast<size_t>(columns) * sizeof(float));
-            std::fill(to + columns, to + kPanelColumns, 0.0f);
-          }
-        } else {
-          p.tiles.transpose(s.columns, static_cast<int>(columns), slice, s.panel, kPanelColumns);
-        }
+        const Slice now = slice_at(n, k);
+        locate(p, part, e, now, s.columns);
+        pack(p, now, s.columns, s.panel);
         // What follows: the next slice of these columns, else the first of the next columns.
-        const bool more = k + most < part.K;
-        const int64_t next_n = more ? n : n + kPanelColumns, next_k = more ? k + most : 0;
-        const int64_t next_columns = std::clamp<int64_t>(n_end - next_n, 0, kPanelColumns);
-        const int64_t next_slice = std::min(most, part.K - next_k);
-        const int64_t next_lines = next_columns == 0 ? 0 : p.transpose ? next_slice : next_columns;
-        for (int64_t j = 0; j < next_lines; j++) {
-          s.columns[j] = p.weight(part, e, p.transpose ? next_n : next_n + j, p.transpose ? next_k + j : next_k);
-        }
-        Prefetch next(s.columns, next_lines, 0, p.transpose ? next_columns : next_slice);
-        multiply_rows(p, s.rows, count, k, slice, static_cast<int>(columns), s.panel, kPanelColumns, s.sums, add, next);
+        const Slice then = k + most < part.K ? slice_at(n, k + most) : slice_at(n + kPanelColumns, 0);
+        const int64_t found = locate(p, part, e, then, s.columns);
+        Prefetch next(s.columns, found, 0, p.transpose ? then.columns : then.size);
+        multiply_rows(p, s.rows, count, now, s.panel, s.sums, add, next);
         add = true;
       }
     }
     for (int64_t r = 0; r < count; r++) {
       float* y = p.y + (row + r) * p.N + n;
-      if (!add) std::fill_n(y, columns, 0.0f);
-      if (add) std::memcpy(y, s.sums + r * kPanelColumns, static_cast<size_t>(columns) * sizeof(float));
+      if (add) {
+        std::memcpy(y, s.sums + r * kPanelColumns, static_cast<size_t>(columns) * sizeof(float));
+      } else {
+        std::fill_n(y, columns, 0.0f);
+      }
     }
   }
 }

@@ -1,5 +1,5 @@
-// The gradient of experts' matrices: dw[e] = Σ over the rows of e, in their order, of dyᵀ x. One flat list of tasks over
-// (expert, block of rows of dw, block of columns), claimed atomically.
+// The gradient of experts' matrices: dw[e] = Σ over the rows of e, in their order, of dyᵀ x. One flat list of tasks
+// over (expert, block of rows of dw, block of columns), claimed atomically.
 #include <cstring>
 
 #include "moe/grouped.h"

@@ -184,7 +184,10 @@ const expertLayerOp = defineOp({
 
 type Flows = Partial<Record<(typeof INPUTS)[number], Tensor | null>>;
 
-/** dA' = Wᵀ dY for each row, not scaled by its combine weight, and what follows from it. */
+/**
+ * With A the hidden activations of a row, s its combine weight and dA' = W_downᵀ dY of its token, not scaled by s:
+ * ds = <dA', A> (+ <dY, b_down>), dW_down = Σ dY (s·A)ᵀ, dPre = act'(pre) · s·dA', dW = Σ dPre xᵀ, dX = Σ Wᵀ dPre.
+ */
 function backward(
   i: Inputs,
   attrs: LayerAttrs,
@@ -225,7 +228,6 @@ function backward(
       return given ? add(given, d) : d;
     });
   }
-  // the pre-activations of a dropped row are zero whatever its inputs: what arrives there goes nowhere by itself
   const weights = pre.length > 1 ? (['gate', 'up'] as const) : (['up'] as const);
   const pairs: { x: Tensor; w: Tensor }[] = [];
   pre.forEach((_, at) => {

@@ -1,14 +1,5 @@
 /** Products of rows that are grouped by expert with ordinary tensors: what training stands on. */
-import {
-  apply1,
-  checkDType,
-  checkRank,
-  checkSize,
-  defineOp,
-  type GradientContext,
-  type OpInput,
-  tensorInput,
-} from '../op.js';
+import { apply1, checkDType, checkRank, checkSize, defineOp, type OpInput, tensorInput } from '../op.js';
 import { type Shape, sizeOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import { scatterAddRows } from './indexing.js';
@@ -127,7 +118,7 @@ const groupedMatmulGradOp = defineOp({
     );
     return [{ dtype: 'f32', shape: [offsets.size - 1, dy.shape[1] as number, x.shape[1] as number] }];
   },
-  gradient({ inputs, grads }: GradientContext) {
+  gradient({ inputs, grads }) {
     const [dy, x, offsets, dyRows, xRows] = inputs as [Tensor, Tensor, Tensor, Tensor | null, Tensor | null];
     const g = grads[0] as Tensor; // [E, N, K]
     return [

@@ -30,6 +30,7 @@ export function lower(options: LowerOptions): Lowering {
 /** The same, cut in parts that take well under a millisecond of compiled code each. */
 export function* lowerInParts(given: LowerOptions): Generator<void, Lowering> {
   const options = { ...given, outputs: expandComposites(given.outputs) };
+  yield;
   const order = topological(options.outputs);
   checkMutation(order, options.outputs);
   yield;
