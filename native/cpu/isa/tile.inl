@@ -75,6 +75,7 @@ struct Count {
   static constexpr int value = N;
 };
 
+// Into the second cache: the first one has too few lines under way (measured: 16 against 25 GB/s at 8 rows an expert).
 #if defined(__GNUC__)
 #define SY_FETCH(p) __builtin_prefetch(p, 0, 2)
 #else
