@@ -107,6 +107,9 @@ Napi::Value take_trace(State&, const Napi::CallbackInfo& info) {
     Napi::HandleScope scope(info.Env());
     Napi::Object event = Napi::Object::New(info.Env());
     event.Set("name", Napi::String::New(info.Env(), events[i].kernel.data(), events[i].kernel.size()));
+    if (!events[i].phase.empty()) {
+      event.Set("phase", Napi::String::New(info.Env(), events[i].phase.data(), events[i].phase.size()));
+    }
     event.Set("program", static_cast<double>(events[i].program));
     event.Set("instruction", static_cast<double>(events[i].step));
     event.Set("start", events[i].start);

@@ -293,12 +293,9 @@ double target_of(double total, const Context& context) {
   return std::max(kSmallestTask, total / (context.threads * kTasksPerThread));
 }
 
-// Steps 1 and 2.
-void lift(Lift& lift, int64_t* first, int64_t* first_count, std::byte* counts, std::byte* tokens,
-          const Context& context) {
+// Step 2.
+void lift(Lift lift, int64_t* first, int64_t* first_count, std::byte* counts, const Context& context) {
   const Layer& l = lift.l;
-  gather(l, lift.table, lift.up_x, first, tokens, context);
-  if (lift.gate_x.data != lift.up_x.data) gather(l, lift.table, lift.gate_x, first, tokens, context);
   const double total = total_cost(l, *l.up, [&](int64_t rows) { return lift.cost(rows); });
   lift.target = target_of(total, context);
   // Tasks left of each (expert, run of row blocks).
@@ -409,9 +406,14 @@ void run(const Instruction& in, const Context& context) {
          static_cast<long long>(block_rows(table, x.form)), static_cast<long long>(kMostBlockRows));
   }
 
-  Lift step{l, table, tile_kernels(context.tier), gate_x, up_x, h, down_x};
-  lift(step, first, first_count, counts, tokens, context);
+  context.phase("gather");
+  gather(l, table, up_x, first, tokens, context);
+  if (gate_x.data != up_x.data) gather(l, table, gate_x, first, tokens, context);
+  context.phase("gate and up");
+  lift({l, table, tile_kernels(context.tier), gate_x, up_x, h, down_x}, first, first_count, counts, context);
+  context.phase("down");
   lower(l, table, down_x, first, rows, context);
+  context.phase("combine");
   std::fill(rows + l.used * l.D, rows + l.R * l.D, 0.0f);
   combine_rows(context, "moe_experts", rows, l.slot_row, l.weights, l.R, l.N, l.K, l.D, l.y);
 }

@@ -157,13 +157,22 @@ void Executor::run_steps(Program& program, const Context& context, const RunOpti
 
 void Executor::run_traced(const Program& program, uint32_t number, const Instruction& instruction,
                           const Context& context) {
+  PhaseLog log;
+  Context traced = context;
+  traced.phases = &log;
   const auto start = Clock::now();
-  instruction.kernel->run(instruction, context);
+  instruction.kernel->run(instruction, traced);
   const auto end = Clock::now();
   std::lock_guard lock(trace_mutex_);
   if (trace_.size() >= kMostEvents) return;
-  trace_.push_back({instruction.kernel->name, program.id, number, microseconds(start),
-                    std::chrono::duration<double, std::micro>(end - start).count()});
+  const auto add = [&](std::string_view phase, Clock::time_point from, Clock::time_point to) {
+    trace_.push_back({instruction.kernel->name, phase, program.id, number, microseconds(from),
+                      std::chrono::duration<double, std::micro>(to - from).count()});
+  };
+  add({}, start, end);
+  for (size_t i = 0; i < log.marks.size(); i++) {
+    add(log.marks[i].name, log.marks[i].start, i + 1 < log.marks.size() ? log.marks[i + 1].start : end);
+  }
 }
 
 }  // namespace switchyard

@@ -39,9 +39,10 @@ struct RunOptions {
   const std::atomic<bool>* abort = nullptr;
 };
 
-// One instruction of a traced run; times in microseconds of the steady clock.
+// One instruction of a traced run, or one phase of it; times in microseconds of the steady clock.
 struct TraceEvent {
   std::string_view kernel;
+  std::string_view phase;  // empty: the whole instruction, whose phases follow it
   uint64_t program = 0;  // Program::id
   uint32_t step = 0;     // number of the instruction
   double start = 0, duration = 0;
@@ -61,7 +62,7 @@ class Executor {
   void submit(std::unique_ptr<Task> task);
   // Ends the running program before its next instruction and what is queued at once, then joins the thread.
   void stop();
-  // The events since the last call (the newest are dropped beyond a million).
+  // The events since the last call (beyond a million, the newest instructions are dropped).
   std::vector<TraceEvent> take_trace();
 
   // For tasks, on the runtime thread.

@@ -1,5 +1,6 @@
 // What a kernel is: checked once when a program is loaded, then run many times.
 #pragma once
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -48,6 +49,15 @@ struct Instruction {
   int64_t worker_scratch = 0;
 };
 
+// Where the parts of one traced instruction begin.
+struct PhaseLog {
+  struct Mark {
+    std::string_view name;  // a literal
+    std::chrono::steady_clock::time_point start;
+  };
+  std::vector<Mark> marks;
+};
+
 // What a running kernel may use.
 struct Context {
   ThreadPool* pool = nullptr;
@@ -56,7 +66,12 @@ struct Context {
   std::byte* shared_scratch = nullptr;
   std::byte* worker_scratch = nullptr;  // of worker 0; see scratch_of
   int64_t worker_stride = 0;
+  PhaseLog* phases = nullptr;  // only in a traced run
 
+  // Names what the kernel does from here on, up to its next phase or its end. Not from inside a task.
+  void phase(std::string_view name) const {
+    if (phases != nullptr) phases->marks.push_back({name, std::chrono::steady_clock::now()});
+  }
   std::byte* scratch_of(int worker) const { return worker_scratch + worker * worker_stride; }
   template <class F>
   void parallel_for(int64_t tasks, const F& fn) const {

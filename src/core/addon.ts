@@ -44,7 +44,7 @@ export interface RunOptions {
   tier?: string;
   /** Aborting rejects the run with ERR_ABORTED before its next instruction. */
   abort?: NativeAbort;
-  /** Record an event per instruction, for takeTrace. */
+  /** Record an event per instruction, and per phase of it, for takeTrace. */
   trace?: boolean;
 }
 
@@ -82,10 +82,12 @@ export interface WeightInfo {
   bytes: number;
 }
 
-/** One instruction of a run with `trace: true`. */
+/** One instruction of a run with `trace: true`; the phases that its kernel names follow it. */
 export interface TraceEvent {
   /** The kernel. */
   name: string;
+  /** Of the instruction before; absent for the whole instruction. */
+  phase?: string;
   /** `id` of programInfo. */
   program: number;
   /** The number of the instruction in its program. */
@@ -170,7 +172,7 @@ export interface Addon {
    * multiply-add counts two). One number a run. ERR_UNSUPPORTED where the tier has no instruction for it.
    */
   measureLimit(runtime: NativeRuntime, what: LimitName, options: LimitOptions): Promise<number[]>;
-  /** The events of the runs with `trace: true` since the last call, at most a million. */
+  /** The events of the runs with `trace: true` since the last call, about a million at most. */
   takeTrace(runtime: NativeRuntime): TraceEvent[];
   memoryUsage(): MemoryUsage;
   setErrorFactory(factory: (code: ErrorCode, message: string, hint?: string) => Error): void;

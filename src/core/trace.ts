@@ -50,9 +50,16 @@ export class Tracer implements ProgramTracer {
   }
 
   collect(device: Device): void {
-    for (const { program, instruction, start, duration } of device.addon.takeTrace(device.native)) {
+    for (const { program, instruction, phase, start, duration } of device.addon.takeTrace(device.native)) {
       const i = this.#programs.get(program)?.instructions[instruction];
       if (!i) continue;
+      if (phase !== undefined) {
+        if (this.print) {
+          process.stderr.write(`  ${phase.padEnd(16)} ${(duration / 1e3).toFixed(3).padStart(9)} ms\n`);
+        }
+        this.#add(phase, start, duration, { kernel: i.kernel });
+        continue;
+      }
       const { flops, bytes } = instructionCost(i);
       const ops = i.nodes.map((n) => n.op.name).join('+');
       const us = Math.max(duration, 1e-3); // the clock counts nanoseconds
@@ -62,18 +69,13 @@ export class Tracer implements ProgramTracer {
           `${i.kernel.padEnd(18)} ${(duration / 1e3).toFixed(3).padStart(9)} ms ${rates['GFLOP/s'].toFixed(1).padStart(8)} GFLOP/s ${rates['GB/s'].toFixed(1).padStart(7)} GB/s  ${shapesOf(i)}\n`,
         );
       }
-      if (this.file !== undefined) {
-        this.#events.push({
-          name: i.kernel,
-          ph: 'X',
-          ts: start,
-          dur: duration,
-          pid: 0,
-          tid: 0,
-          args: { ops, shapes: shapesOf(i), flops, bytes, ...rates },
-        });
-      }
+      this.#add(i.kernel, start, duration, { ops, shapes: shapesOf(i), flops, bytes, ...rates });
     }
+  }
+
+  /** Events that lie within another one are drawn below it. */
+  #add(name: string, ts: number, dur: number, args: Event['args']): void {
+    if (this.file !== undefined) this.#events.push({ name, ph: 'X', ts, dur, pid: 0, tid: 0, args });
   }
 
   write(): void {

@@ -6,6 +6,8 @@ import { type Device, device } from '../../src/core/device.js';
 import * as ops from '../../src/core/ops/index.js';
 import { Executable } from '../../src/core/program/compile.js';
 import { tensor } from '../../src/core/tensor.js';
+import { weight } from '../helpers/op-case.js';
+import { packWeight } from '../helpers/weights.js';
 
 describe('the trace', () => {
   const folder = mkdtempSync(join(tmpdir(), 'switchyard-trace-'));
@@ -68,5 +70,29 @@ describe('the trace', () => {
     });
     const lines = printed.filter((l) => /^(elementwise|matmul|softmax) .* ms .* GFLOP\/s .* GB\/s/.test(l));
     expect(lines).toHaveLength(5);
+  });
+
+  it('has the phases that a kernel names within its event', async () => {
+    const x = tensor([[1, 2]]);
+    const plan = ops.moePlan(tensor(new Int32Array([0]), [1, 1]), 1);
+    const w = await packWeight(weight(2, 2));
+    const weights = { gate: w, up: w, down: w };
+    await Executable.build(on, [], [ops.moeExperts(x, plan, tensor([[1]]), weights)]).run([]);
+    on.tracer?.write();
+    const { traceEvents } = JSON.parse(readFileSync(file, 'utf8')) as {
+      traceEvents: { name: string; ts: number; dur: number; args: Record<string, unknown> }[];
+    };
+    const whole = traceEvents.find((e) => e.name === 'moe_experts');
+    const phases = traceEvents.filter((e) => e.args.kernel === 'moe_experts');
+    expect(phases.map((e) => e.name)).toEqual(['gather', 'gate and up', 'down', 'combine']);
+    let end = whole?.ts ?? Number.NaN;
+    for (const { ts, dur } of phases) {
+      expect(ts).toBeGreaterThanOrEqual(end);
+      end = ts + dur;
+    }
+    expect(end).toBeCloseTo((whole?.ts ?? 0) + (whole?.dur ?? 0), 1);
+    expect(
+      printed.filter((l) => /^ {2}(gather|gate and up|down|combine) +\d+\.\d{3} ms$/m.test(l)),
+    ).toHaveLength(4);
   });
 });
