@@ -28,9 +28,9 @@ export default defineCase({
         inKernels[phase] = (device.total * 1000) / steps;
         for (const [kernel, { ms, calls }] of device.kernels)
           if (run >= 0) add(phase, `${kernel} (${Math.round(calls / steps)} calls)`, (ms * 1000) / steps);
-        device.kernels.clear();
+        device.clear();
       };
-      device.kernels.clear();
+      device.clear();
       await generate(clocked, prompt, newTokens, () => take('prefill', 1));
       take('decode', newTokens);
       if (run < 0) continue;

@@ -1,11 +1,18 @@
 import { Device, type DeviceOptions } from '../../src/core/device.js';
-import type { Lowering } from '../../src/core/program/ir.js';
+import type { Instruction, Lowering } from '../../src/core/program/ir.js';
 import type { ProgramTracer } from '../../src/core/trace.js';
 
-/** A device that adds up how long each kernel runs. */
+export interface Timing {
+  ms: number;
+  calls: number;
+  /** Milliseconds of the phases that the kernel names, which are parts of `ms`. */
+  readonly phases: Map<string, number>;
+}
+
+/** A device that adds up how long each instruction runs. */
 export class ClockedDevice extends Device {
-  /** Milliseconds and calls by kernel since the last clear. */
-  readonly kernels = new Map<string, { ms: number; calls: number }>();
+  /** By instruction, since the last clear. */
+  readonly instructions = new Map<Instruction, Timing>();
   override readonly tracer: ProgramTracer;
   readonly #programs = new Map<number, Lowering>();
 
@@ -18,23 +25,41 @@ export class ClockedDevice extends Device {
     };
   }
 
-  get total(): number {
-    let sum = 0;
-    for (const { ms } of this.kernels.values()) sum += ms;
-    return sum;
-  }
-
-  #collect(): void {
-    for (const { program, instruction, duration } of this.addon.takeTrace(this.native)) {
-      const i = this.#programs.get(program)?.instructions[instruction];
-      if (!i) continue;
+  /** Milliseconds and calls by kernel since the last clear. */
+  get kernels(): Map<string, { ms: number; calls: number }> {
+    const kernels = new Map<string, { ms: number; calls: number }>();
+    for (const [i, { ms, calls }] of this.instructions) {
       // Elementwise programs say more with what they were made from.
       const ops = [...new Set(i.nodes.map((n) => n.op.name))].join('+');
       const name = i.kernel === 'elementwise' ? `elementwise ${ops}` : i.kernel;
-      const entry = this.kernels.get(name) ?? { ms: 0, calls: 0 };
-      entry.ms += duration / 1e3;
-      entry.calls++;
-      this.kernels.set(name, entry);
+      const entry = kernels.get(name) ?? { ms: 0, calls: 0 };
+      kernels.set(name, { ms: entry.ms + ms, calls: entry.calls + calls });
+    }
+    return kernels;
+  }
+
+  get total(): number {
+    let sum = 0;
+    for (const { ms } of this.instructions.values()) sum += ms;
+    return sum;
+  }
+
+  clear(): void {
+    this.instructions.clear();
+  }
+
+  #collect(): void {
+    for (const { program, instruction, phase, duration } of this.addon.takeTrace(this.native)) {
+      const i = this.#programs.get(program)?.instructions[instruction];
+      if (!i) continue;
+      const timing = this.instructions.get(i) ?? { ms: 0, calls: 0, phases: new Map<string, number>() };
+      this.instructions.set(i, timing);
+      if (phase !== undefined) {
+        timing.phases.set(phase, (timing.phases.get(phase) ?? 0) + duration / 1e3);
+      } else {
+        timing.ms += duration / 1e3;
+        timing.calls++;
+      }
     }
   }
 }

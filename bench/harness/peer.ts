@@ -1,10 +1,6 @@
-/** Peers: other runtimes in processes of their own, asked over lines of JSON. They are never dependencies. */
-import { type ChildProcess, spawn } from 'node:child_process';
+/** node-llama-cpp as a peer. */
 import { existsSync } from 'node:fs';
-import { createInterface, type Interface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-
-const folder = fileURLToPath(new URL('../peers/node-llama-cpp', import.meta.url));
+import { type PeerOptions, PeerProcess, peerFolder } from './peer-process.js';
 
 export interface PeerRequest {
   /** Ids to read before anything else; the cache is cleared first. */
@@ -18,51 +14,33 @@ export interface PeerReply {
   readonly decodeMs: number;
 }
 
+/** node-llama-cpp on a GGUF file. */
 export class Peer {
   readonly name = 'node-llama-cpp';
-  readonly #child: ChildProcess;
-  readonly #lines: AsyncIterator<string>;
-  readonly #reader: Interface;
 
-  private constructor(model: string, threads: number) {
-    this.#child = spawn(process.execPath, ['serve.mjs', model, String(threads)], {
-      cwd: folder,
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
-    this.#reader = createInterface({ input: this.#child.stdout as NodeJS.ReadableStream });
-    this.#lines = this.#reader[Symbol.asyncIterator]();
-  }
+  private constructor(readonly process: PeerProcess) {}
 
-  /** Starts the peer on a GGUF file, or says why there is none. */
+  /** Starts the peer, or says why there is none. */
   static async start(
-    { peers, threads }: { peers: boolean; threads: number },
+    { peers, threads }: PeerOptions,
     model: string | null,
     note: (text: string) => void,
   ): Promise<Peer | null> {
     if (!peers || model === null || !model.endsWith('.gguf')) return null;
-    if (!existsSync(`${folder}/node_modules/node-llama-cpp`)) {
+    if (!existsSync(`${peerFolder('node-llama-cpp')}/node_modules/node-llama-cpp`)) {
       note('node-llama-cpp is not installed; bench/peers/node-llama-cpp/README.md says how');
       return null;
     }
-    const peer = new Peer(model, threads);
-    await peer.#next();
-    return peer;
+    const child = new PeerProcess('node-llama-cpp', process.execPath, ['serve.mjs', model, String(threads)]);
+    await child.next();
+    return new Peer(child);
   }
 
   async ask(request: PeerRequest): Promise<PeerReply> {
-    this.#child.stdin?.write(`${JSON.stringify(request)}\n`);
-    return (await this.#next()) as PeerReply;
+    return (await this.process.ask(request)) as PeerReply;
   }
 
   stop(): void {
-    this.#reader.close();
-    this.#child.stdin?.end();
-    this.#child.kill();
-  }
-
-  async #next(): Promise<unknown> {
-    const { value, done } = await this.#lines.next();
-    if (done) throw new Error(`[${this.name}] got its end, expected a reply; its own message stands above`);
-    return JSON.parse(value);
+    this.process.stop();
   }
 }

@@ -19,8 +19,9 @@ export function summarize(values: readonly number[]): Summary {
   return { median, min: sorted[0] as number, max: sorted.at(-1) as number, runs: sorted.length };
 }
 
-/** Whether less is better: times and sizes, in contrast to rates. */
-export const lessIsBetter = (unit: string): boolean => ['ns', 'µs', 'ms', 's', 'MiB', 'bytes'].includes(unit);
+/** Whether less is better: times, sizes and shares of a time, in contrast to rates. */
+export const lessIsBetter = (unit: string): boolean =>
+  ['ns', 'µs', 'ms', 's', 'MiB', 'bytes', '%'].includes(unit);
 
 /** How many times better `a` is than `b`, above 1 where it is better. */
 export const timesBetter = (a: number, b: number, unit: string): number =>

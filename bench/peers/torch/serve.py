@@ -1,0 +1,73 @@
+"""Answers lines of JSON: {"build": …} makes a block, {"forward": tokens} and {"train": tokens} run it once and give
+{"ms"}. usage: python3 serve.py THREADS"""
+
+import json
+import sys
+import time
+
+try:
+    import torch
+    from transformers import MixtralConfig, OlmoeConfig
+    from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
+    from transformers.models.olmoe.modeling_olmoe import OlmoeSparseMoeBlock
+except ImportError as error:
+    print(json.dumps({"missing": str(error)}), flush=True)
+    sys.exit(0)
+
+# As many as on the other side: different tokens meet different experts.
+INPUTS = 32
+
+
+class Block:
+    def __init__(self, dModel, dFf, nExperts, topK, dtype):
+        sizes = dict(hidden_size=dModel, intermediate_size=dFf, num_experts_per_tok=topK)
+        if nExperts > 8:
+            config, block = OlmoeConfig(num_experts=nExperts, norm_topk_prob=True, **sizes), OlmoeSparseMoeBlock
+        else:
+            config, block = MixtralConfig(num_local_experts=nExperts, **sizes), MixtralSparseMoeBlock
+        config._experts_implementation = "grouped_mm"
+        self.dtype = getattr(torch, dtype)
+        self.width = dModel
+        self.module = block(config).to(self.dtype).eval()
+        for p in self.module.parameters():
+            torch.nn.init.normal_(p, std=0.02)
+        self.inputs = {}
+        self.turn = 0
+
+    def input(self, tokens):
+        if tokens not in self.inputs:
+            self.inputs = {tokens: [torch.randn(1, tokens, self.width).to(self.dtype) for _ in range(INPUTS)]}
+        self.turn += 1
+        return self.inputs[tokens][self.turn % INPUTS]
+
+    def forward(self, tokens):
+        x = self.input(tokens)
+        with torch.inference_mode():
+            start = time.perf_counter()
+            self.module(x)
+            return time.perf_counter() - start
+
+    def train(self, tokens):
+        x = self.input(tokens).clone().requires_grad_()
+        seed = torch.ones_like(x)
+        self.module.zero_grad(set_to_none=True)
+        start = time.perf_counter()
+        self.module(x).backward(seed)
+        return time.perf_counter() - start
+
+
+torch.manual_seed(0)
+torch.set_num_threads(int(sys.argv[1]))
+print(json.dumps({"ready": True}), flush=True)
+block = None
+for line in sys.stdin:
+    request = json.loads(line)
+    if "build" in request:
+        block = None  # two at once may not fit
+        block = Block(**request["build"])
+        reply = {"ready": True}
+    elif "forward" in request:
+        reply = {"ms": 1000 * block.forward(request["forward"])}
+    else:
+        reply = {"ms": 1000 * block.train(request["train"])}
+    print(json.dumps(reply), flush=True)
