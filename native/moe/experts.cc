@@ -27,6 +27,7 @@ constexpr int64_t kTileFloats = 32 << 10;
 constexpr int64_t kMostBlockRows = 32;
 constexpr int64_t kSerialGather = 32 << 10;  // values; fewer take less time than waking the pool
 constexpr int64_t kTokensPerTask = 8;
+constexpr double kExpertTasksPerThread = 32;
 constexpr int64_t kTokenInt8Words = (kInt8RowBytes - 32) / 4;
 
 struct Layer {
@@ -290,7 +291,7 @@ double total_cost(const Layer& l, const Weight& w, const Cost& cost) {
   return total;
 }
 double target_of(double total, const Context& context) {
-  return std::max(kSmallestTask, total / (context.threads * kTasksPerThread));
+  return std::max(kSmallestTask, total / (context.threads * kExpertTasksPerThread));
 }
 
 // Step 2.
