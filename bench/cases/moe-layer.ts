@@ -11,7 +11,7 @@ import { Linear } from '../../src/nn/linear.js';
 import { type Bench, defineCase } from '../harness/case.js';
 import { ClockedDevice } from '../harness/kernel-clock.js';
 import { interleave } from '../harness/measure.js';
-import { PARTS, type Part, partTimes, splitAt } from '../harness/moe-parts.js';
+import { PARTS, type PartTimes, partTimes, splitAt } from '../harness/moe-parts.js';
 import { checkFormats, randomValues, randomWeight } from '../harness/random-weights.js';
 import { TorchPeer } from '../harness/torch-peer.js';
 
@@ -30,14 +30,15 @@ const LAYERS: readonly Layer[] = [
 ];
 const SMOKE: Layer = { name: 'smoke', dModel: 256, dFf: 256, nExperts: 4, topK: 2 };
 const TOKENS = [1, 8, 64, 512, 2048];
-/** Different inputs, so that different experts are met: a cache must not keep those of one token. */
-const INPUTS = 32;
+/** Rows of input that the runs of a figure go through, so that a cache does not keep the experts of one token. */
+const INPUT_ROWS = 64;
 /** From so many tokens on, all that is not the experts' own products is to take this share of the layer at most. */
 const MANY_TOKENS = 512;
 const MOST_PERCENT = 5;
-/** Seconds and runs of a figure at most: there are many, and each is paired with its peer's. */
+/** Seconds of a figure at most, and runs of those that take a second each: there are many, paired with their peer's. */
 const SECONDS = 1;
-const TRAINING_RUNS = 3;
+const LONG_RUNS = 3;
+const TRAINING_RUNS = 2;
 
 /** Float formats compute as PyTorch does in them. */
 const modeOf = (format: WeightFormat): ComputeMode =>
@@ -102,9 +103,10 @@ async function forward(
     const traced = Executable.build(clocked, [x], outputs);
     const inputs = randomInputs(bench, tokens, dModel);
     const figure = { shape: `${name}, ${tokens} tokens`, format };
+    const runs = tokens >= MANY_TOKENS ? Math.min(options.runs, LONG_RUNS) : options.runs;
     const { ours, theirs } = await inTurns(
       bench,
-      options.runs,
+      runs,
       (turn) => timed(plain, [inputs[turn % inputs.length] as NativeBuffer]),
       torch && (() => torch.forward(tokens)),
     );
@@ -115,11 +117,13 @@ async function forward(
     const rate = await limits.operations(compute);
     const limit = Math.max(bytes / (await limits.bandwidth()), rate ? flops / rate : 0) * 1000;
     emit({ ...figure, metric: 'forward', unit: 'ms', values: ours, limit, peer: peerValues(torch, theirs) });
-    const parts = await partsOf(options.runs, clocked, async (turn) => {
+    const parts: PartTimes[] = [];
+    for (let turn = 0; turn < runs; turn++) {
+      clocked.clear();
       await timed(traced, [inputs[turn % inputs.length] as NativeBuffer]);
-      return { forward: partTimes(clocked.instructions, tokens * topK) };
-    });
-    emitParts(bench, figure, tokens, parts);
+      parts.push(partTimes(clocked.instructions, tokens * topK));
+    }
+    emitParts(bench, figure, tokens, 'forward', parts);
     for (const program of [plain, traced]) program.dispose();
     for (const b of inputs) device.addon.disposeBuffer(b);
   }
@@ -152,19 +156,22 @@ async function training(
     const dy = Tensor.placeholder('f32', [tokens, dModel]);
     const { output } = layer.forward(x);
     const outputs = [output, ...gradients(output, [x, ...weights], dy)];
-    const plain = Executable.build(device, [x, dy, ...weights], outputs);
-    const traced = Executable.build(clocked, [x, dy, ...weights], outputs);
+    // The clock reads between kernels, which is nothing beside runs of this length.
+    const program = Executable.build(clocked, [x, dy, ...weights], outputs);
     const inputs = randomInputs(bench, tokens, dModel);
-    const argumentsOf = (turn: number): NativeBuffer[] => [
-      inputs[turn % inputs.length] as NativeBuffer,
-      inputs[(turn + 1) % inputs.length] as NativeBuffer,
-      ...values,
-    ];
-    const figure = { shape: `${name}, ${tokens} tokens`, format: 'f32' };
+    const directions: Record<'forward' | 'backward', PartTimes[]> = { forward: [], backward: [] };
     const { ours, theirs } = await inTurns(
       bench,
       runs,
-      (turn) => timed(plain, argumentsOf(turn)),
+      async (turn) => {
+        clocked.clear();
+        const [from, upstream] = [turn, turn + 1].map((i) => inputs[i % inputs.length] as NativeBuffer);
+        const time = await timed(program, [from as NativeBuffer, upstream as NativeBuffer, ...values]);
+        const { forward, backward } = splitAt(output, clocked.instructions);
+        directions.forward.push(partTimes(forward, tokens * topK));
+        directions.backward.push(partTimes(backward, tokens * topK));
+        return time;
+      },
       torch && (() => torch.train(tokens)),
     );
     // Weights are read twice and their gradients written once.
@@ -173,14 +180,19 @@ async function training(
     const flops = 18 * tokens * topK * dModel * dFf;
     const limit = Math.max(bytes / (await limits.bandwidth()), rate ? flops / rate : 0) * 1000;
     const peer = peerValues(torch, theirs);
+    const figure = { shape: `${name}, ${tokens} tokens`, format: 'f32' };
     emit({ ...figure, metric: 'forward + backward', unit: 'ms', values: ours, limit, peer });
-    const parts = await partsOf(runs, clocked, async (turn) => {
-      await timed(traced, argumentsOf(turn));
-      const { backward } = splitAt(output, clocked.instructions);
-      return { backward: partTimes(backward, tokens * topK) };
+    const measured = directions.backward.slice(-ours.length); // without the run for warmth
+    emit({
+      ...figure,
+      metric: 'forward, kept for backward',
+      unit: 'ms',
+      values: directions.forward
+        .slice(-ours.length)
+        .map((times) => PARTS.reduce((all, p) => all + times[p], 0)),
     });
-    emitParts(bench, figure, tokens, parts);
-    for (const program of [plain, traced]) program.dispose();
+    emitParts(bench, figure, tokens, 'backward', measured);
+    program.dispose();
     for (const b of inputs) device.addon.disposeBuffer(b);
   }
   for (const b of values) device.addon.disposeBuffer(b);
@@ -189,7 +201,7 @@ async function training(
 const tokensOf = ({ options }: Bench): readonly number[] => (options.smoke ? [1, 8] : TOKENS);
 
 const randomInputs = ({ options, device }: Bench, tokens: number, width: number): NativeBuffer[] =>
-  Array.from({ length: options.smoke ? 1 : INPUTS }, (_, i) =>
+  Array.from({ length: options.smoke ? 1 : Math.max(2, Math.ceil(INPUT_ROWS / tokens)) }, (_, i) =>
     device.addon.bufferFrom(randomValues(tokens * width, 101 + 2 * i)),
   );
 
@@ -227,40 +239,20 @@ async function inTurns(
 const peerValues = (torch: TorchPeer | null, values: number[] | null) =>
   torch && values ? { name: torch.name, values } : null;
 
-type PartRuns = Record<string, Record<Part, number[]>>;
-
-/** Milliseconds of the parts by direction, run by run; `once` runs the traced program and takes its timings. */
-async function partsOf(
-  runs: number,
-  clocked: ClockedDevice,
-  once: (turn: number) => Promise<Record<string, Record<Part, number>>>,
-): Promise<PartRuns> {
-  const all: PartRuns = {};
-  for (let turn = 0; turn < runs; turn++) {
-    clocked.clear();
-    for (const [direction, times] of Object.entries(await once(turn))) {
-      all[direction] ??= { route: [], plan: [], gather: [], experts: [], combine: [] };
-      for (const part of PARTS) all[direction][part].push(times[part]);
-    }
-  }
-  return all;
-}
-
-/** Each part, and the share of what is not the experts' own products. */
+/** Each part of some runs, and the share of what is not the experts' own products. */
 function emitParts(
   { emit }: Bench,
   figure: { shape: string; format: string },
   tokens: number,
-  directions: PartRuns,
+  direction: string,
+  runs: readonly PartTimes[],
 ): void {
-  for (const [direction, parts] of Object.entries(directions)) {
-    for (const part of PARTS)
-      emit({ ...figure, metric: `${direction} ${part}`, unit: 'ms', values: parts[part] });
-    const shares = parts.experts.map((experts, run) => {
-      const total = PARTS.reduce((sum, part) => sum + (parts[part][run] as number), 0);
-      return (100 * (total - experts)) / total;
-    });
-    const limit = tokens >= MANY_TOKENS ? MOST_PERCENT : null;
-    emit({ ...figure, metric: `${direction} beside experts`, unit: '%', values: shares, limit });
-  }
+  for (const part of PARTS)
+    emit({ ...figure, metric: `${direction} ${part}`, unit: 'ms', values: runs.map((times) => times[part]) });
+  const shares = runs.map((times) => {
+    const total = PARTS.reduce((sum, part) => sum + times[part], 0);
+    return (100 * (total - times.experts)) / total;
+  });
+  const limit = tokens >= MANY_TOKENS ? MOST_PERCENT : null;
+  emit({ ...figure, metric: `${direction} beside experts`, unit: '%', values: shares, limit });
 }

@@ -7,12 +7,14 @@ import type { Timing } from './kernel-clock.js';
 /** `gather` brings token rows to their experts, `combine` brings expert rows back to their tokens. */
 export const PARTS = ['route', 'plan', 'gather', 'experts', 'combine'] as const;
 export type Part = (typeof PARTS)[number];
+/** Milliseconds. */
+export type PartTimes = Record<Part, number>;
 
 /** Phases of fused kernels that are not the work of experts. */
 const PHASES: Readonly<Record<string, Part>> = { gather: 'gather', combine: 'combine' };
 
-/** Milliseconds of each part in one run; `rows` is N·K. */
-export function partTimes(timings: Iterable<[Instruction, Timing]>, rows: number): Record<Part, number> {
+/** The parts in one run; `rows` is N·K. */
+export function partTimes(timings: Iterable<[Instruction, Timing]>, rows: number): PartTimes {
   const times = { route: 0, plan: 0, gather: 0, experts: 0, combine: 0 };
   for (const [i, { ms, calls, phases }] of timings) {
     const part = partOf(i, rows);

@@ -14,8 +14,8 @@ except ImportError as error:
     print(json.dumps({"missing": str(error)}), flush=True)
     sys.exit(0)
 
-# As many as on the other side: different tokens meet different experts.
-INPUTS = 32
+# Rows of input, as many as on the other side: different tokens meet different experts.
+INPUT_ROWS = 64
 
 
 class Block:
@@ -36,9 +36,10 @@ class Block:
 
     def input(self, tokens):
         if tokens not in self.inputs:
-            self.inputs = {tokens: [torch.randn(1, tokens, self.width).to(self.dtype) for _ in range(INPUTS)]}
+            count = max(2, INPUT_ROWS // tokens)
+            self.inputs = {tokens: [torch.randn(1, tokens, self.width).to(self.dtype) for _ in range(count)]}
         self.turn += 1
-        return self.inputs[tokens][self.turn % INPUTS]
+        return self.inputs[tokens][self.turn % len(self.inputs[tokens])]
 
     def forward(self, tokens):
         x = self.input(tokens)
