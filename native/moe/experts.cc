@@ -1,5 +1,6 @@
 // moe_experts: the experts of a sparse layer on packed weights, bit for bit the composition
-//   take_rows → grouped_linear (gate, up) → act(gate)·up → grouped_linear (down) → moe_combine.
+//   take_rows → grouped_linear (gate, up) → act(gate)·up → grouped_linear (down) → moe_combine,
+// with each expert's bias, where there is one, added to what grouped_linear gives.
 //
 // 1. Every row of the plan gets its token's activations in the form that the weights read. In int8 a token is
 //    quantised once, as a block of one row, and the blocks of its experts are put together from those.
@@ -36,11 +37,18 @@ struct Layer {
   const int32_t *offsets, *row_token, *slot_row;
   const float* weights;      // [N, K]
   const Weight *gate, *up, *down;  // gate may be nullptr
+  const float *gate_bias, *up_bias, *down_bias;  // [E, F], [E, F], [E, D]; each may be nullptr
   int activation, compute;
   float* y;                  // [N, D]
 
   Segment segment(int64_t e) const { return segment_of(offsets, R, e); }
 };
+
+// Biases: the operands from 8 on. An instruction without any may end before them.
+constexpr size_t kBiases = 8;
+const Operand* bias_of(const Instruction& in, size_t i) {
+  return kBiases + i < in.in.size() ? in.in[kBiases + i] : nullptr;
+}
 
 Layer layer_of(const Instruction& in) {
   Layer l{};
@@ -57,6 +65,8 @@ Layer layer_of(const Instruction& in) {
   l.row_token = in.in[2]->as<int32_t>();
   l.slot_row = in.in[3]->as<int32_t>();
   l.weights = in.in[4]->as<float>();
+  const float** biases[] = {&l.gate_bias, &l.up_bias, &l.down_bias};
+  for (size_t i = 0; i < 3; i++) *biases[i] = bias_of(in, i) != nullptr ? bias_of(in, i)->as<float>() : nullptr;
   l.y = in.out[0]->as<float>();
   return l;
 }
@@ -121,6 +131,15 @@ void pack_block(const LinearTable& t, const Rows& to, bool direct, float* x, int
   }
   const PackFn pack = to.form == kFormInt8 ? t.pack_int8 : to.form == kFormBf16 ? t.pack_bf16 : t.pack_f32;
   pack(x, to.k, rows, to.k, out);
+}
+
+// n values of an expert's bias, from `column` on, to each of `rows` rows.
+void add_bias(const float* bias, int64_t width, int64_t e, int64_t column, int64_t n, float* rows, int64_t count,
+              int64_t stride) {
+  if (bias == nullptr) return;
+  const float* from = bias + e * width + column;
+  for (int64_t r = 0; r < count; r++)
+    for (int64_t i = 0; i < n; i++) rows[r * stride + i] += from[i];
 }
 
 int64_t expert_of(const int64_t* first, int64_t E, int64_t task) {
@@ -243,11 +262,14 @@ struct Lift {
         float* out = h + s.first * l.F + panel * kPanel;
         if (l.gate == nullptr) {
           run_part(table, *l.up, up_x, up, panel, count, b, stop, out, l.F);
+          add_bias(l.up_bias, l.F, e, panel * kPanel, outputs, out + row * l.F, row_end - row, l.F);
         } else {
           // With blocks of two sizes the part is all rows, and gate's own count of blocks is meant.
           const bool whole = begin == 0 && b == begin && stop == blocks;
           run_part(table, *l.gate, gate_x, gate, panel, count, b, whole ? gate.blocks : stop, out, l.F);
           run_part(table, *l.up, up_x, up, panel, count, b, stop, tile - row * outputs, outputs);
+          add_bias(l.gate_bias, l.F, e, panel * kPanel, outputs, out + row * l.F, row_end - row, l.F);
+          add_bias(l.up_bias, l.F, e, panel * kPanel, outputs, tile, row_end - row, outputs);
         }
         for (int64_t r = row; r < row_end; r++) {
           tiles.activate(l.activation, out + r * l.F, l.gate == nullptr ? nullptr : tile + (r - row) * outputs, outputs);
@@ -333,14 +355,17 @@ void lower(const Layer& l, const LinearTable& t, const Rows& x, int64_t* first, 
               const Segment s = l.segment(e);
               const PanelJob job = job_of(t, w, e, s, x, context.scratch_of(worker));
               const int64_t panel = group * cut.panels_per_task;
-              run_part(t, w, x, job, panel, std::min(cut.panels_per_task, w.panels() - panel),
-                       split * cut.blocks / cut.splits, (split + 1) * cut.blocks / cut.splits,
-                       rows + s.first * l.D + panel * kPanel, l.D);
+              const int64_t count = std::min(cut.panels_per_task, w.panels() - panel);
+              const int64_t begin = split * cut.blocks / cut.splits, end = (split + 1) * cut.blocks / cut.splits;
+              float* out = rows + s.first * l.D + panel * kPanel;
+              run_part(t, w, x, job, panel, count, begin, end, out, l.D);
+              const int64_t row = job.block_row(begin), outputs = std::min(count * kPanel, l.D - panel * kPanel);
+              add_bias(l.down_bias, l.D, e, panel * kPanel, outputs, out + row * l.D, job.block_row(end) - row, l.D);
             });
 }
 
 void prepare(Instruction& in) {
-  require_counts(in, 8, 8, 1, 1);
+  require_counts(in, kBiases, kBiases + 3, 1, 1);
   require_tensor(in, in.in[0], "x", DType::kF32, 2);
   require_tensor(in, in.in[1], "expert offsets", DType::kI32, 1);
   require_tensor(in, in.in[2], "row token", DType::kI32, 1);
@@ -363,6 +388,14 @@ void prepare(Instruction& in) {
   require_dim(in, "experts of down", l.down->experts(), l.E);
   require_dim(in, "columns of down", l.down->columns(), l.F);
   require_dim(in, "rows of down", l.down->rows(), l.D);
+  require_that(in, l.gate != nullptr || bias_of(in, 0) == nullptr, "got a gate bias without a gate, expected none");
+  for (size_t i = 0; i < 3; i++) {
+    const Operand* bias = bias_of(in, i);
+    if (bias == nullptr) continue;
+    require_tensor(in, bias, "a bias", DType::kF32, 2);
+    require_dim(in, "experts of a bias", bias->shape[0], l.E);
+    require_dim(in, "columns of a bias", bias->shape[1], i < 2 ? l.F : l.D);
+  }
   require_dim(in, "rows of slot row", in.in[3]->shape[0], l.N);
   require_dim(in, "rows of combine weights", in.in[4]->shape[0], l.N);
   require_dim(in, "columns of combine weights", in.in[4]->shape[1], l.K);

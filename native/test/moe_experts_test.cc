@@ -69,6 +69,7 @@ struct Layer {
   WeightPtr gate, up, down;
   Floats x, weights;
   Ids offsets, row_token, slot_row;
+  Floats gate_bias = {}, up_bias = {}, down_bias = {};  // [E, F], [E, F], [E, D]; empty: none
 };
 
 void plan(Layer& l, const Ids& ids) {
@@ -98,6 +99,11 @@ Floats fused(const Layer& l, int activation, int compute, int threads, Tier tier
   call.in({l.N, l.K}, l.weights);
   l.gate ? call.in(*l.gate, {l.E, l.F, l.D}) : call.absent();
   call.in(*l.up, {l.E, l.F, l.D}).in(*l.down, {l.E, l.D, l.F}).out({l.N, l.D}, y);
+  if (!l.gate_bias.empty() || !l.up_bias.empty() || !l.down_bias.empty()) {
+    for (const Floats* bias : {&l.gate_bias, &l.up_bias, &l.down_bias}) {
+      bias->empty() ? call.absent() : call.in({l.E, bias == &l.down_bias ? l.D : l.F}, *bias);
+    }
+  }
   call.attr(int64_t{activation}).attr(int64_t{compute}).run(pool_of(threads), tier);
   return y;
 }
@@ -145,14 +151,19 @@ Floats composed(const Layer& l, int activation, int compute, Tier tier) {
   for (int64_t r = 0; r < R; r++) {
     if (l.row_token[r] >= 0) std::copy_n(l.x.begin() + l.row_token[r] * l.D, l.D, rows.begin() + r * l.D);
   }
-  const auto product = [&](const WeightPtr& w, const Floats& x, Floats& out) {
+  const auto product = [&](const WeightPtr& w, const Floats& x, const Floats& bias, Floats& out) {
     KernelCall call("grouped_linear");
     call.in({R, w->columns()}, x).in({l.E + 1}, l.offsets).in(*w, {l.E, w->rows(), w->columns()});
     call.out({R, w->rows()}, out).attr(int64_t{compute}).run(pool_of(1), tier);
+    for (int64_t e = 0; !bias.empty() && e < l.E; e++) {
+      for (int64_t r = l.offsets[e]; r < l.offsets[e + 1]; r++) {
+        for (int64_t i = 0; i < w->rows(); i++) out[r * w->rows() + i] += bias[e * w->rows() + i];
+      }
+    }
   };
-  product(l.up, rows, up);
-  if (l.gate) product(l.gate, rows, gate);
-  product(l.down, activate(activation, l.gate ? gate : up, l.gate ? &up : nullptr, tier), down);
+  product(l.up, rows, l.up_bias, up);
+  if (l.gate) product(l.gate, rows, l.gate_bias, gate);
+  product(l.down, activate(activation, l.gate ? gate : up, l.gate ? &up : nullptr, tier), l.down_bias, down);
   KernelCall combine("moe_combine");
   combine.in({R, l.D}, down).in({l.N, l.K}, l.slot_row).in({l.N, l.K}, l.weights).out({l.N, l.D}, y).run(pool_of(1), tier);
   return y;
@@ -238,6 +249,32 @@ void uneven_routing() {
   same_as_composed("equal experts", make_layer(20, 2, E, D, F, same, same, down, random_ids(40, E, 0, 6)), 0, 2, best_tier());
 }
 
+// Each bias alone and all of them; an empty expert, dropped tokens, few rows and more than a tile holds.
+void biases() {
+  const int64_t E = 4, D = 37, F = 53;
+  const WeightPtr gate = random_weight(Format::kF32, E, F, D, 1), up = random_weight(Format::kF32, E, F, D, 2),
+                  down = random_weight(Format::kBF16, E, D, F, 3);
+  for (Tier tier : present_tiers()) {
+    for (int compute : {0, 1}) {
+      for (int64_t N : {1, 40, 900}) {
+        if (N > 100 && tier != best_tier()) continue;
+        Ids ids = random_ids(N * 2, E - 1, 10, 4);
+        for (int which = 1; which < 8; which++) {
+          if (which != 7 && N != 40) continue;
+          Layer l = make_layer(N, 2, E, D, F, gate, up, down, ids);
+          if (which & 1) l.gate_bias = normals(E * F, 5);
+          if (which & 2) l.up_bias = normals(E * F, 6);
+          if (which & 4) l.down_bias = normals(E * D, 7);
+          same_as_composed("biases", l, 0, compute, tier);
+          if (which & 1) continue;
+          l.gate = nullptr;
+          same_as_composed("biases, no gate", l, 1, compute, tier);
+        }
+      }
+    }
+  }
+}
+
 // A token alone gives the bits it has in a batch.
 void alone_as_in_a_batch() {
   const int64_t N = 64, K = 3, E = 6, D = 128, F = 64;
@@ -275,6 +312,10 @@ void errors() {
   l = good;
   l.slot_row[1] = 6;
   CHECK(holds(error(l), "slot row 6 for token 0"));
+  l = good;
+  l.gate_bias.assign(2 * 8, 0.0f);
+  l.gate = nullptr;
+  CHECK(holds(error(l), "gate bias without a gate"));
   l = good;
   l.down = random_weight(Format::kF32, 2, 8, 9, 2);
   CHECK(holds(error(l), "columns of down"));
@@ -317,6 +358,7 @@ int main(int argc, char** argv) {
   formats();
   activations_and_odd_sizes();
   uneven_routing();
+  biases();
   alone_as_in_a_batch();
   errors();
   return report();

@@ -789,6 +789,28 @@ for (const [name, k, experts, choices] of CHOICES) {
       { tolerance: GRAPH_TOLERANCE },
     );
   }
+  for (const [what, gated, biases] of [
+    ['all biases', true, [true, true, true]],
+    ['a bias of gate alone', true, [true, false, false]],
+    ['biases without a gate', false, [false, true, true]],
+  ] as const)
+    one(
+      'moe_experts',
+      `${name}, ${what}`,
+      [
+        f32([n, 6]),
+        p.offsets,
+        p.rowToken,
+        p.slotRow,
+        f32([n, k]),
+        gated ? weight(7, 6, 'f32', experts) : null,
+        weight(7, 6, 'f32', experts),
+        weight(6, 7, 'f32', experts),
+        ...biases.map((present, i) => (present ? f32([experts, i < 2 ? 7 : 6]) : null)),
+      ],
+      { activation: 0, compute: 0 },
+      { tolerance: GRAPH_TOLERANCE },
+    );
 }
 
 // fewer rows than choices, as where experts choose, and more

@@ -15,11 +15,31 @@ import { type Shape, sizeOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import type { Weight } from '../weight.js';
 import { moeCombine } from './combine.js';
-import { ACTIVATION_NAMES, ACTIVATIONS, type Activation, mul } from './elementwise.js';
+import {
+  ACTIVATION_NAMES,
+  ACTIVATIONS,
+  type Activation,
+  add,
+  cast,
+  less,
+  lessEqual,
+  mul,
+  where,
+} from './elementwise.js';
 import { takeRows } from './indexing.js';
 import { groupedLinear } from './linear.js';
 import { checkIndex, checkWeights } from './moe-checks.js';
+import { sum } from './reduce.js';
 import type { DispatchPlan } from './routing.js';
+import { iota, reshape, slice } from './shape.js';
+
+/** i32 [R]: the expert of each row, by how many experts end at or before it; -1 past the last row. */
+function expertOfRow(expertOffsets: Tensor, rows: number): Tensor {
+  const experts = (expertOffsets.shape[0] as number) - 1;
+  const ends = reshape(slice(expertOffsets, 0, 1), [1, experts]);
+  const ended = sum(cast(lessEqual(ends, iota([rows, 1])), 'i32'), 1);
+  return where(less(ended, experts), ended, -1);
+}
 
 const expertsOp = defineOp({
   name: 'moe_experts',
@@ -55,12 +75,28 @@ const expertsOp = defineOp({
           `[moe_experts] got gate ${gate} beside up ${up}, expected equal sizes`,
         );
     }
+    for (const [i, what] of ['gate bias', 'up bias', 'down bias'].entries()) {
+      const input = inputs[8 + i];
+      if (!input) continue;
+      const bias = tensorInput('moe_experts', what, input); // [E, F], [E, F], [E, D]
+      checkDType('moe_experts', what, bias.dtype, 'f32');
+      checkRank('moe_experts', what, bias.shape, 2);
+      checkSize('moe_experts', `rows of the ${what}`, bias.shape[0] as number, up.experts);
+      checkSize(
+        'moe_experts',
+        `columns of the ${what}`,
+        bias.shape[1] as number,
+        i < 2 ? up.rows : down.rows,
+      );
+    }
+    if (inputs[8] && !inputs[5])
+      throw new SwitchyardError('ERR_OPTION', '[moe_experts] got a gate bias without a gate, expected none');
     return [{ dtype: 'f32', shape: [x.shape[0] as number, down.rows] }];
   },
   gradient: 'twin',
   cost(inputs, [y]) {
     const rows = (inputs[3] as Tensor).size; // N·K
-    const weights = inputs.slice(5).filter((w): w is Weight => w !== null) as Weight[];
+    const weights = inputs.slice(5, 8).filter((w): w is Weight => w !== null) as Weight[];
     const flops = weights.reduce((total, w) => total + 2 * rows * w.rows * w.columns, 0);
     const touched = weights.reduce((total, w) => total + w.bytes * Math.min(1, rows / w.experts), 0);
     return {
@@ -76,13 +112,20 @@ const expertsOp = defineOp({
       Tensor,
       Tensor,
     ];
-    const [gate, up, down] = inputs.slice(5) as [Weight | null, Weight, Weight];
+    const [gate, up, down] = inputs.slice(5, 8) as [Weight | null, Weight, Weight];
+    const [gateBias, upBias, downBias] = inputs.slice(8) as (Tensor | null | undefined)[];
     const compute = (['f32', 'bf16', 'int8'] as const)[attrs.compute as number] as ComputeMode;
     const act = ACTIVATIONS[ACTIVATION_NAMES[attrs.activation as number] as Activation];
     const rows = takeRows(x, rowToken); // [R, D]
-    const lifted = groupedLinear(rows, expertOffsets, up, compute); // [R, F]
-    const hidden = gate ? mul(act(groupedLinear(rows, expertOffsets, gate, compute)), lifted) : act(lifted);
-    return [moeCombine(groupedLinear(hidden, expertOffsets, down, compute), slotRow, weights)];
+    const biased = gateBias || upBias || downBias;
+    const expert = biased ? expertOfRow(expertOffsets, rowToken.size) : null;
+    const product = (of: Tensor, weight: Weight, bias: Tensor | null | undefined): Tensor => {
+      const y = groupedLinear(of, expertOffsets, weight, compute);
+      return bias && expert ? add(y, takeRows(bias, expert)) : y;
+    };
+    const lifted = product(rows, up, upBias); // [R, F]
+    const hidden = gate ? mul(act(product(rows, gate, gateBias)), lifted) : act(lifted);
+    return [moeCombine(product(hidden, down, downBias), slotRow, weights)];
   },
   lower: (node) => ({
     kernel: 'moe_experts',
@@ -100,6 +143,12 @@ export interface ExpertWeights {
   up: Weight;
   /** E × [D, F] */
   down: Weight;
+  /** [E, F], f32; null or absent: none. So the two below. */
+  gateBias?: Tensor | null;
+  /** [E, F] */
+  upBias?: Tensor | null;
+  /** [E, D] */
+  downBias?: Tensor | null;
 }
 /** The experts of a sparse layer on packed weights: dispatch, gate and up, activation, down, combine → [N, D]. */
 export function moeExperts(
@@ -119,6 +168,8 @@ export function moeExperts(
     experts.up,
     experts.down,
   ];
+  const biases = [experts.gateBias, experts.upBias, experts.downBias].map((bias) => bias ?? null);
+  if (biases.some((bias) => bias !== null)) inputs.push(...biases);
   return apply1(expertsOp, inputs, {
     activation: ACTIVATION_NAMES.indexOf(activation),
     compute: computeCode(compute),
