@@ -1,15 +1,17 @@
 #include "runtime/buffer.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
+#include <iterator>
 
 #include "runtime/error.h"
 
 namespace switchyard {
 namespace {
 
-// Enough for the outputs of decode steps (a row of logits is 0.2 to 0.6 MB) and of small prompts.
-constexpr int64_t kMostKept = int64_t{64} << 20;
+// Always kept: the outputs of decode steps (a row of logits is 0.2 to 0.6 MB) and of small prompts.
+constexpr int64_t kLeastKept = int64_t{64} << 20;
 
 // Sizes of blocks: eight steps to each power of two, so that few sizes serve all at 12.5 % waste or less.
 int64_t block_size(int64_t bytes) {
@@ -26,6 +28,28 @@ Buffer::Buffer(std::shared_ptr<BufferPool> pool, Block block, int64_t bytes)
 }
 
 Buffer::~Buffer() { pool_->give_back(std::move(block_), bytes_); }
+
+BufferPool::BufferPool(std::shared_ptr<MemoryUsage> usage) : usage_(std::move(usage)), most_kept_(kLeastKept) {}
+
+void BufferPool::expect(int64_t output_bytes) {
+  std::vector<Block> surplus;  // freed after the lock
+  std::lock_guard lock(mutex_);
+  most_kept_ = std::max(kLeastKept, output_bytes + output_bytes / 8);  // sizes of blocks are rounded up
+  while (kept_ > most_kept_) {
+    const auto largest = std::prev(free_.end());
+    if (!largest->second.empty()) {
+      surplus.push_back(std::move(largest->second.back()));
+      largest->second.pop_back();
+      kept_ -= largest->first;
+    }
+    if (largest->second.empty()) free_.erase(largest);
+  }
+}
+
+int64_t BufferPool::kept() const {
+  std::lock_guard lock(mutex_);
+  return kept_;
+}
 
 std::shared_ptr<Buffer> BufferPool::allocate(int64_t bytes, bool zeroed) {
   if (bytes < 0 || bytes > (int64_t{1} << 46)) {
@@ -52,7 +76,7 @@ void BufferPool::give_back(Block block, int64_t bytes) {
   const int64_t size = block_size(bytes);
   block.used();
   std::lock_guard lock(mutex_);
-  if (kept_ + size > kMostKept) return;  // the block is freed
+  if (kept_ + size > most_kept_) return;  // the block is freed
   try {
     free_[size].push_back(std::move(block));
     kept_ += size;

@@ -31,14 +31,18 @@ class Buffer {
   int64_t bytes_;
 };
 
-// Keeps freed blocks by size, so that the outputs of a decode step are those of the step before and no step asks the
-// system for pages. One per environment; safe on all threads.
+// Keeps freed blocks by size, so that the outputs of a step are those of the step before and no step asks the system
+// for pages. One per environment; safe on all threads.
 class BufferPool : public std::enable_shared_from_this<BufferPool> {
  public:
-  explicit BufferPool(std::shared_ptr<MemoryUsage> usage) : usage_(std::move(usage)) {}
+  explicit BufferPool(std::shared_ptr<MemoryUsage> usage);
 
   // Contents are undefined unless `zeroed`.
   std::shared_ptr<Buffer> allocate(int64_t bytes, bool zeroed);
+  // A program with outputs of so many bytes is about to run: so much is kept at least until another one runs. The
+  // gradients of a training step can be gigabytes, whose first touch costs more than computing them.
+  void expect(int64_t output_bytes);
+  int64_t kept() const;
   MemoryUsage& usage() const { return *usage_; }
 
  private:
@@ -47,9 +51,10 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   void count(int64_t bytes, int sign);
 
   std::shared_ptr<MemoryUsage> usage_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<int64_t, std::vector<Block>> free_;  // by the size of the block
   int64_t kept_ = 0;                            // bytes in free_
+  int64_t most_kept_;
 };
 
 }  // namespace switchyard

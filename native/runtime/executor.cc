@@ -121,6 +121,9 @@ std::vector<std::shared_ptr<Buffer>> Executor::run(Program& program, std::span<c
   std::lock_guard lock(program.mutex);
   program.set_ints(ints);
 
+  int64_t output_bytes = 0;
+  for (const int64_t bytes : program.output_bytes()) output_bytes += bytes;
+  buffers_->expect(output_bytes);
   std::vector<std::shared_ptr<Buffer>> outputs;
   outputs.reserve(program.output_bytes().size());
   for (const int64_t bytes : program.output_bytes()) outputs.push_back(buffers_->allocate(bytes, false));

@@ -346,6 +346,23 @@ void buffers_are_reused_and_counted() {
   CHECK(holds(error_of([&] { f.pool->allocate(int64_t{1} << 46, false); }), "ERR_OUT_OF_MEMORY"));
 }
 
+void the_outputs_of_a_step_are_kept_for_the_next() {
+  Fixture f;
+  constexpr int64_t kLarge = 48 << 20;
+  const auto step = [&] {
+    for (auto held = std::vector{f.pool->allocate(kLarge, false), f.pool->allocate(kLarge, false)}; !held.empty();) held.pop_back();
+  };
+  step();
+  CHECK(f.pool->kept() == kLarge);  // one of both: no program asked for more
+  f.pool->expect(2 * kLarge);
+  step();
+  CHECK(f.pool->kept() == 2 * kLarge);
+  step();
+  CHECK(f.pool->kept() == 2 * kLarge);
+  f.pool->expect(100);
+  CHECK(f.pool->kept() == kLarge);
+}
+
 }  // namespace
 
 int main() {
@@ -355,5 +372,6 @@ int main() {
   aborts_and_stops();
   mutations_never_crash();
   buffers_are_reused_and_counted();
+  the_outputs_of_a_step_are_kept_for_the_next();
   return report();
 }
