@@ -5,12 +5,13 @@ import { loadModel } from './generate/language-model.js';
 import * as modelNames from './models/index.js';
 import type { UpcycleOptions } from './models/upcycle.js';
 
-export { grad, type TensorTree, valueAndGrad } from './core/autograd.js';
+export { grad, valueAndGrad } from './core/autograd.js';
 export { compile, runtimeInt } from './core/compile.js';
 export { Device, type DeviceOptions, device } from './core/device.js';
 export type { DType } from './core/dtype.js';
 export { DisposedError, type ErrorCode, SwitchyardError } from './core/errors.js';
 export { Tensor, tensor } from './core/tensor.js';
+export { type TensorTree, treeLeaves, treeMap } from './core/tree.js';
 export { Weight } from './core/weight.js';
 export type { BatchOptions, BatchResult } from './generate/batch.js';
 export type { FinishReason, GeneratedPart } from './generate/continuation.js';

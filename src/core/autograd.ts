@@ -9,9 +9,7 @@ import { add, ones, zeros } from './ops/elementwise.js';
 import { identity } from './ops/shape.js';
 import { sameShape, shapeText } from './shape.js';
 import { Tensor } from './tensor.js';
-
-/** Tensors in any nesting of arrays and records: parameters of a model, say. */
-export type TensorTree = Tensor | readonly TensorTree[] | { readonly [key: string]: TensorTree };
+import { treeLeaves, treeMap } from './tree.js';
 
 /** Nodes reachable from `outputs`, inputs before their users. */
 export function topological(outputs: readonly Tensor[]): Node[] {
@@ -125,28 +123,11 @@ function backward(node: Node, grads: readonly (Tensor | null)[]): readonly (Tens
   return tensors.map((t) => (t instanceof Tensor ? (found?.get(t) ?? null) : null));
 }
 
-export function treeLeaves(tree: TensorTree, into: Tensor[] = []): Tensor[] {
-  if (tree instanceof Tensor) into.push(tree);
-  else
-    for (const child of Array.isArray(tree) ? tree : Object.values(tree))
-      treeLeaves(child as TensorTree, into);
-  return into;
-}
-
-/** A tree of the same form with each leaf replaced, in order. */
-export function treeMap<T extends TensorTree>(tree: T, replace: (leaf: Tensor) => Tensor): T {
-  if (tree instanceof Tensor) return replace(tree) as T;
-  if (Array.isArray(tree)) return tree.map((child) => treeMap(child, replace)) as unknown as T;
-  return Object.fromEntries(
-    Object.entries(tree).map(([k, v]) => [k, treeMap(v as TensorTree, replace)]),
-  ) as T;
-}
-
 /**
  * The function that returns the value and the gradient of a scalar function for its first argument,
  * a tensor or a tree of tensors. Other arguments are constants.
  */
-export function valueAndGrad<P extends TensorTree, A extends unknown[]>(
+export function valueAndGrad<P, A extends unknown[]>(
   fn: (params: P, ...rest: A) => Tensor,
 ): (params: P, ...rest: A) => { value: Tensor; grad: P } {
   return (params, ...rest) => {
@@ -159,7 +140,7 @@ export function valueAndGrad<P extends TensorTree, A extends unknown[]>(
 }
 
 /** Like `valueAndGrad`, the gradient alone. */
-export function grad<P extends TensorTree, A extends unknown[]>(
+export function grad<P, A extends unknown[]>(
   fn: (params: P, ...rest: A) => Tensor,
 ): (params: P, ...rest: A) => P {
   const both = valueAndGrad(fn);

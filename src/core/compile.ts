@@ -1,4 +1,3 @@
-import type { TensorTree } from './autograd.js';
 import { defaultDevice } from './device.js';
 import { RuntimeInt } from './op.js';
 import { type Compiled, type CompileOptions, compileOn } from './program/compile.js';
@@ -8,7 +7,7 @@ import { type Compiled, type CompileOptions, compileOn } from './program/compile
  * and dtypes, kept and replayed. The function itself runs once per combination, on placeholders, and must be pure.
  * Run-time integers it uses (see `runtimeInt`) get their values through `withInts`.
  */
-export function compile<A extends readonly TensorTree[], R extends TensorTree>(
+export function compile<A extends readonly unknown[], R>(
   fn: (...args: A) => R,
   options: CompileOptions = {},
 ): Compiled<A, R> {

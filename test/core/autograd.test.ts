@@ -1,9 +1,10 @@
 /** The walk of reverse mode; the rules of the ops are in gradients.test.ts. */
 import { describe, expect, it } from 'vitest';
-import { grad, gradients, topological, treeLeaves, valueAndGrad } from '../../src/core/autograd.js';
+import { grad, gradients, topological, valueAndGrad } from '../../src/core/autograd.js';
 import { apply, defineOp, opTable } from '../../src/core/op.js';
 import * as ops from '../../src/core/ops/index.js';
 import { type Tensor, tensor } from '../../src/core/tensor.js';
+import { treeLeaves } from '../../src/core/tree.js';
 import type { Value } from '../helpers/interpreter/value.js';
 import { interpret } from '../helpers/interpreter.js';
 

@@ -1,12 +1,12 @@
 /** From functions of tensors to programs that run again and again. */
 import { setImmediate as turn } from 'node:timers/promises';
 import type { NativeAbort, NativeBuffer, NativeProgram } from '../addon.js';
-import { type TensorTree, treeLeaves, treeMap } from '../autograd.js';
 import type { Device } from '../device.js';
 import { SwitchyardError } from '../errors.js';
 import type { RuntimeInt } from '../op.js';
 import { shapeText } from '../shape.js';
 import { Tensor } from '../tensor.js';
+import { treeForm, treeLeaves, treeMap } from '../tree.js';
 import { describeProgram } from './describe.js';
 import { encode } from './encode.js';
 import type { Lowering } from './ir.js';
@@ -149,7 +149,7 @@ export interface CompileOptions {
   device?: Device;
 }
 
-export type Compiled<A extends readonly TensorTree[], R extends TensorTree> = ((...args: A) => Promise<R>) & {
+export type Compiled<A extends readonly unknown[], R> = ((...args: A) => Promise<R>) & {
   /** Runs with values for the run-time integers, by name. */
   withInts(ints: Ints, ...args: A): Promise<R>;
   /** Programs built so far: one for each combination of shapes and dtypes. */
@@ -159,7 +159,7 @@ export type Compiled<A extends readonly TensorTree[], R extends TensorTree> = ((
 };
 
 /** `compile` (src/core/compile.ts) with the default device given by the caller. */
-export function compileOn<A extends readonly TensorTree[], R extends TensorTree>(
+export function compileOn<A extends readonly unknown[], R>(
   defaultDevice: () => Device,
   fn: (...args: A) => R,
   { device }: CompileOptions = {},
@@ -169,15 +169,15 @@ export function compileOn<A extends readonly TensorTree[], R extends TensorTree>
   const call = async (values: Ints, args: A): Promise<R> => {
     const on = device ?? defaultDevice();
     const leaves = treeLeaves(args);
-    const key = `${formOf(args)} ${leaves.map((t) => `${t.dtype}${shapeText(t.shape)}`).join(' ')}`;
+    const key = `${treeForm(args)} ${leaves.map((t) => `${t.dtype}${shapeText(t.shape)}`).join(' ')}`;
     let entry = cache.get(key);
     if (!entry) {
       const placeholders: Tensor[] = [];
-      const open = treeMap(args as unknown as TensorTree, (t) => {
+      const open = treeMap(args, (t) => {
         const p = Tensor.placeholder(t.dtype, t.shape);
         placeholders.push(p);
         return p;
-      }) as unknown as A;
+      });
       const result = fn(...open);
       entry = { program: Executable.build(on, placeholders, treeLeaves(result)), result };
       cache.set(key, entry);
@@ -199,12 +199,4 @@ export function compileOn<A extends readonly TensorTree[], R extends TensorTree>
   return Object.defineProperty(Object.assign(compiled, { withInts, dispose }), 'programs', {
     get: () => cache.size,
   }) as Compiled<A, R>;
-}
-
-function formOf(tree: TensorTree): string {
-  if (tree instanceof Tensor) return '.';
-  if (Array.isArray(tree)) return `[${tree.map(formOf).join('')}]`;
-  return `{${Object.entries(tree)
-    .map(([k, v]) => `${JSON.stringify(k)}:${formOf(v as TensorTree)}`)
-    .join('')}}`;
 }
