@@ -6,6 +6,7 @@ namespace switchyard {
 // One line per file of native/cpu and native/moe.
 void register_attention(KernelRegistry&);
 void register_balanced_assignment(KernelRegistry&);
+void register_checked_logits(KernelRegistry&);
 void register_concat(KernelRegistry&);
 void register_cross_entropy(KernelRegistry&);
 void register_elementwise(KernelRegistry&);
@@ -35,6 +36,7 @@ const KernelRegistry& cpu_kernels() {
     KernelRegistry r;
     register_attention(r);
     register_balanced_assignment(r);
+    register_checked_logits(r);
     register_concat(r);
     register_cross_entropy(r);
     register_elementwise(r);

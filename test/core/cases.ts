@@ -813,6 +813,10 @@ for (const [name, k, experts, choices] of CHOICES) {
     );
 }
 
+one('checked_logits', 'odd sizes', [f32([7, 5])]);
+one('checked_logits', 'no rows', [f32([0, 5])]);
+one('checked_logits', 'an expert that is never chosen', [literal('f32', [0, -inf, 1], [1, 3])], {}, fixed);
+
 // fewer rows than choices, as where experts choose, and more
 const sparse = literal('i32', [-1, 1, -1, 2, -1, -1, 0, -1, 2], [3, 3]);
 one('moe_plan', 'as many rows as are kept', [sparse], { experts: 3, rows: 4 });

@@ -92,7 +92,6 @@ function inferLayer(inputs: readonly OpInput[]): TensorType[] {
   checkIndex('expert_layer', 'slotRow', slotRow, 2);
   checkSize('expert_layer', 'rows of slotRow', slotRow.shape[0] as number, n);
   checkIndex('expert_layer', 'rowToken', rowToken, 1);
-  checkSize('expert_layer', 'rowToken of length', rowToken.size, slotRow.size);
   checkWeights('expert_layer', needed('combineWeights'), slotRow);
   const [down, gate, up] = [needed('down'), optional('gate'), optional('up')];
   if (gate && !up)
@@ -118,7 +117,7 @@ function inferLayer(inputs: readonly OpInput[]): TensorType[] {
       );
     checkMatrix(name, bias, [e, width]);
   }
-  const hidden = { dtype: 'f32', shape: [slotRow.size, f] } as const;
+  const hidden = { dtype: 'f32', shape: [rowToken.size, f] } as const;
   return [{ dtype: 'f32', shape: [n, dOut] }, ...(gate ? [hidden] : []), ...(up ? [hidden] : [])];
 }
 
@@ -160,7 +159,7 @@ const expertLayerOp = defineOp({
   cost(inputs) {
     const i = byName(inputs);
     const weights = [i.gate, i.up, i.down].filter((w): w is Tensor => w !== null);
-    const flops = weights.reduce((total, w) => total + 2 * i.slotRow.size * sizeOf(w.shape.slice(1)), 0);
+    const flops = weights.reduce((total, w) => total + 2 * i.rowToken.size * sizeOf(w.shape.slice(1)), 0);
     return { flops, bytes: weights.reduce((total, w) => total + w.bytes, i.x.bytes) };
   },
   twin(inputs, given) {
@@ -200,7 +199,7 @@ function backward(
   const slots = reshape(i.slotRow, [n * k]);
   const rowsOf = { rows: i.rowToken };
   // every row belongs to at most one slot
-  const scale = scatterAddRows(reshape(i.combineWeights, [n * k, 1]), slots, n * k); // [R, 1]
+  const scale = scatterAddRows(reshape(i.combineWeights, [n * k, 1]), slots, i.rowToken.size); // [R, 1]
   let dPre: (Tensor | null)[] = [...dPreGiven];
   let dRows: Tensor | null = null; // [R, D] of linear experts
   if (dy) {

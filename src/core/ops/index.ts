@@ -9,6 +9,7 @@ export * from './grouped.js';
 export * from './indexing.js';
 export * from './linalg.js';
 export * from './linear.js';
+export * from './logits.js';
 export * from './norm.js';
 export * from './random.js';
 export * from './reduce.js';

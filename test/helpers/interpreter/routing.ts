@@ -54,6 +54,9 @@ export function cheapestColumns(
 }
 
 export const ROUTING_RULES: Rules = {
+  checked_logits({ x }) {
+    return [x(0).data.slice()];
+  },
   moe_capacity({ x, optional, number }) {
     const [n, m] = x(0).shape as [number, number];
     const [k, size, nextBest] = [number('k'), number('group'), number('overflow') === 1];
