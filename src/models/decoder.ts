@@ -1,9 +1,12 @@
 /** The decoder as a graph: shared by all decoder families. */
+
+import { SwitchyardError } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
 import { add } from '../core/ops/elementwise.js';
 import { takeRows } from '../core/ops/indexing.js';
 import type { Tensor } from '../core/tensor.js';
-import { MoELayer, type RoutingPlan } from '../moe/layer.js';
+import { MoELayer } from '../moe/layer.js';
+import type { SparsePlan } from '../moe/plan.js';
 import type { Attend, Attention } from '../nn/attention.js';
 import type { FeedForward } from '../nn/feed-forward.js';
 import type { Embedding, Linear } from '../nn/linear.js';
@@ -43,7 +46,7 @@ export interface DecoderOutputs {
   /** Embeddings, each layer's output, the last one after the final norm: [N, D]. */
   readonly hiddenStates: readonly Tensor[];
   /** Per sparse layer, in order. */
-  readonly routing: readonly RoutingPlan[];
+  readonly routing: readonly SparsePlan[];
 }
 
 /** Pre-norm residual blocks on ragged tokens [N, D]. */
@@ -56,14 +59,20 @@ export class Decoder {
   forward({ tokens, positions, attend, rows }: DecoderInputs, compute: ComputeMode): DecoderOutputs {
     const { embedding, rotary, layers, finalNorm, head } = this.parts;
     const table = rotary.table(positions);
-    const routing: RoutingPlan[] = [];
+    const routing: SparsePlan[] = [];
     let x = embedding.forward(tokens); // [N, D]
     const hiddenStates = [x];
     for (const [index, layer] of layers.entries()) {
       x = add(x, layer.attention.forward(layer.attentionNorm.forward(x), table, attend(index), compute));
       const normed = layer.feedForwardNorm.forward(x);
       if (layer.feedForward instanceof MoELayer) {
-        const { output, plan } = layer.feedForward.forward(normed, { compute });
+        const { output, plan } = layer.feedForward.forward(normed, { compute, tokenIds: tokens });
+        if (plan.kind !== 'sparse') {
+          throw new SwitchyardError(
+            'ERR_UNSUPPORTED',
+            `[decoder] got gating '${layer.feedForward.gating.name}', which mixes tokens, expected one that sends each token to experts`,
+          );
+        }
         routing.push(plan);
         x = add(x, output);
       } else {

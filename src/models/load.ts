@@ -173,7 +173,7 @@ export function weightsOf({ parts }: Decoder): Weight[] {
     for (const linear of [attention.q, attention.k, attention.v, attention.o]) found.add(linear.weight);
     if (feedForward instanceof MoELayer) {
       const { router, experts } = feedForward.parameters;
-      for (const w of [router.weight, experts.gate, experts.up, experts.down]) if (w) found.add(w);
+      for (const w of [router?.weight, experts.gate, experts.up, experts.down]) if (w) found.add(w);
     } else {
       for (const linear of [feedForward.gate, feedForward.up, feedForward.down])
         if (linear) found.add(linear.weight);

@@ -3,6 +3,7 @@ import { SwitchyardError } from '../../core/errors.js';
 import type { GenerationResult } from '../../generate/generation.js';
 import { LanguageModel } from '../../generate/language-model.js';
 import { countParameters } from '../../inspect/parameters.js';
+import type { LoadStatistics } from '../../moe/statistics.js';
 import { newCommand, printJson, printLines } from '../command.js';
 import { Interrupt } from '../interrupt.js';
 import {
@@ -105,12 +106,8 @@ function promptOf(model: LanguageModel, given: string | undefined): { text: stri
   return { text: `${content}\n\n`, ids };
 }
 
-interface LayerLoad {
+interface LayerLoad extends LoadStatistics {
   readonly layer: number;
-  readonly tokensPerExpert: readonly number[];
-  readonly entropy: number;
-  readonly cv: number;
-  readonly dropped: number;
 }
 
 function routingOf(model: LanguageModel, { routing = [] }: GenerationResult): LayerLoad[] {

@@ -1,20 +1,80 @@
 /** The gating policies by name. */
 import { unknownOption } from '../../core/errors.js';
+import { adaptiveMixture } from './adaptive-mixture.js';
+import { base } from './base.js';
+import { dense } from './dense.js';
+import { expertChoice } from './expert-choice.js';
 import type { Gating } from './gating.js';
+import { groupLimitedGreedy } from './group-limited-greedy.js';
+import { hash } from './hash.js';
+import { noisyTopK } from './noisy-top-k.js';
+import { random } from './random.js';
+import { sigmoidTopK } from './sigmoid-top-k.js';
+import { sinkhorn } from './sinkhorn.js';
+import { softMerging } from './soft-merging.js';
+import { softMoe } from './soft-moe.js';
 import { softmaxTopK } from './softmax-top-k.js';
+import { stMoeTop2 } from './st-moe-top-2.js';
+import { switchTop1 } from './switch-top-1.js';
 import { topKSoftmax } from './top-k-softmax.js';
 
-const POLICIES = { 'softmax-top-k': softmaxTopK, 'top-k-softmax': topKSoftmax } as const;
+const POLICIES = {
+  'softmax-top-k': softmaxTopK,
+  'top-k-softmax': topKSoftmax,
+  'noisy-top-k': noisyTopK,
+  'switch-top-1': switchTop1,
+  'st-moe-top-2': stMoeTop2,
+  'sigmoid-top-k': sigmoidTopK,
+  'group-limited-greedy': groupLimitedGreedy,
+  'expert-choice': expertChoice,
+  dense,
+  'soft-moe': softMoe,
+  'soft-merging': softMerging,
+  sinkhorn,
+  base,
+  hash,
+  random,
+  'adaptive-mixture': adaptiveMixture,
+} as const;
 export type GatingName = keyof typeof POLICIES;
 export const gatingNames = Object.keys(POLICIES) as GatingName[];
 
 /** A policy by name with its defaults, or the policy itself. */
 export function resolveGating(gating: GatingName | Gating): Gating {
   if (typeof gating !== 'string') return gating;
-  const make = POLICIES[gating];
-  if (!make) throw unknownOption('gating', gating, gatingNames);
-  return make();
+  if (!Object.hasOwn(POLICIES, gating)) throw unknownOption('gating', gating, gatingNames);
+  return POLICIES[gating]();
 }
 
-export type { Choice, Gating, GatingContext } from './gating.js';
-export { softmaxTopK, topKSoftmax };
+export {
+  type AdaptiveMixture,
+  adaptiveMixtureLoss,
+} from './adaptive-mixture.js';
+export {
+  type Gating,
+  type GatingContext,
+  type MergedRouting,
+  type NoiseSource,
+  type Routing,
+  type SoftRouting,
+  type SparseRouting,
+  seededNoise,
+} from './gating.js';
+export {
+  adaptiveMixture,
+  base,
+  dense,
+  expertChoice,
+  groupLimitedGreedy,
+  hash,
+  noisyTopK,
+  random,
+  sigmoidTopK,
+  sinkhorn,
+  softMerging,
+  softMoe,
+  softmaxTopK,
+  stMoeTop2,
+  switchTop1,
+  topKSoftmax,
+};

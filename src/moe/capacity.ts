@@ -1,0 +1,129 @@
+/** Capacity: how many tokens an expert takes, in which order they are served, and what becomes of the rest. */
+import { checkOptions, SwitchyardError } from '../core/errors.js';
+import { assignCapacity } from '../core/ops/assignment.js';
+import { neg } from '../core/ops/elementwise.js';
+import { sort } from '../core/ops/indexing.js';
+import { max } from '../core/ops/reduce.js';
+import { reshape } from '../core/ops/shape.js';
+import type { Tensor } from '../core/tensor.js';
+import type { SparseRouting } from './gating/gating.js';
+
+export type CapacityRounding = 'ceil' | 'floor';
+
+export interface CapacityOptions {
+  /** Slots of an expert = k · tokens of the group · factor / E, rounded. Either this or `slots`. */
+  factor?: number;
+  /** Slots of an expert in each token group, as a number. */
+  slots?: number;
+  /** Default 'ceil' (GShard; Switch's published code rounds down). */
+  rounding?: CapacityRounding;
+  /** Least slots that `factor` gives. Default 0. */
+  minimum?: number;
+  /**
+   * Tokens that share the slots: those of a sequence (default: a sequence then gives the same results alone and in a
+   * batch), of the whole batch, or runs of so many tokens.
+   */
+  group?: 'sequence' | 'batch' | number;
+  /** A token whose expert is full loses it ('drop', default: the residual carries it), or goes to its best expert with room. */
+  overflow?: 'drop' | 'next-best';
+  /** Who is served first: earlier tokens (default), or those with the largest router probability (Riquelme et al. 2021, section 4). */
+  priority?: 'order' | 'probability';
+}
+
+/** round(k · tokens · factor / nExperts), at least `minimum`: the slots of one expert (Lepikhin et al. 2020, section 2.2). */
+export function expertCapacity({
+  tokens,
+  nExperts,
+  factor,
+  topK = 1,
+  rounding = 'ceil',
+  minimum = 0,
+}: {
+  tokens: number;
+  nExperts: number;
+  factor: number;
+  topK?: number;
+  rounding?: CapacityRounding;
+  minimum?: number;
+}): number {
+  const exact = (topK * tokens * factor) / nExperts;
+  return Math.max(minimum, rounding === 'ceil' ? Math.ceil(exact) : Math.floor(exact));
+}
+
+const NAMES = ['factor', 'slots', 'rounding', 'minimum', 'group', 'overflow', 'priority'];
+
+/** Refuses options that make no sense; returns them unchanged. */
+export function checkCapacity(options: CapacityOptions): CapacityOptions {
+  checkOptions('capacity', options, NAMES);
+  const { factor, slots, rounding = 'ceil', minimum = 0, group = 'sequence' } = options;
+  const refuse = (got: string, expected: string): never => {
+    throw new SwitchyardError('ERR_OPTION', `[capacity] got ${got}, expected ${expected}`);
+  };
+  if ((factor === undefined) === (slots === undefined))
+    refuse(factor === undefined ? 'neither factor nor slots' : 'factor and slots', 'one of them');
+  if (factor !== undefined && !(Number.isFinite(factor) && factor > 0))
+    refuse(`factor ${factor}`, 'a number above 0');
+  if (slots !== undefined && !(Number.isInteger(slots) && slots >= 0))
+    refuse(`slots ${slots}`, 'a whole number ≥ 0');
+  if (!(Number.isInteger(minimum) && minimum >= 0)) refuse(`minimum ${minimum}`, 'a whole number ≥ 0');
+  if (
+    typeof group === 'number'
+      ? !(Number.isInteger(group) && group > 0)
+      : !['sequence', 'batch'].includes(group)
+  )
+    refuse(`group '${group}'`, "'sequence', 'batch' or a number of tokens");
+  const among = (name: string, value: string | undefined, allowed: readonly string[]): void => {
+    if (value !== undefined && !allowed.includes(value)) refuse(`${name} '${value}'`, allowed.join(', '));
+  };
+  among('rounding', rounding, ['ceil', 'floor']);
+  among('overflow', options.overflow, ['drop', 'next-best']);
+  among('priority', options.priority, ['order', 'probability']);
+  return options;
+}
+
+/** The routing after every expert has taken what it has room for; `rows` becomes what can be kept at most. */
+export function applyCapacity(
+  routing: SparseRouting,
+  options: CapacityOptions,
+  { nExperts, sequences, policy }: { nExperts: number; sequences: number; policy: string },
+): SparseRouting {
+  const [n, k] = routing.expertIds.shape as [number, number];
+  const { overflow = 'drop', priority = 'order', rounding, minimum } = options;
+  const group = groupSize(options.group ?? 'sequence', n, sequences);
+  const capacity =
+    options.slots ??
+    expertCapacity({ tokens: group, nExperts, factor: options.factor as number, topK: k, rounding, minimum });
+  const groups = group === 0 ? 0 : n / group;
+  const rows = Math.min(n * k, groups * nExperts * capacity);
+  const order = priority === 'probability' && n > 0 ? byProbability(routing.probabilities, group) : null;
+  const assign = (ranking: Tensor): Tensor =>
+    assignCapacity(ranking, { k, capacity, group, overflow, experts: nExperts, order });
+  if (overflow === 'drop') return { ...routing, expertIds: assign(routing.expertIds), rows };
+  const { ranking, weigh } = routing;
+  if (!ranking || !weigh) {
+    throw new SwitchyardError(
+      'ERR_OPTION',
+      `[capacity] got overflow 'next-best' for gating '${policy}', which ranks no further experts, expected 'drop'`,
+    );
+  }
+  const expertIds = assign(ranking());
+  return { ...routing, expertIds, combineWeights: weigh(expertIds), rows };
+}
+
+function groupSize(group: 'sequence' | 'batch' | number, n: number, sequences: number): number {
+  if (group === 'batch') return n;
+  if (group === 'sequence') return sequences === 0 ? 0 : n / sequences;
+  if (n % group !== 0)
+    throw new SwitchyardError(
+      'ERR_SHAPE',
+      `[capacity] got ${n} tokens in groups of ${group}, expected a multiple of it`,
+    );
+  return group;
+}
+
+/** For each group its tokens by falling largest probability, ties in token order: i32 [N]. */
+function byProbability(probabilities: Tensor, group: number): Tensor {
+  const n = probabilities.shape[0] as number;
+  const best = reshape(max(probabilities, 1), [n / group, group]);
+  return reshape(sort(neg(best)).indices, [n]);
+}
