@@ -38,7 +38,7 @@ const MOST_PERCENT = 5;
 /** Seconds of a figure at most, and runs of those that take a second each: there are many, paired with their peer's. */
 const SECONDS = 1;
 const LONG_RUNS = 3;
-const TRAINING_RUNS = 2;
+const TRAINING_RUNS = 3;
 
 /** Float formats compute as PyTorch does in them. */
 const modeOf = (format: WeightFormat): ComputeMode =>
@@ -167,7 +167,7 @@ async function training(
         clocked.clear();
         const [from, upstream] = [turn, turn + 1].map((i) => inputs[i % inputs.length] as NativeBuffer);
         const time = await timed(program, [from as NativeBuffer, upstream as NativeBuffer, ...values]);
-        const { forward, backward } = splitAt(output, clocked.instructions);
+        const { forward, backward } = splitAt(program.lowering.outputs[0] as Tensor, clocked.instructions);
         directions.forward.push(partTimes(forward, tokens * topK));
         directions.backward.push(partTimes(backward, tokens * topK));
         return time;

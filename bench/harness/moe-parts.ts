@@ -40,7 +40,10 @@ function partOf({ kernel, inputs, outputs }: Instruction, rows: number): Part {
   return [...inputs, ...outputs].some(ofRows) ? 'experts' : 'route';
 }
 
-/** The timings of the instructions that compute `output`, and of the others: forward and backward of one program. */
+/**
+ * The timings of the instructions that compute `output`, and of the others: forward and backward of one program.
+ * @param output as the program was lowered, where composites are expanded
+ */
 export function splitAt(
   output: Tensor,
   timings: ReadonlyMap<Instruction, Timing>,
