@@ -1,6 +1,9 @@
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
+  // Examples of the pages import the package by its name, and mean the sources.
+  resolve: { alias: { switchyard: fileURLToPath(new URL('./src/index.ts', import.meta.url)) } },
   test: {
     include: ['test/**/*.test.ts'],
     // A process per file: a crash in native code then names its file instead of ending the run.
