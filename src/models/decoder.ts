@@ -54,7 +54,10 @@ export class Decoder {
   constructor(
     readonly config: DecoderConfig,
     readonly parts: DecoderParts,
-  ) {}
+  ) {
+    for (const { feedForward } of parts.layers)
+      if (feedForward instanceof MoELayer && feedForward.gating.looksAhead) throw notCausal(feedForward);
+  }
 
   forward({ tokens, positions, attend, rows }: DecoderInputs, compute: ComputeMode): DecoderOutputs {
     const { embedding, rotary, layers, finalNorm, head } = this.parts;
@@ -67,12 +70,7 @@ export class Decoder {
       const normed = layer.feedForwardNorm.forward(x);
       if (layer.feedForward instanceof MoELayer) {
         const { output, plan } = layer.feedForward.forward(normed, { compute, tokenIds: tokens });
-        if (plan.kind !== 'sparse') {
-          throw new SwitchyardError(
-            'ERR_UNSUPPORTED',
-            `[decoder] got gating '${layer.feedForward.gating.name}', which mixes tokens, expected one that sends each token to experts`,
-          );
-        }
+        if (plan.kind !== 'sparse') throw notCausal(layer.feedForward);
         routing.push(plan);
         x = add(x, output);
       } else {
@@ -85,3 +83,9 @@ export class Decoder {
     return { logits: head.forward(last, compute), hiddenStates, routing };
   }
 }
+
+const notCausal = ({ gating }: MoELayer): SwitchyardError =>
+  new SwitchyardError(
+    'ERR_UNSUPPORTED',
+    `[decoder] got gating '${gating.name}', which looks at later tokens, expected one that routes each token by itself`,
+  );

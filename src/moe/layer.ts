@@ -110,6 +110,7 @@ export interface MoEOutput {
 
 /** A sparse feed-forward layer: router, gating, capacity, dispatch, experts, combine. */
 export class MoELayer {
+  readonly dModel: number;
   readonly topK: number;
   readonly nExperts: number;
   readonly gating: Gating;
@@ -126,6 +127,7 @@ export class MoELayer {
       whole(name, name === 'granularity' ? granularity : options[name], 1);
     if (options.dFf % granularity !== 0)
       refuse(`dFf ${options.dFf}`, `a multiple of granularity ${granularity}`);
+    this.dModel = options.dModel;
     this.nExperts = options.nExperts * granularity;
     this.gating = resolveGating(options.gating ?? 'softmax-top-k');
     this.topK = chosenPerToken(this.gating, options.topK, granularity, this.nExperts);
@@ -144,10 +146,12 @@ export class MoELayer {
   forward(x: Tensor, options: MoEForwardOptions = {}): MoEOutput {
     checkOptions('MoELayer.forward', options, FORWARD_OPTIONS);
     const { compute = 'f32', parameters = this.parameters, training = false, tokenIds = null } = options;
-    if (x.rank < 2) refuse(`x of shape [${x.shape}]`, 'tokens [B, T, D] or [N, D]', 'ERR_SHAPE');
+    const { dModel } = this;
+    if (x.rank < 2 || x.shape[x.rank - 1] !== dModel)
+      refuse(`x of shape [${x.shape}]`, `tokens [B, T, ${dModel}] or [N, ${dModel}]`, 'ERR_SHAPE');
     const n = sizeOf(x.shape.slice(0, -1));
     const sequences = sizeOf(x.shape.slice(0, -2));
-    const tokens = cast(reshape(x, [n, x.shape[x.rank - 1] as number]), 'f32'); // [N, D]
+    const tokens = cast(reshape(x, [n, dModel]), 'f32'); // [N, D]
     const noise = options.noise ?? seededNoise(options.seed ?? 0);
     const context: GatingContext = {
       x: tokens,

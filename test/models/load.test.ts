@@ -119,6 +119,27 @@ it('dispose gives all weights back', async () => {
   expect(weightBytes()).toBe(before);
 });
 
+describe('upcycling with other policies', () => {
+  it.each([
+    ['hash', 1],
+    ['sigmoid-top-k', 2],
+    ['dense', 4],
+  ] as const)('%s writes the text of the dense model: its weights sum to 1', async (gating, topK) => {
+    await using model = await loadModel(dense, { dtype: 'f32' });
+    await using sparse = await model.upcycle({ nExperts: 4, topK, gating });
+    const options = { maxTokens: 12, ignoreEos: true };
+    const [want, got] = await Promise.all([model, sparse].map((m) => m.generate('a b', options).result()));
+    expect(got?.tokens).toEqual(want?.tokens);
+  });
+
+  it.each(['expert-choice', 'soft-moe', 'soft-merging'] as const)('%s looks ahead', async (gating) => {
+    await using model = await loadModel(dense);
+    await expect(model.upcycle({ nExperts: 4, topK: 4, gating })).rejects.toThrow(
+      `[decoder] got gating '${gating}', which looks at later tokens`,
+    );
+  });
+});
+
 it.skipIf(process.platform !== 'linux')(
   'peak memory stays below 1.15 × the packed size',
   { timeout: 180_000 },

@@ -319,6 +319,21 @@ describe('what policies refuse', () => {
       /\[hash\] got expert 2 in the table, expected 0 to 1/,
     );
   });
+  it.each([
+    ['softmax-top-k', () => gating.softmaxTopK({ scale: -1 }), 'scale -1, expected a number ≥ 0'],
+    ['noisy-top-k', () => gating.noisyTopK({ noiseFloor: Number.NaN }), 'noiseFloor NaN'],
+    ['switch-top-1', () => gating.switchTop1({ jitter: 2 }), 'jitter 2, expected a number from 0 to 1'],
+    ['st-moe-top-2', () => gating.stMoeTop2({ secondThreshold: Number.NaN }), 'secondThreshold NaN'],
+    ['st-moe-top-2', () => gating.stMoeTop2({ jitter: -0.1 }), 'jitter -0.1'],
+    ['sigmoid-top-k', () => gating.sigmoidTopK({ groups: 1.5 }), 'groups 1.5, expected a whole number ≥ 1'],
+    ['group-limited-greedy', () => gating.groupLimitedGreedy({ topGroups: 0 }), 'topGroups 0'],
+    ['expert-choice', () => gating.expertChoice({ factor: -1 }), 'factor -1'],
+    ['soft-moe', () => gating.softMoe({ slots: 0 }), 'slots 0'],
+    ['sinkhorn', () => gating.sinkhorn({ rounds: 0 }), 'rounds 0'],
+    ['hash', () => gating.hash({ seed: -1 }), 'seed -1'],
+  ] as const)('%s: a number out of range (%#)', (name, make, got) => {
+    expect(make).toThrow(`[${name}] got ${got}`);
+  });
   it('a group that is none', () => {
     expect(() => gating.expertChoice({ group: 'token' as never })).toThrow(/got group 'token'/);
   });

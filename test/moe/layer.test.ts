@@ -58,6 +58,9 @@ describe('what the layer refuses', () => {
   it('inputs without a token axis, and options of a pass that do not exist', () => {
     const layer = new moe.MoELayer({ ...BASE, topK: 1 });
     expect(() => layer.forward(tensor([1, 2, 3, 4, 5]))).toThrow(/got x of shape \[5\], expected tokens/);
+    expect(() => layer.forward(tensor([[1, 2, 3]]))).toThrow(
+      /got x of shape \[1,3\], expected tokens \[B, T, 5\] or \[N, 5\]/,
+    );
     expect(() => layer.forward(tensor([[1, 2, 3, 4, 5]]), { train: true } as never)).toThrow(
       /\[MoELayer.forward\] got 'train'/,
     );

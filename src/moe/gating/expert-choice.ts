@@ -6,7 +6,7 @@ import { softmax } from '../../core/ops/norm.js';
 import { iota, reshape, transpose } from '../../core/ops/shape.js';
 import { expertCapacity } from '../capacity.js';
 import type { Gating } from './gating.js';
-import { withDefaults } from './shared/options.js';
+import { checkRange, withDefaults } from './shared/options.js';
 
 export interface ExpertChoiceOptions {
   /** Experts per token on average: an expert takes ceil(tokens · factor / E) tokens. Default 2. */
@@ -24,10 +24,12 @@ export function expertChoice(options?: Partial<ExpertChoiceOptions>): Gating {
     factor: 2,
     group: 'batch',
   });
+  checkRange('expert-choice', { factor }, 0);
   if (group !== 'batch' && group !== 'sequence')
     throw new SwitchyardError('ERR_OPTION', `[expert-choice] got group '${group}', expected batch, sequence`);
   return {
     name: 'expert-choice',
+    looksAhead: true,
     topK: (nExperts) => nExperts,
     route(logits, { sequences, nExperts }) {
       const probabilities = softmax(checkedLogits(logits)); // [N, E]

@@ -102,6 +102,8 @@ export interface Gating {
   topK?(nExperts: number): number;
   /** Router outputs per expert. Default 1; 0: the policy needs no router and gets logits of zeros. */
   readonly outputsPerExpert?: number;
+  /** A token's routing depends on others, later ones too, also outside of training: not for causal decoding. */
+  readonly looksAhead?: boolean;
   /** Shapes of parameters of its own; they start as zeros. */
   parameters?(sizes: GatingSizes): Readonly<Record<string, Shape>>;
   /** What the router reads instead of x [N, D]. */

@@ -1,7 +1,7 @@
 import { softmax } from '../../core/ops/norm.js';
 import { routeTopK } from '../../core/ops/routing.js';
 import type { Gating } from './gating.js';
-import { withDefaults } from './shared/options.js';
+import { checkRange, checkWhole, withDefaults } from './shared/options.js';
 
 export interface GroupLimitedGreedyOptions {
   /** Equal runs of experts: devices. Default 1. */
@@ -25,6 +25,8 @@ export function groupLimitedGreedy(options?: Partial<GroupLimitedGreedyOptions>)
     renormalize: false,
     scale: 1,
   });
+  checkWhole('group-limited-greedy', { groups: rule.groups, topGroups: rule.topGroups }, 1);
+  checkRange('group-limited-greedy', { scale: rule.scale }, 0);
   return {
     name: 'group-limited-greedy',
     route: (logits, { topK, selectionBias }) => ({

@@ -7,7 +7,7 @@ import { routeTopK } from '../../core/ops/routing.js';
 import { slice } from '../../core/ops/shape.js';
 import type { Tensor } from '../../core/tensor.js';
 import type { Gating } from './gating.js';
-import { withDefaults } from './shared/options.js';
+import { checkRange, withDefaults } from './shared/options.js';
 import { rankingOf, scoresAt } from './shared/weights.js';
 
 export interface NoisyTopKOptions {
@@ -21,6 +21,7 @@ export interface NoisyTopKOptions {
  */
 export function noisyTopK(options?: Partial<NoisyTopKOptions>): Gating {
   const { noiseFloor } = withDefaults('noisy-top-k', options, { noiseFloor: 0 });
+  checkRange('noisy-top-k', { noiseFloor }, 0);
   return {
     name: 'noisy-top-k',
     parameters: ({ dModel, nExperts }) => ({ noise: [nExperts, dModel] }),

@@ -5,7 +5,7 @@ import { argmax, sum } from '../../core/ops/reduce.js';
 import { reshape } from '../../core/ops/shape.js';
 import type { Tensor } from '../../core/tensor.js';
 import type { Gating } from './gating.js';
-import { withDefaults } from './shared/options.js';
+import { checkWhole, withDefaults } from './shared/options.js';
 import { rankingOf, scoresAt } from './shared/weights.js';
 
 export interface SinkhornOptions {
@@ -20,6 +20,7 @@ export interface SinkhornOptions {
  */
 export function sinkhorn(options?: Partial<SinkhornOptions>): Gating {
   const { rounds } = withDefaults('sinkhorn', options, { rounds: 8 });
+  checkWhole('sinkhorn', { rounds }, 1);
   return {
     name: 'sinkhorn',
     topK: () => 1,

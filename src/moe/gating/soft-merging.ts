@@ -13,6 +13,7 @@ export function softMerging(options?: Record<string, never>): Gating {
   withDefaults('soft-merging', options, {});
   return {
     name: 'soft-merging',
+    looksAhead: true,
     topK: (nExperts) => nExperts,
     route(logits, { sequences, nExperts }) {
       const tokens = sequences === 0 ? 0 : (logits.shape[0] as number) / sequences;

@@ -1,7 +1,7 @@
 import { softmax } from '../../core/ops/norm.js';
 import { routeTopK } from '../../core/ops/routing.js';
 import type { Gating } from './gating.js';
-import { withDefaults } from './shared/options.js';
+import { checkRange, withDefaults } from './shared/options.js';
 import { rankingOf, weightsAt } from './shared/weights.js';
 
 export interface SoftmaxTopKOptions {
@@ -14,6 +14,7 @@ export interface SoftmaxTopKOptions {
 /** p = softmax(logits) over all experts; the k largest p are the weights (Jiang et al. 2024, section 2.1). */
 export function softmaxTopK(options?: Partial<SoftmaxTopKOptions>): Gating {
   const rule = withDefaults('softmax-top-k', options, { renormalize: true, scale: 1 });
+  checkRange('softmax-top-k', { scale: rule.scale }, 0);
   return {
     name: 'softmax-top-k',
     route(logits, { topK, selectionBias }) {

@@ -2,7 +2,7 @@ import { equal, full, less, mul, or, where } from '../../core/ops/elementwise.js
 import { iota } from '../../core/ops/shape.js';
 import type { Gating, SparseRouting } from './gating.js';
 import { jittered } from './shared/jitter.js';
-import { withDefaults } from './shared/options.js';
+import { checkRange, withDefaults } from './shared/options.js';
 import { softmaxTopK } from './softmax-top-k.js';
 
 export interface StMoeTop2Options {
@@ -21,6 +21,8 @@ export function stMoeTop2(options?: Partial<StMoeTop2Options>): Gating {
     secondThreshold: 0.2,
     jitter: 0,
   });
+  checkRange('st-moe-top-2', { jitter }, 0, 1);
+  checkRange('st-moe-top-2', { secondThreshold }, 0);
   const both = softmaxTopK();
   return {
     name: 'st-moe-top-2',

@@ -1,4 +1,4 @@
-import { checkOptions } from '../../../core/errors.js';
+import { checkOptions, SwitchyardError } from '../../../core/errors.js';
 
 /** The options of a policy over its defaults; names that it does not know are refused. */
 export function withDefaults<T extends object>(
@@ -8,4 +8,29 @@ export function withDefaults<T extends object>(
 ): T {
   checkOptions(policy, given, Object.keys(defaults));
   return { ...defaults, ...given };
+}
+
+/** Refuses options that are no whole number of at least `least`. */
+export function checkWhole(policy: string, options: Readonly<Record<string, number>>, least: number): void {
+  for (const [name, value] of Object.entries(options))
+    if (!(Number.isInteger(value) && value >= least))
+      throw new SwitchyardError(
+        'ERR_OPTION',
+        `[${policy}] got ${name} ${value}, expected a whole number ≥ ${least}`,
+      );
+}
+
+/** Refuses options that are no number from `least` to `most`. */
+export function checkRange(
+  policy: string,
+  options: Readonly<Record<string, number>>,
+  least: number,
+  most = Number.MAX_VALUE,
+): void {
+  for (const [name, value] of Object.entries(options))
+    if (!(typeof value === 'number' && value >= least && value <= most))
+      throw new SwitchyardError(
+        'ERR_OPTION',
+        `[${policy}] got ${name} ${value}, expected a number ${most === Number.MAX_VALUE ? `≥ ${least}` : `from ${least} to ${most}`}`,
+      );
 }
