@@ -15,9 +15,9 @@ namespace switchyard {
 constexpr int kPanelColumns = 64;
 
 struct TileKernels {
-  // panel[k][j] = rows[j][k] for k < K, j < count ≤ 64; columns from count to distance are zero. panel is
-  // [K, distance], distance a multiple of 16 up to 64.
-  void (*transpose)(const float* const* rows, int count, int64_t K, float* panel, int64_t distance);
+  // panel[k · distance + j] = rows[j][k] for k < K, j < count ≤ 64; columns from count to lanes are zero. lanes and
+  // distance are multiples of 16 up to 64.
+  void (*transpose)(const float* const* rows, int count, int64_t K, float* panel, int64_t lanes, int64_t distance);
   // c[i][j] (+)= Σ_k a[i][a_offset + k] · b[k · b_distance + j], for rows i < M and columns j < columns ≤ 64; `add`:
   // the chains go on from c. c is [M, 64]; columns up to the next multiple of 16 are read and written too.
   // b_ahead > 0: b lies in memory, its rows that many further are fetched.
@@ -29,6 +29,9 @@ struct TileKernels {
   void (*outer)(int64_t M, int64_t count, int64_t columns, const float* const* a, int64_t a_offset,
                 const float* const* b, int64_t b_offset, const float* from, float* to, int64_t to_distance,
                 bool past_caches);
+  // The same for rows that lie at equal distances: a [count, a_distance], b [count, b_distance].
+  void (*outer_packed)(int64_t M, int64_t count, int64_t columns, const float* a, int64_t a_distance, const float* b,
+                       int64_t b_distance, const float* from, float* to, int64_t to_distance, bool past_caches);
   // y = Σ_k weights[k] · x[ids[k]], k in order, ids of -1 left out; weights nullptr: ones. x is [_, D].
   void (*gather_sum)(const float* x, const int32_t* ids, const float* weights, int64_t K, int64_t D, float* y);
   // y[k] = <x[ids[k]], dy>, 0 where ids[k] is -1; 16 partial sums, folded by halves.

@@ -86,7 +86,7 @@ int64_t locate(const Product& p, const Part& part, int64_t e, const Slice& s, co
 
 // panel [size, 64] of a slice whose rows are found.
 void pack(const Product& p, const Slice& s, const float* const* rows, float* panel) {
-  if (!p.transpose) return p.tiles.transpose(rows, static_cast<int>(s.columns), s.size, panel, kPanelColumns);
+  if (!p.transpose) return p.tiles.transpose(rows, static_cast<int>(s.columns), s.size, panel, kPanelColumns, kPanelColumns);
   for (int64_t i = 0; i < s.size; i++, panel += kPanelColumns) {
     std::memcpy(panel, rows[i], static_cast<size_t>(s.columns) * sizeof(float));
     std::fill(panel + s.columns, panel + kPanelColumns, 0.0f);
@@ -150,7 +150,7 @@ void turned_task(const Product& p, const Workspace& s, int64_t e, int64_t row, i
     for (int64_t k = 0; k < part.K; k += most) {
       const int64_t slice = std::min(most, part.K - k);
       for (int64_t r = 0; r < rows; r++) s.rows[r] = part.x.at(row + r) + k;
-      p.tiles.transpose(s.rows, static_cast<int>(rows), slice, s.panel, lanes);
+      p.tiles.transpose(s.rows, static_cast<int>(rows), slice, s.panel, lanes, lanes);
       p.tiles.multiply(count, slice, static_cast<int>(rows), s.columns, k, s.panel, lanes, 0, s.sums, add);
       add = true;
     }

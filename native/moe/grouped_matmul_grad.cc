@@ -7,31 +7,30 @@
 namespace switchyard {
 namespace {
 
-constexpr int64_t kRows = 192;      // of dw in a task
-constexpr int64_t kColumns = 1024;  // of dw in a task, taken kBlock at a time: the next ones are fetched meanwhile
-constexpr int64_t kBlock = 256;
-constexpr int64_t kSlice = 128;  // rows of dy and x that are packed at once
+constexpr int64_t kRows = 384;      // of dw in a task: packing a row of x costs as much as multiplying it with 24
+constexpr int64_t kColumns = 1024;  // of dw in a task
+constexpr int64_t kBlock = 256;     // columns of dw of an expert whose dy is packed anew for each
+constexpr int64_t kSlice = 384;     // rows of dy and x that are multiplied at once
+constexpr int64_t kHeldRows = 512;  // rows of dy that stay packed for all columns of a task
+constexpr int64_t kStrip = 6;       // columns of dy that lie together: a register tile reads them in one stream
 constexpr int64_t kFewRows = 16;
 constexpr int64_t kFewColumns = 48;  // rows of dw of a task with few rows of dy: it writes whole rows of dw
-constexpr int64_t kRowsAtOnce = 24;  // between two looks at what to fetch
 // From this size on dw is stored past the caches: it would not stay there.
 constexpr int64_t kPastCaches = int64_t{16} << 20;
 
 struct Workspace {
-  float *left, *panels, *sums;    // [kSlice, kRows], [kBlock / 64, kSlice, 64], [kBlock / 64, kRows, 64]
-  const float **dy, **x;          // [kSlice]: rows as they lie
-  const float **left_at, **panel_at;  // [kSlice]: rows as packed
-  static constexpr int64_t kFloats = kSlice * kRows + kBlock * (kSlice + kRows);
-  static constexpr int64_t kBytes = kFloats * sizeof(float) + 4 * kSlice * sizeof(float*);
+  float *left, *panel, *sums;  // [kHeldRows, kRows] in strips, [kSlice, 64], [kBlock / 64, kRows, 64]
+  const float **dy, **x;       // [kSlice]: rows as they lie
+  static constexpr int64_t kFloats = kHeldRows * kRows + kSlice * kPanelColumns + kBlock * kRows;
+  static constexpr int64_t kBytes = kFloats * sizeof(float) + 2 * kSlice * sizeof(float*);
   explicit Workspace(std::byte* memory)
       : left(reinterpret_cast<float*>(memory)),
-        panels(left + kSlice * kRows),
-        sums(panels + kBlock * kSlice),
+        panel(left + kHeldRows * kRows),
+        sums(panel + kSlice * kPanelColumns),
         dy(reinterpret_cast<const float**>(sums + kBlock * kRows)),
-        x(dy + kSlice),
-        left_at(x + kSlice),
-        panel_at(left_at + kSlice) {}
+        x(dy + kSlice) {}
 };
+static_assert(kRows % kStrip == 0);
 
 struct Gradient {
   const TileKernels& tiles;
@@ -48,27 +47,38 @@ void few_task(const Gradient& g, const Workspace& s, int64_t row, int64_t rows, 
   g.tiles.outer(count, rows, g.K, s.dy, n, s.x, 0, nullptr, dw + n * g.K, g.K, g.past_caches);
 }
 
-// sums or dw of [count, columns] from the packed slice.
-void multiply_block(const Gradient& g, const Workspace& s, int64_t slice, int64_t count, int64_t columns, bool first,
-                    bool last, float* dw, Prefetch& next_dy, Prefetch& next_x) {
-  const int64_t steps = ceil_div(columns, kPanelColumns) * ceil_div(count, kRowsAtOnce);
-  const int64_t dy_share = ceil_div(next_dy.left(), steps), x_share = ceil_div(next_x.left(), steps);
-  for (int64_t j = 0; j < columns; j += kPanelColumns) {
-    const int64_t width = std::min<int64_t>(kPanelColumns, columns - j);
-    const float* panel = s.panels + j * kSlice;
-    float* sums = s.sums + j * kRows;
-    for (int64_t r = 0; r < slice; r++) s.panel_at[r] = panel + r * kPanelColumns;
-    for (int64_t i = 0; i < count; i += kRowsAtOnce) {
-      const int64_t now = std::min(kRowsAtOnce, count - i);
-      next_dy.some(dy_share);
-      next_x.some(x_share);
-      float* at = sums + i * kPanelColumns;
-      const bool to_dw = last && g.whole_vectors;
-      g.tiles.outer(now, slice, width, s.left_at, i, s.panel_at, 0, first ? nullptr : at, to_dw ? dw + i * g.K + j : at,
-                    to_dw ? g.K : kPanelColumns, to_dw && g.past_caches);
-      for (int64_t r = 0; r < now && last && !to_dw; r++) {
-        std::memcpy(dw + (i + r) * g.K + j, at + r * kPanelColumns, static_cast<size_t>(width) * sizeof(float));
-      }
+// left [strips, rows, kStrip] from rows of dy, columns [n, n + count).
+void pack_left(const Gradient& g, int64_t row, int64_t rows, int64_t n, int64_t count, float* left) {
+  for (int64_t r = 0; r < rows; r++) {
+    const float* dy = g.dy.at(row + r) + n;
+    float* to = left + r * kStrip;
+    int64_t i = 0;
+    for (; i + kStrip <= count; i += kStrip) std::memcpy(to + i * rows, dy + i, kStrip * sizeof(float));
+    std::copy_n(dy + i, count - i, to + i * rows);
+  }
+}
+
+// panel [rows, 64] from rows of x, columns [k, k + width).
+void pack_panel(const Gradient& g, int64_t row, int64_t rows, int64_t k, int64_t width, float* panel) {
+  for (int64_t r = 0; r < rows; r++, panel += kPanelColumns) {
+    std::memcpy(panel, g.x.at(row + r) + k, static_cast<size_t>(width) * sizeof(float));
+    std::fill(panel + width, panel + kPanelColumns, 0.0f);
+  }
+}
+
+// dw [count, width] (+)= left · panel, by way of sums [count, 64] unless one slice is all; `next` is fetched meanwhile.
+void multiply_panel(const Gradient& g, const float* left, const float* panel, int64_t slice, int64_t count, int64_t width,
+                    bool first, bool last, float* sums, float* dw, Prefetch& next) {
+  const int64_t share = ceil_div(next.left(), ceil_div(count, kStrip));
+  const bool to_dw = last && g.whole_vectors;
+  for (int64_t i = 0; i < count; i += kStrip) {
+    const int64_t now = std::min(kStrip, count - i);
+    next.some(share);
+    float* at = sums + i * kPanelColumns;
+    g.tiles.outer_packed(now, slice, width, left + i * slice, kStrip, panel, kPanelColumns, first ? nullptr : at,
+                         to_dw ? dw + i * g.K : at, to_dw ? g.K : kPanelColumns, to_dw && g.past_caches);
+    for (int64_t r = 0; r < now && last && !to_dw; r++) {
+      std::memcpy(dw + (i + r) * g.K, at + r * kPanelColumns, static_cast<size_t>(width) * sizeof(float));
     }
   }
 }
@@ -78,32 +88,33 @@ void packed_task(const Gradient& g, const Workspace& s, int64_t row, int64_t row
                  int64_t k_begin, int64_t k_end, float* dw) {
   const int64_t slices = std::max<int64_t>(1, ceil_div(rows, kSlice));
   const auto slice_at = [&](int64_t i) { return rows * i / slices; };
-  const int64_t distance = round_up(count, 16);
-  for (int64_t r = 0; r < kSlice; r++) s.left_at[r] = s.left + r * distance;
-  for (int64_t k = k_begin; k < k_end; k += kBlock) {
-    const int64_t columns = std::min(kBlock, k_end - k);
+  const bool held = rows <= kHeldRows;
+  const int64_t size = round_up(count, kStrip);
+  if (held) {
+    for (int64_t i = 0; i < slices; i++) {
+      pack_left(g, row + slice_at(i), slice_at(i + 1) - slice_at(i), n, count, s.left + slice_at(i) * size);
+    }
+  }
+  const int64_t block = held ? kPanelColumns : kBlock;
+  for (int64_t k = k_begin; k < k_end; k += block) {
+    const int64_t block_end = std::min(k_end, k + block);
     for (int64_t i = 0; i < slices; i++) {
       const int64_t begin = slice_at(i), slice = slice_at(i + 1) - begin;
-      for (int64_t r = 0; r < slice; r++) {
-        const float *dy = g.dy.at(row + begin + r) + n, *x = g.x.at(row + begin + r) + k;
-        std::memcpy(s.left + r * distance, dy, static_cast<size_t>(count) * sizeof(float));
-        for (int64_t j = 0; j < columns; j += kPanelColumns) {
-          const int64_t width = std::min<int64_t>(kPanelColumns, columns - j);
-          float* to = s.panels + j * kSlice + r * kPanelColumns;
-          std::memcpy(to, x + j, static_cast<size_t>(width) * sizeof(float));
-          std::fill(to + width, to + kPanelColumns, 0.0f);
-        }
+      const float* left = held ? s.left + begin * size : s.left;
+      if (!held) pack_left(g, row + begin, slice, n, count, s.left);
+      for (int64_t j = k; j < block_end; j += kPanelColumns) {
+        const int64_t width = std::min<int64_t>(kPanelColumns, block_end - j);
+        pack_panel(g, row + begin, slice, j, width, s.panel);
+        // What follows: the next columns of this slice, else the first of the next slice or block.
+        const bool ends = j + kPanelColumns >= block_end, last = i + 1 == slices;
+        const int64_t next_k = !ends ? j + kPanelColumns : last ? block_end : k;
+        const int64_t next = !ends ? i : last ? 0 : i + 1;
+        const int64_t next_rows = next_k < k_end ? slice_at(next + 1) - slice_at(next) : 0;
+        for (int64_t r = 0; r < next_rows; r++) s.x[r] = g.x.at(row + slice_at(next) + r);
+        Prefetch next_x(s.x, next_rows, next_k, std::min<int64_t>(kPanelColumns, k_end - next_k));
+        multiply_panel(g, left, s.panel, slice, count, width, i == 0, last, s.sums + (j - k) * kRows, dw + n * g.K + j,
+                       next_x);
       }
-      // What follows: the next slice of these columns, else the first of the next columns.
-      const bool more = i + 1 < slices;
-      const int64_t next_k = more ? k : k + kBlock, next_begin = more ? slice_at(i + 1) : 0;
-      const int64_t next_slice = next_k < k_end ? slice_at(more ? i + 2 : 1) - next_begin : 0;
-      for (int64_t r = 0; r < next_slice; r++) {
-        s.dy[r] = g.dy.at(row + next_begin + r);
-        s.x[r] = g.x.at(row + next_begin + r);
-      }
-      Prefetch next_dy(s.dy, next_slice, n, count), next_x(s.x, next_slice, next_k, std::min(kBlock, k_end - next_k));
-      multiply_block(g, s, slice, count, columns, i == 0, !more, dw + n * g.K + k, next_dy, next_x);
     }
   }
 }
@@ -154,7 +165,7 @@ void run(const Instruction& in, const Context& context) {
       few_task(g, scratch, row, rows, task * kFewColumns, to);
     } else {
       // Blocks of rows are of even size, cut at whole tiles.
-      const int64_t size = std::min(kRows, round_up(ceil_div(N, n_blocks), 6)), n = task / k_blocks * size;
+      const int64_t size = std::min(kRows, round_up(ceil_div(N, n_blocks), kStrip)), n = task / k_blocks * size;
       const int64_t k = task % k_blocks * kColumns;
       if (n < N) packed_task(g, scratch, row, rows, n, std::min(size, N - n), k, std::min(K, k + kColumns), to);
     }

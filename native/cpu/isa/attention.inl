@@ -16,7 +16,7 @@ static void clear(const AttentionState& s, int64_t rows, int64_t Cv) {
 // Keys as [C, 64], so that a lane of the scores is a key.
 static void pack_keys(const AttentionBlock& b, int count) {
   if (!b.half) {
-    transpose(reinterpret_cast<const float* const*>(b.k), count, b.C, b.keys, kPanelColumns);
+    transpose(reinterpret_cast<const float* const*>(b.k), count, b.C, b.keys, kPanelColumns, kPanelColumns);
     return;
   }
   alignas(64) float wide[64][16];
@@ -30,7 +30,7 @@ static void pack_keys(const AttentionBlock& b, int count) {
       if (n < 16) memcpy(edge, p, static_cast<size_t>(n) * 2), p = edge;
       store(wide[j], load_half(p));
     }
-    transpose(rows, count, n, b.keys + c * kPanelColumns, kPanelColumns);
+    transpose(rows, count, n, b.keys + c * kPanelColumns, kPanelColumns, kPanelColumns);
   }
 }
 

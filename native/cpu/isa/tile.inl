@@ -25,22 +25,38 @@ SY_INLINE void stream(float* p, F a) {
 
 // to[distance·c + r] = rows[r][c] for 16 rows and columns.
 #if defined(SY_AVX512)
+// Each row is read once, whole: rows that lie a power of two apart drive each other out of the first cache.
 SY_INLINE void transpose_16x16(const float* const* rows, float* to, int64_t distance) {
-  for (int c = 0; c < 16; c += 4) {
-    __m512 t[4];  // t[i]: columns c to c + 3 of rows i, i + 4, i + 8, i + 12
-    for (int i = 0; i < 4; i++) {
-      t[i] = _mm512_castps128_ps512(_mm_loadu_ps(rows[i] + c));
-      t[i] = _mm512_mask_broadcast_f32x4(t[i], 0x00f0, _mm_loadu_ps(rows[i + 4] + c));
-      t[i] = _mm512_mask_broadcast_f32x4(t[i], 0x0f00, _mm_loadu_ps(rows[i + 8] + c));
-      t[i] = _mm512_mask_broadcast_f32x4(t[i], 0xf000, _mm_loadu_ps(rows[i + 12] + c));
+  __m512 t[16];  // t[8·h + i]: columns 8h to 8h + 7 of rows i and i + 4, or for i > 3 of rows i + 4 and i + 8
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++) {
+    const float *low = rows[i + i / 4 * 4], *high = rows[i + i / 4 * 4 + 4];
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+      const __m512d both = _mm512_castps_pd(_mm512_castps256_ps512(_mm256_loadu_ps(low + 8 * h)));
+      t[8 * h + i] = _mm512_castpd_ps(
+          _mm512_insertf64x4(both, _mm256_castps_pd(_mm256_loadu_ps(high + 8 * h)), 1));
     }
-    const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(t[0], t[1])), b = _mm512_castps_pd(_mm512_unpacklo_ps(t[2], t[3]));
-    const __m512d e = _mm512_castps_pd(_mm512_unpackhi_ps(t[0], t[1])), f = _mm512_castps_pd(_mm512_unpackhi_ps(t[2], t[3]));
-    float* p = to + c * distance;
-    _mm512_storeu_ps(p, _mm512_castpd_ps(_mm512_unpacklo_pd(a, b)));
-    _mm512_storeu_ps(p + distance, _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
-    _mm512_storeu_ps(p + 2 * distance, _mm512_castpd_ps(_mm512_unpacklo_pd(e, f)));
-    _mm512_storeu_ps(p + 3 * distance, _mm512_castpd_ps(_mm512_unpackhi_pd(e, f)));
+  }
+#pragma GCC unroll 2
+  for (int h = 0; h < 2; h++) {
+    __m512 u[2][4];  // u[g][c]: columns 8h + c and 8h + c + 4 of rows 8g to 8g + 7
+#pragma GCC unroll 2
+    for (int g = 0; g < 2; g++) {
+      const __m512* r = t + 8 * h + 4 * g;
+      const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(r[0], r[1])), b = _mm512_castps_pd(_mm512_unpacklo_ps(r[2], r[3]));
+      const __m512d e = _mm512_castps_pd(_mm512_unpackhi_ps(r[0], r[1])), f = _mm512_castps_pd(_mm512_unpackhi_ps(r[2], r[3]));
+      u[g][0] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+      u[g][1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+      u[g][2] = _mm512_castpd_ps(_mm512_unpacklo_pd(e, f));
+      u[g][3] = _mm512_castpd_ps(_mm512_unpackhi_pd(e, f));
+    }
+    float* p = to + 8 * h * distance;
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; c++) {
+      _mm512_storeu_ps(p + c * distance, _mm512_shuffle_f32x4(u[0][c], u[1][c], 0x88));
+      _mm512_storeu_ps(p + (c + 4) * distance, _mm512_shuffle_f32x4(u[0][c], u[1][c], 0xdd));
+    }
   }
 }
 #elif defined(SY_AVX2)
@@ -140,9 +156,9 @@ static void tile(int64_t K, const float* const* a, const B& b, float* c, int64_t
 }
 
 // The same for rows of a that are the inner dimension: c[i] (+)= Σ_r a[r][i] · b[r]. kStream: stores past the caches.
-template <int R, int V, bool kAdd, bool kStream>
-static void outer_tile(int64_t count, const float* const* a, int64_t a_offset, const float* const* b, int64_t b_offset,
-                       const float* from, int64_t from_distance, float* to, int64_t to_distance) {
+template <int R, int V, bool kAdd, bool kStream, class Rows>
+static void outer_tile(int64_t count, const Rows& a, const Rows& b, const float* from, int64_t from_distance, float* to,
+                       int64_t to_distance) {
   F acc[R][V];
 #pragma GCC unroll 8
   for (int i = 0; i < R; i++) {
@@ -150,7 +166,7 @@ static void outer_tile(int64_t count, const float* const* a, int64_t a_offset, c
     for (int v = 0; v < V; v++) acc[i][v] = kAdd ? load(from + i * from_distance + v * 16) : zero();
   }
   for (int64_t r = 0; r < count; r++) {
-    const float *x = a[r] + a_offset, *p = b[r] + b_offset;
+    const float *x = Rows::row(a, r), *p = Rows::row(b, r);
     F column[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; v++) column[v] = load(p + v * 16);
@@ -210,10 +226,10 @@ SY_INLINE int tile_rows(int64_t left) {
   return static_cast<int>(left > kTileRows ? (left + 1) / 2 : left);
 }
 
-static void transpose(const float* const* rows, int count, int64_t K, float* panel, int64_t distance) {
+static void transpose(const float* const* rows, int count, int64_t K, float* panel, int64_t lanes, int64_t distance) {
   alignas(64) float edge[16][16];
   const float* block[16];
-  for (int r = 0; r < distance; r += 16) {
+  for (int r = 0; r < lanes; r += 16) {
     if (r >= count) {
       for (int64_t k = 0; k < K; k++) store(panel + k * distance + r, zero());
       continue;
@@ -260,9 +276,9 @@ static void multiply(int64_t M, int64_t K, int columns, const float* const* a, i
   }
 }
 
-static void outer(int64_t M, int64_t count, int64_t columns, const float* const* a, int64_t a_offset,
-                  const float* const* b, int64_t b_offset, const float* from, float* to, int64_t to_distance,
-                  bool past_caches) {
+template <class Rows, class A, class B>
+SY_INLINE void outer_tiles(int64_t M, int64_t count, int64_t columns, const A& a, const B& b, const float* from, float* to,
+                           int64_t to_distance, bool past_caches) {
   const int64_t vectors = (columns + 15) / 16;
   for (int64_t i = 0; i < M;) {
     const int rows = tile_rows(M - i);
@@ -270,15 +286,31 @@ static void outer(int64_t M, int64_t count, int64_t columns, const float* const*
       const int width = vectors - v < kTileVectors ? static_cast<int>(vectors - v) : kTileVectors;
       with_tile(rows, width, [&](auto r, auto w) {
         constexpr int R = decltype(r)::value, V = decltype(w)::value;
-        const auto call = from == nullptr ? (past_caches ? outer_tile<R, V, false, true> : outer_tile<R, V, false, false>)
-                                          : (past_caches ? outer_tile<R, V, true, true> : outer_tile<R, V, true, false>);
-        call(count, a, a_offset + i, b, b_offset + v * 16, from == nullptr ? nullptr : from + i * kPanelColumns + v * 16,
-             kPanelColumns, to + i * to_distance + v * 16, to_distance);
+        const auto call = from == nullptr
+                              ? (past_caches ? outer_tile<R, V, false, true, Rows> : outer_tile<R, V, false, false, Rows>)
+                              : (past_caches ? outer_tile<R, V, true, true, Rows> : outer_tile<R, V, true, false, Rows>);
+        call(count, a(i), b(v * 16), from == nullptr ? nullptr : from + i * kPanelColumns + v * 16, kPanelColumns,
+             to + i * to_distance + v * 16, to_distance);
       });
       v += width;
     }
     i += rows;
   }
+}
+
+static void outer(int64_t M, int64_t count, int64_t columns, const float* const* a, int64_t a_offset,
+                  const float* const* b, int64_t b_offset, const float* from, float* to, int64_t to_distance,
+                  bool past_caches) {
+  outer_tiles<Listed>(
+      M, count, columns, [&](int64_t i) { return Listed{a, a_offset + i}; },
+      [&](int64_t j) { return Listed{b, b_offset + j}; }, from, to, to_distance, past_caches);
+}
+
+static void outer_packed(int64_t M, int64_t count, int64_t columns, const float* a, int64_t a_distance, const float* b,
+                         int64_t b_distance, const float* from, float* to, int64_t to_distance, bool past_caches) {
+  outer_tiles<Strided>(
+      M, count, columns, [&](int64_t i) { return Strided{a + i, a_distance}; },
+      [&](int64_t j) { return Strided{b + j, b_distance}; }, from, to, to_distance, past_caches);
 }
 
 static void gather_sum(const float* x, const int32_t* ids, const float* weights, int64_t K, int64_t D, float* y) {
@@ -355,4 +387,4 @@ static void activate(int which, float* h, const float* up, int64_t n) {
   }
 }
 
-constexpr TileKernels kTileKernels = {transpose, multiply, outer, gather_sum, gather_dot, activate};
+constexpr TileKernels kTileKernels = {transpose, multiply, outer, outer_packed, gather_sum, gather_dot, activate};
