@@ -16,7 +16,7 @@ constexpr int64_t kRows = 512;
 constexpr int64_t kSlice = 256;       // of the inner dimension of a packed task
 constexpr int64_t kPanel = 32768;     // floats of a panel: turned tasks read theirs from the second cache
 // Rows of w [K, N] lie a power of two apart as a rule: more of them would not stay in the second cache's sets.
-constexpr int64_t kTransposedSlice = 64;
+constexpr int64_t kTransposedSlice = 128;
 constexpr int64_t kBlocks = 2;        // panels of a packed task: the next one's weights are fetched meanwhile
 constexpr int64_t kTurnedRows = 256;  // rows of w of a turned task
 constexpr int64_t kFewRows = 16;

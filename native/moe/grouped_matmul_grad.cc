@@ -66,9 +66,10 @@ void pack_panel(const Gradient& g, int64_t row, int64_t rows, int64_t k, int64_t
   }
 }
 
-// dw [count, width] (+)= left · panel, by way of sums [count, 64] unless one slice is all; `next` is fetched meanwhile.
-void multiply_panel(const Gradient& g, const float* left, const float* panel, int64_t slice, int64_t count, int64_t width,
-                    bool first, bool last, float* sums, float* dw, Prefetch& next) {
+// dw [count, width] (+)= left · panel, by way of sums [count, 64] unless one slice is all. `next` is fetched
+// meanwhile.
+void multiply_panel(const Gradient& g, const float* left, const float* panel, int64_t slice, int64_t count,
+                    int64_t width, bool first, bool last, float* sums, float* dw, Prefetch& next) {
   const int64_t share = ceil_div(next.left(), ceil_div(count, kStrip));
   const bool to_dw = last && g.whole_vectors;
   for (int64_t i = 0; i < count; i += kStrip) {
