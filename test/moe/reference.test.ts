@@ -21,6 +21,7 @@ import * as gating from '../../src/moe/reference-gating.js';
 import * as losses from '../../src/moe/reference-losses.js';
 import { generator } from '../helpers/random.js';
 import { expectClose } from '../parity/compare.js';
+import { FFN } from '../parity/ffn.js';
 import { ofKind, readJson, StoredTensors } from '../parity/folders.js';
 
 interface Sizes extends Record<string, unknown> {
@@ -42,18 +43,6 @@ const TOLERANCE = 1e-6;
 
 type Nested = number | readonly Nested[];
 const flat = (n: Nested): number[] => (typeof n === 'number' ? [n] : n.flatMap(flat));
-
-/** The activation, and whether it gates. */
-const FFN: Record<string, [ReferenceActivation, boolean]> = {
-  relu: ['relu', false],
-  gelu: ['gelu', false],
-  gelu_tanh: ['gelu_tanh', false],
-  silu: ['silu', false],
-  reglu: ['relu', true],
-  geglu: ['gelu', true],
-  geglu_tanh: ['gelu_tanh', true],
-  swiglu: ['silu', true],
-};
 
 /** The inputs of a case as nested lists. */
 class Inputs {

@@ -22,6 +22,7 @@ import { sinkhornPlan } from '../../src/moe/gating/sinkhorn.js';
 import * as moe from '../../src/moe/index.js';
 import { FeedForward } from '../../src/nn/feed-forward.js';
 import { Linear } from '../../src/nn/linear.js';
+import { FFN } from './ffn.js';
 
 export interface LayerCase {
   readonly name: string;
@@ -49,18 +50,6 @@ export interface Built {
   readonly sortedByExpert?: boolean;
 }
 export type Build = (c: LayerCase, inputs: Inputs) => Built;
-
-/** The activation, and whether it gates. */
-export const FFN: Record<string, [Activation, boolean]> = {
-  relu: ['relu', false],
-  gelu: ['gelu', false],
-  gelu_tanh: ['gelu_tanh', false],
-  silu: ['silu', false],
-  reglu: ['relu', true],
-  geglu: ['gelu', true],
-  geglu_tanh: ['gelu_tanh', true],
-  swiglu: ['silu', true],
-};
 
 const number = (c: LayerCase, name: string): number => c.parameters[name] as number;
 
