@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <numeric>
 
+#include "cpu/linear.h"
 #include "cpu/tile.h"
 #include "runtime/kernel.h"
 
@@ -12,15 +13,6 @@ namespace switchyard {
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t a, int64_t to) { return ceil_div(a, to) * to; }
-
-inline void check_offsets(const char* kernel, const int32_t* offsets, int64_t E, int64_t R) {
-  for (int64_t e = 0; e <= E; e++) {
-    const int64_t low = e > 0 ? offsets[e - 1] : 0, high = e > 0 ? R : 0;
-    if (offsets[e] >= low && offsets[e] <= high) continue;
-    fail(ErrorCode::kShape, "[%s] got %d as expert offset %lld, expected %lld to %lld", kernel, offsets[e],
-         static_cast<long long>(e), static_cast<long long>(low), static_cast<long long>(high));
-  }
-}
 
 // Rows of a matrix, grouped by expert: row r is x[ids[r]], or x[r] without ids.
 struct GroupedRows {

@@ -1,13 +1,13 @@
 // moe_capacity, balanced_assignment: drawn cases, a plain loop, the conditions of the best sum, malformed values.
 // Arguments: `--bench` prints what they cost.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <numeric>
 #include <random>
 
 #include "check.h"
+#include "clock.h"
 #include "run_kernel.h"
 
 using namespace switchyard;
@@ -268,18 +268,6 @@ void balance_errors(Pools& p) {
 }
 
 // ---- figures
-
-template <class F>
-double median_ms(const F& fn, int runs) {
-  std::vector<double> ms;
-  for (int i = 0; i < runs; i++) {
-    const auto start = std::chrono::steady_clock::now();
-    fn();
-    ms.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
-  }
-  std::sort(ms.begin(), ms.end());
-  return ms[ms.size() / 2];
-}
 
 void bench() {
   ThreadPool pool(2);

@@ -1,11 +1,11 @@
 // attention and paged_attention against a loop in double, on every tier; bits against threads, batches, chunks, pages.
 // Arguments: `--bench` prints prefill and decode figures.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <numeric>
 
 #include "check.h"
+#include "clock.h"
 #include "formats/half.h"
 #include "run_kernel.h"
 
@@ -296,18 +296,6 @@ void errors(ThreadPool& pool) {
   CHECK(holds(paged(9, {2, 0}, 4), "KV length 9"));
   CHECK(holds(paged(1, {2, 0}, 4), "KV length 1"));
   CHECK(holds(paged(7, {2, 0}, 3), "does not divide"));
-}
-
-template <class F>
-double median_ms(const F& fn, int runs) {
-  std::vector<double> ms;
-  for (int i = 0; i < runs; i++) {
-    const auto start = std::chrono::steady_clock::now();
-    fn();
-    ms.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
-  }
-  std::sort(ms.begin(), ms.end());
-  return ms[ms.size() / 2];
 }
 
 void bench() {

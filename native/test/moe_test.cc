@@ -1,12 +1,12 @@
 // route_top_k, moe_plan, moe_combine, grouped_matmul and their gradients: drawn cases, loops in double, bits.
 // Arguments: `--bench` prints what the plan, the routing and the products cost.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <numeric>
 
 #include "check.h"
+#include "clock.h"
 #include "run_kernel.h"
 
 using namespace switchyard;
@@ -447,10 +447,10 @@ void grouped_products(Pools& p) {
     });
   };
   CHECK(bad({0, 2, 4}).empty());
-  CHECK(holds(bad({1, 2, 4}), "expert offset 0"));
-  CHECK(holds(bad({0, 3, 2}), "expert offset 2"));
-  CHECK(holds(bad({0, 3, 5}), "expert offset 2"));
-  CHECK(holds(bad({0, -1, 4}), "expert offset 1"));
+  CHECK(holds(bad({1, 2, 4}), "got expert offset 1 at 0"));
+  CHECK(holds(bad({0, 3, 2}), "got expert offset 2 at 2"));
+  CHECK(holds(bad({0, 3, 5}), "got expert offset 5 at 2"));
+  CHECK(holds(bad({0, -1, 4}), "got expert offset -1 at 1"));
 }
 
 // Rows that an index picks give the bits of gathered rows; a second product goes on with the chain of the first.
@@ -502,25 +502,13 @@ void picked_rows(Pools& p) {
 
 // ---- figures
 
-template <class F>
-double median_us(const F& fn, int runs) {
-  std::vector<double> us;
-  for (int i = 0; i < runs; i++) {
-    const auto start = std::chrono::steady_clock::now();
-    fn();
-    us.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count());
-  }
-  std::sort(us.begin(), us.end());
-  return us[us.size() / 2];
-}
-
 void bench() {
   for (int threads : {1, 2}) {
     ThreadPool pool(threads);
     const Tier tier = best_tier();
     const auto time = [&](const char* name, KernelCall& call, double flop, int runs) {
       call.run_under(pool, tier, [&](const auto& run) {
-        const double us = median_us(run, runs);
+        const double us = 1000 * median_ms(run, runs);
         std::printf("%-28s %d threads %10.1f us", name, threads, us);
         flop > 0 ? std::printf(" %8.1f GFLOP/s\n", flop / us / 1e3) : std::printf("\n");
       });
