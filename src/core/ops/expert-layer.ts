@@ -30,6 +30,7 @@ import {
   ones,
   where,
 } from './elementwise.js';
+import { biasProduct } from './expert-bias.js';
 import { groupedMatmul, groupedMatmulGrad } from './grouped.js';
 import { scatterAddRows, takeRows } from './indexing.js';
 import { checkIndex, checkWeights } from './moe-checks.js';
@@ -123,9 +124,9 @@ function inferLayer(inputs: readonly OpInput[]): TensorType[] {
 
 /** [R, 1] of ones: what a bias is multiplied with. */
 const onesOf = (i: Inputs): Tensor => ones([i.rowToken.size, 1]);
-/** A bias [E, N] as a second product of inner size 1. */
+/** A bias [E, N] as the second product of a sum. */
 const biasOf = (i: Inputs, bias: Tensor | null): { x: Tensor; w: Tensor } | null =>
-  bias ? { x: onesOf(i), w: reshape(bias, [...bias.shape, 1]) } : null;
+  bias && biasProduct(bias, i.rowToken.size);
 
 /** The pre-activations [R, F] of gate and up, where there are any. */
 const lift = (i: Inputs): (Tensor | null)[] =>

@@ -15,31 +15,13 @@ import { type Shape, sizeOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import type { Weight } from '../weight.js';
 import { moeCombine } from './combine.js';
-import {
-  ACTIVATION_NAMES,
-  ACTIVATIONS,
-  type Activation,
-  add,
-  cast,
-  less,
-  lessEqual,
-  mul,
-  where,
-} from './elementwise.js';
+import { ACTIVATION_NAMES, ACTIVATIONS, type Activation, add, mul } from './elementwise.js';
+import { biasProduct } from './expert-bias.js';
+import { groupedMatmul } from './grouped.js';
 import { takeRows } from './indexing.js';
 import { groupedLinear } from './linear.js';
 import { checkIndex, checkWeights } from './moe-checks.js';
-import { sum } from './reduce.js';
 import type { DispatchPlan } from './routing.js';
-import { iota, reshape, slice } from './shape.js';
-
-/** i32 [R]: the expert of each row, by how many experts end at or before it; -1 past the last row. */
-function expertOfRow(expertOffsets: Tensor, rows: number): Tensor {
-  const experts = (expertOffsets.shape[0] as number) - 1;
-  const ends = reshape(slice(expertOffsets, 0, 1), [1, experts]);
-  const ended = sum(cast(lessEqual(ends, iota([rows, 1])), 'i32'), 1);
-  return where(less(ended, experts), ended, -1);
-}
 
 const expertsOp = defineOp({
   name: 'moe_experts',
@@ -116,11 +98,11 @@ const expertsOp = defineOp({
     const compute = (['f32', 'bf16', 'int8'] as const)[attrs.compute as number] as ComputeMode;
     const act = ACTIVATIONS[ACTIVATION_NAMES[attrs.activation as number] as Activation];
     const rows = takeRows(x, rowToken); // [R, D]
-    const biased = gateBias || upBias || downBias;
-    const expert = biased ? expertOfRow(expertOffsets, rowToken.size) : null;
     const product = (of: Tensor, weight: Weight, bias: Tensor | null | undefined): Tensor => {
       const y = groupedLinear(of, expertOffsets, weight, compute);
-      return bias && expert ? add(y, takeRows(bias, expert)) : y;
+      if (!bias) return y;
+      const { x: ones, w } = biasProduct(bias, rowToken.size);
+      return add(y, groupedMatmul(ones, w, expertOffsets));
     };
     const lifted = product(rows, up, upBias); // [R, F]
     const hidden = gate ? mul(act(product(rows, gate, gateBias)), lifted) : act(lifted);
