@@ -77,6 +77,12 @@ export function checkOptions(where: string, options: unknown, allowed: readonly 
   }
 }
 
+/** The value, or ERR_OPTION where it is no whole number of at least `least`. */
+export function checkWhole(where: string, what: string, value: unknown, least: number): number {
+  if (Number.isInteger(value) && (value as number) >= least) return value as number;
+  throw mismatch('ERR_OPTION', where, `${what} ${String(value)}`, `a whole number ≥ ${least}`);
+}
+
 /** The valid name nearest to `got`, if at most a third of its letters (and never fewer than one) are wrong. */
 function nearest(got: string, allowed: readonly string[]): string | undefined {
   // Case and separators do not count: top_k, top-k and TopK all mean topK.

@@ -1,5 +1,5 @@
 /** Capacity: how many tokens an expert takes, in which order they are served, and what becomes of the rest. */
-import { checkOptions, SwitchyardError } from '../core/errors.js';
+import { checkOptions, checkWhole, SwitchyardError } from '../core/errors.js';
 import { assignCapacity } from '../core/ops/assignment.js';
 import { neg } from '../core/ops/elementwise.js';
 import { sort } from '../core/ops/indexing.js';
@@ -63,9 +63,8 @@ export function checkCapacity(options: CapacityOptions): CapacityOptions {
     refuse(factor === undefined ? 'neither factor nor slots' : 'factor and slots', 'one of them');
   if (factor !== undefined && !(Number.isFinite(factor) && factor > 0))
     refuse(`factor ${factor}`, 'a number above 0');
-  if (slots !== undefined && !(Number.isInteger(slots) && slots >= 0))
-    refuse(`slots ${slots}`, 'a whole number ≥ 0');
-  if (!(Number.isInteger(minimum) && minimum >= 0)) refuse(`minimum ${minimum}`, 'a whole number ≥ 0');
+  if (slots !== undefined) checkWhole('capacity', 'slots', slots, 0);
+  checkWhole('capacity', 'minimum', minimum, 0);
   if (
     typeof group === 'number'
       ? !(Number.isInteger(group) && group > 0)

@@ -1,4 +1,4 @@
-import { checkOptions, SwitchyardError } from '../core/errors.js';
+import { checkOptions, checkWhole, SwitchyardError } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
 import type { RuntimeInt } from '../core/op.js';
 import { type Activation, add, cast, mul, sigmoid, zeros } from '../core/ops/elementwise.js';
@@ -124,7 +124,7 @@ export class MoELayer {
     checkOptions('MoELayer', options, OPTIONS);
     const { granularity = 1, activation = 'silu', capacity = null, expertDropout = 0 } = options;
     for (const name of ['dModel', 'dFf', 'nExperts', 'granularity'] as const)
-      whole(name, name === 'granularity' ? granularity : options[name], 1);
+      checkWhole('MoELayer', name, name === 'granularity' ? granularity : options[name], 1);
     if (options.dFf % granularity !== 0)
       refuse(`dFf ${options.dFf}`, `a multiple of granularity ${granularity}`);
     this.dModel = options.dModel;
@@ -206,7 +206,7 @@ export class MoELayer {
     const routing = capacity
       ? applyCapacity(wished, capacity, { nExperts, sequences, policy: gating.name })
       : wished;
-    const dispatch = moePlan(routing.expertIds, nExperts, { rows: routing.rows ?? routing.expertIds.size });
+    const dispatch = moePlan(routing.expertIds, nExperts, routing);
     return {
       ...routing,
       ...dispatch,
@@ -233,12 +233,6 @@ function refuse(got: string, expected: string, code: 'ERR_OPTION' | 'ERR_SHAPE' 
   throw new SwitchyardError(code, `[MoELayer] got ${got}, expected ${expected}`);
 }
 
-function whole(name: string, value: number | undefined, least: number): number {
-  if (!Number.isInteger(value) || (value as number) < least)
-    refuse(`${name} ${value}`, `a whole number ≥ ${least}`);
-  return value as number;
-}
-
 function chosenPerToken(
   gating: Gating,
   topK: number | undefined,
@@ -253,7 +247,7 @@ function chosenPerToken(
     if (fixed > nExperts) refuse(`${nExperts} experts`, `at least ${fixed} for gating '${gating.name}'`);
     return fixed;
   }
-  const k = whole('topK', topK, 1) * granularity;
+  const k = checkWhole('MoELayer', 'topK', topK, 1) * granularity;
   if (k > nExperts) refuse(`topK ${k}`, `at most nExperts ${nExperts}`);
   return k;
 }
@@ -265,7 +259,7 @@ function sizesOf(
   parameters: MoEParameters | undefined,
 ): MoESizes {
   const { dModel, granularity = 1, bias = false, nSharedExperts = 0, sharedGate = false, seed = 0 } = options;
-  whole('nSharedExperts', nSharedExperts, 0);
+  checkWhole('MoELayer', 'nSharedExperts', nSharedExperts, 0);
   const dFfShared = options.dFfShared ?? nSharedExperts * options.dFf;
   return {
     dModel,
@@ -274,7 +268,7 @@ function sizesOf(
     routerOutputs: nExperts * (gating.outputsPerExpert ?? 1),
     gated: options.gated ?? (parameters ? parameters.experts.gate !== null : true),
     bias,
-    dFfShared: whole('dFfShared', dFfShared, 0),
+    dFfShared: checkWhole('MoELayer', 'dFfShared', dFfShared, 0),
     sharedGate,
     selectionBias: options.selectionBias ?? false,
     gating: gating.parameters?.({ dModel, nExperts }) ?? {},

@@ -40,6 +40,10 @@ const some = (count: number): number => Math.max(1, count); // no tokens: a loss
 export const choiceCounts = (expertIds: Tensor, nExperts: number): Tensor =>
   sum(oneHot(expertIds, nExperts), [0, 1]);
 
+/** P [E]: the mean over tokens. */
+const meanProbability = (probabilities: Tensor): Tensor =>
+  div(sum(probabilities, 0), some(probabilities.shape[0] as number));
+
 /** G [N, E]: the weights of the chosen experts, 0 elsewhere. */
 export function gateMatrix(expertIds: Tensor, combineWeights: Tensor, nExperts: number): Tensor {
   const weights = where(less(expertIds, 0), 0, combineWeights);
@@ -63,7 +67,7 @@ export const loadLoss = (load: Tensor): Tensor => cvSquared(load);
 export function switchLoss({ probabilities, expertIds }: Choices): Tensor {
   const [n, e] = probabilities.shape as [number, number];
   const f = div(choiceCounts(expertIds, e), some(n));
-  return mul(sum(mul(f, div(sum(probabilities, 0), some(n)))), e);
+  return mul(sum(mul(f, meanProbability(probabilities))), e);
 }
 
 /** The Switch loss over the tokens of all layers together, not divided by k, as Mixtral-like models have it. */
@@ -75,9 +79,9 @@ export const loadBalancingLoss = (layers: readonly LayerRouting[]): Tensor =>
 
 /** f_e = E / (K N) · tokens that chose e, and P_e = mean probability (Dai et al. 2024, DeepSeekMoE, eq. 13-14). */
 function shares({ probabilities, expertIds }: Choices): { f: Tensor; p: Tensor } {
-  const [n, e] = probabilities.shape as [number, number];
+  const e = probabilities.shape[1] as number;
   const f = mul(choiceCounts(expertIds, e), e / some(expertIds.size));
-  return { f, p: div(sum(probabilities, 0), some(n)) };
+  return { f, p: meanProbability(probabilities) };
 }
 
 /** Expert-level balance Σ f_e P_e (Dai et al. 2024, eq. 12). */
@@ -114,7 +118,7 @@ export function communicationBalanceLoss(choices: Choices, devices: number, limi
   const chosen = n === 0 ? probabilities : max(oneHot(expertIds, e), 1); // [N, E]
   const reached = max(reshape(chosen, [n, devices, each]), 2); // [N, D]
   const f = mul(sum(reached, 0), devices / (limit * some(n)));
-  return sum(mul(f, sum(reshape(shares(choices).p, [devices, each]), 1)));
+  return sum(mul(f, sum(reshape(meanProbability(probabilities), [devices, each]), 1)));
 }
 
 /**

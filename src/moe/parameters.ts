@@ -4,7 +4,7 @@ import { mul, zeros } from '../core/ops/elementwise.js';
 import { randomNormal } from '../core/ops/random.js';
 import { type Shape, sameShape, sizeOf } from '../core/shape.js';
 import { Tensor } from '../core/tensor.js';
-import { Weight } from '../core/weight.js';
+import type { Weight } from '../core/weight.js';
 import type { Matrix } from '../nn/linear.js';
 import type { ExpertParameters } from './experts.js';
 
@@ -107,16 +107,18 @@ export function randomParameters(sizes: MoESizes): MoEParameters {
   };
 }
 
-const shapeOf = (m: Weight | Tensor): Shape =>
-  m instanceof Weight ? (m.experts === 1 ? [m.rows, m.columns] : [m.experts, m.rows, m.columns]) : m.shape;
+/** The shape as wanted of `rank` 2 or 3: one packed expert is a matrix. */
+const shapeOf = (m: Weight | Tensor, rank: number): Shape => {
+  if (m instanceof Tensor) return m.shape;
+  return rank === 2 && m.experts === 1 ? [m.rows, m.columns] : [m.experts, m.rows, m.columns];
+};
 
 /** Refuses parameters that do not fit the sizes, by name. */
 export function checkParameters(parameters: MoEParameters, sizes: MoESizes): void {
   const { dModel: d, dFf: f, nExperts: e, routerOutputs } = sizes;
   const expect = (name: string, m: Weight | Tensor | null | undefined, shape: Shape): void => {
     if (!m) return;
-    // one packed expert is a matrix
-    const found = m instanceof Weight && shape.length === 3 ? [m.experts, m.rows, m.columns] : shapeOf(m);
+    const found = shapeOf(m, shape.length);
     if (sameShape(found, shape)) return;
     throw new SwitchyardError(
       'ERR_SHAPE',

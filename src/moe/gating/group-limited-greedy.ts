@@ -1,7 +1,8 @@
+import { checkWhole } from '../../core/errors.js';
 import { softmax } from '../../core/ops/norm.js';
 import { routeTopK } from '../../core/ops/routing.js';
 import type { Gating } from './gating.js';
-import { checkRange, checkWhole, withDefaults } from './shared/options.js';
+import { checkRange, withDefaults } from './shared/options.js';
 
 export interface GroupLimitedGreedyOptions {
   /** Equal runs of experts: devices. Default 1. */
@@ -25,7 +26,8 @@ export function groupLimitedGreedy(options?: Partial<GroupLimitedGreedyOptions>)
     renormalize: false,
     scale: 1,
   });
-  checkWhole('group-limited-greedy', { groups: rule.groups, topGroups: rule.topGroups }, 1);
+  checkWhole('group-limited-greedy', 'groups', rule.groups, 1);
+  checkWhole('group-limited-greedy', 'topGroups', rule.topGroups, 1);
   checkRange('group-limited-greedy', { scale: rule.scale }, 0);
   return {
     name: 'group-limited-greedy',

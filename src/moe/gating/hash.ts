@@ -1,10 +1,10 @@
-import { SwitchyardError } from '../../core/errors.js';
+import { checkWhole, SwitchyardError } from '../../core/errors.js';
 import { and, div, mod, mul, ones, xor } from '../../core/ops/elementwise.js';
 import { oneHot, takeRows } from '../../core/ops/indexing.js';
 import { reshape } from '../../core/ops/shape.js';
 import { type Tensor, tensor } from '../../core/tensor.js';
 import type { Gating } from './gating.js';
-import { checkWhole, withDefaults } from './shared/options.js';
+import { withDefaults } from './shared/options.js';
 
 export interface HashOptions {
   /** The expert of each token id; null: a hash of the id. */
@@ -16,7 +16,7 @@ export interface HashOptions {
 /** Hash routing (Roller et al. 2021): the expert of a token is fixed by its id, with weight 1. Needs `tokenIds`, no router. */
 export function hash(options?: Partial<HashOptions>): Gating {
   const { table, seed } = withDefaults<HashOptions>('hash', options, { table: null, seed: 0 });
-  checkWhole('hash', { seed }, 0);
+  checkWhole('hash', 'seed', seed, 0);
   return {
     name: 'hash',
     outputsPerExpert: 0,

@@ -1,8 +1,9 @@
+import { checkWhole } from '../../core/errors.js';
 import { div, sigmoid } from '../../core/ops/elementwise.js';
 import { sum } from '../../core/ops/reduce.js';
 import { routeTopK } from '../../core/ops/routing.js';
 import type { Gating } from './gating.js';
-import { checkRange, checkWhole, withDefaults } from './shared/options.js';
+import { checkRange, withDefaults } from './shared/options.js';
 import { rankingOf, weightsAt } from './shared/weights.js';
 
 export interface SigmoidTopKOptions {
@@ -27,7 +28,8 @@ export function sigmoidTopK(options?: Partial<SigmoidTopKOptions>): Gating {
     renormalize: true,
     scale: 1,
   });
-  checkWhole('sigmoid-top-k', { groups, topGroups }, 1);
+  checkWhole('sigmoid-top-k', 'groups', groups, 1);
+  checkWhole('sigmoid-top-k', 'topGroups', topGroups, 1);
   checkRange('sigmoid-top-k', { scale }, 0);
   return {
     name: 'sigmoid-top-k',

@@ -1,3 +1,4 @@
+import { checkWhole } from '../../core/errors.js';
 import { div, equal, mul, sigmoid, stopGradient, where } from '../../core/ops/elementwise.js';
 import { checkedLogits } from '../../core/ops/logits.js';
 import { softmax } from '../../core/ops/norm.js';
@@ -5,7 +6,7 @@ import { argmax, sum } from '../../core/ops/reduce.js';
 import { reshape } from '../../core/ops/shape.js';
 import type { Tensor } from '../../core/tensor.js';
 import type { Gating } from './gating.js';
-import { checkWhole, withDefaults } from './shared/options.js';
+import { withDefaults } from './shared/options.js';
 import { rankingOf, scoresAt } from './shared/weights.js';
 
 export interface SinkhornOptions {
@@ -20,7 +21,7 @@ export interface SinkhornOptions {
  */
 export function sinkhorn(options?: Partial<SinkhornOptions>): Gating {
   const { rounds } = withDefaults('sinkhorn', options, { rounds: 8 });
-  checkWhole('sinkhorn', { rounds }, 1);
+  checkWhole('sinkhorn', 'rounds', rounds, 1);
   return {
     name: 'sinkhorn',
     topK: () => 1,

@@ -1,8 +1,9 @@
+import { checkWhole } from '../../core/errors.js';
 import { checkedLogits } from '../../core/ops/logits.js';
 import { softmax } from '../../core/ops/norm.js';
 import { reshape, transpose } from '../../core/ops/shape.js';
 import type { Gating } from './gating.js';
-import { checkWhole, withDefaults } from './shared/options.js';
+import { withDefaults } from './shared/options.js';
 
 export interface SoftMoeOptions {
   /** Slots per expert, S. Default 1. */
@@ -15,7 +16,7 @@ export interface SoftMoeOptions {
  */
 export function softMoe(options?: Partial<SoftMoeOptions>): Gating {
   const { slots } = withDefaults('soft-moe', options, { slots: 1 });
-  checkWhole('soft-moe', { slots }, 1);
+  checkWhole('soft-moe', 'slots', slots, 1);
   return {
     name: 'soft-moe',
     looksAhead: true,

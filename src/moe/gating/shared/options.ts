@@ -10,16 +10,6 @@ export function withDefaults<T extends object>(
   return { ...defaults, ...given };
 }
 
-/** Refuses options that are no whole number of at least `least`. */
-export function checkWhole(policy: string, options: Readonly<Record<string, number>>, least: number): void {
-  for (const [name, value] of Object.entries(options))
-    if (!(Number.isInteger(value) && value >= least))
-      throw new SwitchyardError(
-        'ERR_OPTION',
-        `[${policy}] got ${name} ${value}, expected a whole number ≥ ${least}`,
-      );
-}
-
 /** Refuses options that are no number from `least` to `most`. */
 export function checkRange(
   policy: string,
