@@ -18,7 +18,7 @@ namespace linear_avx512_vnni {
 
 #include "cpu/isa/unroll.inl"
 
-constexpr int kInt8Rows = 6, kInt8Panels = 2;
+constexpr int kInt8Rows = 6, kInt8Panels = 2, kInt8StreamPanels = 4;
 constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 
 #include "cpu/isa/simd_avx512.inl"
