@@ -1,5 +1,6 @@
 import type { ComputeMode } from '../core/format.js';
 import { rope } from '../core/ops/attention.js';
+import { clamp } from '../core/ops/elementwise.js';
 import { reshape } from '../core/ops/shape.js';
 import type { Tensor } from '../core/tensor.js';
 import type { Linear } from './linear.js';
@@ -11,6 +12,10 @@ export interface AttentionConfig {
   readonly headDim: number;
   /** Rotary pairs are neighbours. */
   readonly ropeInterleaved: boolean;
+  /** What qNorm and kNorm take as one vector: each head (Qwen 3), or all heads of a token (OLMoE). Default 'head'. */
+  readonly normAcross?: 'head' | 'heads';
+  /** Bound on the absolute values of queries, keys and values, after a norm across heads (OLMoE's clip_qkv). */
+  readonly clip?: number | null;
 }
 
 /** Mixes values by scores; the decoder decides whether keys come from the batch itself or from a paged cache. */
@@ -24,18 +29,21 @@ export class Attention {
     readonly k: Linear,
     readonly v: Linear,
     readonly o: Linear,
-    /** Norms of each head's query and key, where a family has them. */
+    /** Norms of queries and keys, where a family has them. */
     readonly qNorm: RmsNorm | null = null,
     readonly kNorm: RmsNorm | null = null,
   ) {}
 
   /** x [N, D] → [N, D] */
   forward(x: Tensor, table: { cos: Tensor; sin: Tensor }, attend: Attend, compute: ComputeMode): Tensor {
-    const { nHeads, nKvHeads, headDim, ropeInterleaved } = this.config;
+    const { nHeads, nKvHeads, headDim, ropeInterleaved, normAcross = 'head', clip = null } = this.config;
     const n = x.shape[0] as number;
     const heads = (layer: Linear, count: number, norm: RmsNorm | null): Tensor => {
-      const y = reshape(layer.forward(x, compute), [n, count, headDim]);
-      return norm ? norm.forward(y) : y;
+      let y = layer.forward(x, compute); // [N, count · C]
+      if (norm && normAcross === 'heads') y = norm.forward(y);
+      if (clip !== null) y = clamp(y, -clip, clip);
+      y = reshape(y, [n, count, headDim]);
+      return norm && normAcross === 'head' ? norm.forward(y) : y;
     };
     const turn = (y: Tensor): Tensor => rope(y, table, { interleaved: ropeInterleaved });
     const q = turn(heads(this.q, nHeads, this.qNorm)); // [N, H, C]
