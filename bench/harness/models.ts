@@ -75,6 +75,8 @@ const TINY: DecoderConfig = {
   window: 0,
   tiedEmbeddings: true,
   attentionBias: false,
+  qkNorm: null,
+  clipQkv: null,
   feedForwardBias: false,
   moe: null,
   bosId: null,

@@ -51,6 +51,7 @@ function* partsOf({ config: c, names }: ModelFiles): Generator<Part> {
   for (let i = 0; i < c.nLayers; i++) {
     const layer = names.layer(i);
     yield { role: 'norm', names: [layer.attentionNorm, layer.feedForwardNorm] };
+    if (c.qkNorm && layer.qNorm && layer.kNorm) yield { role: 'norm', names: [layer.qNorm, layer.kNorm] };
     const linear = (name: string, rows: number, columns: number): Part => ({
       role: 'attention',
       names: [name],

@@ -8,6 +8,7 @@ import { kvWrite, type PagedKeys, pagedAttention } from '../core/ops/attention.j
 import { sample } from '../core/ops/sampling.js';
 import { Executable } from '../core/program/compile.js';
 import { Tensor } from '../core/tensor.js';
+import { windowOf } from '../models/config.js';
 import type { Decoder } from '../models/decoder.js';
 import { KV_BLOCK, KvCache, KvSequence } from '../nn/kv-cache.js';
 import type { Sampler } from './sampler.js';
@@ -248,7 +249,6 @@ export class StepEngine {
     const history = i32(sampled, h);
     const params = Tensor.placeholder('f32', [sampled, 4]);
     const seeds = Tensor.placeholder('u32', [sampled, 2]);
-    const { window } = this.decoder.config;
     const attend =
       (layer: number) =>
       (q: Tensor, k: Tensor, v: Tensor): Tensor => {
@@ -258,7 +258,7 @@ export class StepEngine {
           lengths,
           blockTable,
         };
-        return pagedAttention(q, keys, offsets, { window });
+        return pagedAttention(q, keys, offsets, { window: windowOf(this.decoder.config, layer) });
       };
     const out = this.decoder.forward({ tokens, positions, attend, rows: picked }, this.compute);
     const inputs = [tokens, positions, slots, offsets, lengths, blockTable, picked, history, params, seeds];

@@ -12,6 +12,7 @@ export interface DecoderSizes {
   readonly vocabSize: number;
   readonly tiedEmbeddings: boolean;
   readonly attentionBias: boolean;
+  readonly qkNorm: 'head' | 'heads' | null;
   readonly feedForwardBias: boolean;
   readonly moe: {
     readonly nExperts: number;
@@ -37,6 +38,7 @@ export function countParameters(c: DecoderSizes): ParameterCount {
   const { dModel: d, nHeads, nKvHeads, headDim, vocabSize, moe } = c;
   const [q, kv] = [nHeads * headDim, nKvHeads * headDim];
   const attention = 2 * d * q + 2 * d * kv + (c.attentionBias ? q + 2 * kv + d : 0);
+  const headNorms = c.qkNorm === null ? 0 : c.qkNorm === 'heads' ? q + kv : 2 * headDim;
   const dense = 3 * d * c.dFf + (c.feedForwardBias ? 2 * c.dFf + d : 0);
   const sparseLayers = moe?.layers.length ?? 0;
   const expert = moe ? 3 * d * moe.dFf : 0;
@@ -44,7 +46,7 @@ export function countParameters(c: DecoderSizes): ParameterCount {
     {
       embedding: vocabSize * d,
       attention: c.nLayers * attention,
-      norm: (2 * c.nLayers + 1) * d,
+      norm: (2 * c.nLayers + 1) * d + c.nLayers * headNorms,
       feedForward: (c.nLayers - sparseLayers) * dense,
       router: sparseLayers * (moe?.nExperts ?? 0) * d,
       experts: sparseLayers * (moe?.nExperts ?? 0) * expert,

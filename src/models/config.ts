@@ -31,13 +31,23 @@ export interface DecoderConfig {
   readonly rope: RopeConfig;
   /** Sliding window in tokens; 0: none. */
   readonly window: number;
+  /** The layers that have the window, where not all have. */
+  readonly windowLayers?: readonly number[];
   readonly tiedEmbeddings: boolean;
   readonly attentionBias: boolean;
+  /** Queries and keys are normalised before they turn: each head by itself, or all heads of a token as one vector. */
+  readonly qkNorm: 'head' | 'heads' | null;
+  /** Bound on the absolute values of queries, keys and values. */
+  readonly clipQkv: number | null;
   readonly feedForwardBias: boolean;
   readonly moe: MoEConfig | null;
   readonly bosId: number | null;
   readonly eosIds: readonly number[];
 }
+
+/** Window of one layer; 0: none. */
+export const windowOf = ({ window, windowLayers }: DecoderConfig, layer: number): number =>
+  windowLayers === undefined || windowLayers.includes(layer) ? window : 0;
 
 /** Limits of hostile or broken configs: far above any published model, far below what would exhaust memory. */
 const LIMITS = {
@@ -155,10 +165,18 @@ export class ConfigReader {
   }
 
   ids(key: string): number[] {
+    return this.#indices(key, 'vocabulary', 'a token id or a list of them');
+  }
+
+  layers(key: string): number[] {
+    return this.#indices(key, 'layers', 'a list of layer numbers');
+  }
+
+  #indices(key: string, limit: Limit, expected: string): number[] {
     const value = this.raw(key);
     const list = value === undefined ? [] : [value].flat();
-    if (!list.every((v) => Number.isInteger(v) && (v as number) >= 0 && (v as number) < LIMITS.vocabulary))
-      throw this.fail(key, 'a token id or a list of them');
+    if (!list.every((v) => Number.isInteger(v) && (v as number) >= 0 && (v as number) < LIMITS[limit]))
+      throw this.fail(key, expected);
     return list as number[];
   }
 

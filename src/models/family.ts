@@ -17,6 +17,9 @@ export interface LayerNames {
   readonly k: string;
   readonly v: string;
   readonly o: string;
+  /** Norms of queries and keys, in families that have them. */
+  readonly qNorm?: string;
+  readonly kNorm?: string;
   readonly feedForwardNorm: string;
   /** Name of the router's matrix; absent in dense layers. */
   readonly router?: string;
@@ -39,6 +42,8 @@ export interface Family {
   readonly modelType: string;
   /** general.architecture of GGUF files, where the format defines one. */
   readonly ggufArchitecture?: string;
+  /** Keys of config.json that GGUF files of the architecture leave out because it implies them. */
+  readonly ggufImplies?: Readonly<Record<string, unknown>>;
   fromHuggingFace(config: ConfigReader): DecoderConfig;
   huggingFaceNames(config: DecoderConfig, has: (name: string) => boolean): TensorNames;
   /** Whether a GGUF file of that architecture is this family: several families may share one. */

@@ -10,19 +10,24 @@ import { type Family, type LayerNames, type MatrixSource, type TensorNames, whol
 function asConfig(m: GgufMetadata, arch: string): Record<string, unknown> {
   const int = (key: string): number | undefined => m.getInt(`${arch}.${key}`, undefined);
   const float = (key: string): number | undefined => m.getFloat(`${arch}.${key}`, undefined);
+  const [width, heads] = [int('embedding_length'), int('attention.head_count')];
+  const equalShare = width && heads ? Math.floor(width / heads) : undefined;
   return {
-    hidden_size: int('embedding_length'),
+    hidden_size: width,
     num_hidden_layers: int('block_count'),
-    num_attention_heads: int('attention.head_count'),
+    num_attention_heads: heads,
     num_key_value_heads: int('attention.head_count_kv'),
-    head_dim: int('attention.key_length'),
+    head_dim: int('attention.key_length') ?? equalShare,
     intermediate_size: int('feed_forward_length'),
+    moe_intermediate_size: int('expert_feed_forward_length') || undefined,
     vocab_size: int('vocab_size') ?? m.getStringArray('tokenizer.ggml.tokens', undefined)?.length,
     max_position_embeddings: int('context_length'),
     rms_norm_eps: float('attention.layer_norm_rms_epsilon'),
     rope_theta: float('rope.freq_base'),
     num_local_experts: int('expert_count') || undefined,
     num_experts_per_tok: int('expert_used_count') || undefined,
+    norm_topk_prob: m.getBool(`${arch}.expert_weights_norm`, undefined),
+    clip_qkv: float('attention.clamp_kqv') || undefined,
     sliding_window: int('attention.sliding_window') || undefined,
     bos_token_id: m.getInt('tokenizer.ggml.bos_token_id', undefined),
     eos_token_id: m.getInt('tokenizer.ggml.eos_token_id', undefined),
@@ -57,7 +62,8 @@ function scaling(m: GgufMetadata, arch: string, maxSeqLen: number): RopeScaling 
 
 export function ggufConfig({ metadata, tensors, path }: GgufCheckpoint, family: Family): DecoderConfig {
   const arch = family.ggufArchitecture as string;
-  const reader = new ConfigReader(asConfig(metadata, arch), path);
+  const written = Object.entries(asConfig(metadata, arch)).filter(([, value]) => value !== undefined);
+  const reader = new ConfigReader({ ...family.ggufImplies, ...Object.fromEntries(written) }, path);
   const config = family.fromHuggingFace(reader);
   reader.finish();
   const dim = metadata.getInt(`${arch}.rope.dimension_count`, config.headDim);
@@ -94,6 +100,8 @@ export function ggufNames(config: DecoderConfig, has: (name: string) => boolean)
       k: at('attn_k'),
       v: at('attn_v'),
       o: at('attn_output'),
+      qNorm: at('attn_q_norm'),
+      kNorm: at('attn_k_norm'),
       feedForwardNorm: at('ffn_norm'),
       ...(sparse.has(i) ? { router: at('ffn_gate_inp') } : {}),
       gate: matrix('ffn_gate'),

@@ -84,9 +84,9 @@ async function loadLayer(
   config: DecoderConfig,
   loader: WeightLoader,
 ): Promise<DecoderLayer> {
-  const { dModel: d, nHeads, nKvHeads, headDim } = config;
-  const norm = async (name: string): Promise<RmsNorm> =>
-    new RmsNorm(await loader.vector(name, d), config.normEps);
+  const { dModel: d, nHeads, nKvHeads, headDim, qkNorm } = config;
+  const norm = async (name: string, size = d): Promise<RmsNorm> =>
+    new RmsNorm(await loader.vector(name, size), config.normEps);
   const linear = async (name: string, rows: number, columns: number, bias: boolean): Promise<Linear> =>
     new Linear(
       await loader.matrix(whole(name), rows, columns),
@@ -94,12 +94,27 @@ async function loadLayer(
     );
   const bias = config.attentionBias;
   const attentionNorm = await norm(names.attentionNorm);
+  const headNorm = async (name: string | undefined, heads: number): Promise<RmsNorm | null> => {
+    if (qkNorm === null) return null;
+    if (name === undefined)
+      throw new SwitchyardError('ERR_FORMAT', '[load] got queries without a norm, expected its name');
+    return norm(name, qkNorm === 'heads' ? heads * headDim : headDim);
+  };
   const attention = new Attention(
-    { nHeads, nKvHeads, headDim, ropeInterleaved: config.rope.interleaved },
+    {
+      nHeads,
+      nKvHeads,
+      headDim,
+      ropeInterleaved: config.rope.interleaved,
+      normAcross: qkNorm ?? 'head',
+      clip: config.clipQkv,
+    },
     await linear(names.q, nHeads * headDim, d, bias),
     await linear(names.k, nKvHeads * headDim, d, bias),
     await linear(names.v, nKvHeads * headDim, d, bias),
     await linear(names.o, d, nHeads * headDim, bias),
+    await headNorm(names.qNorm, nHeads),
+    await headNorm(names.kNorm, nKvHeads),
   );
   const feedForwardNorm = await norm(names.feedForwardNorm);
   const sparse = config.moe?.layers.includes(index) ?? false;

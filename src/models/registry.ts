@@ -5,10 +5,13 @@ import { SwitchyardError } from '../core/errors.js';
 import { ConfigReader, checkConfig } from './config.js';
 import { llama } from './families/llama.js';
 import { mixtral } from './families/mixtral.js';
+import { olmoe } from './families/olmoe.js';
+import { qwen3 } from './families/qwen3.js';
+import { qwen3Moe } from './families/qwen3_moe.js';
 import type { Family, ModelFiles } from './family.js';
 import { ggufConfig, ggufNames } from './gguf.js';
 
-const FAMILIES: readonly Family[] = [llama, mixtral];
+const FAMILIES: readonly Family[] = [llama, mixtral, olmoe, qwen3, qwen3Moe];
 export const modelTypes: readonly string[] = FAMILIES.map((f) => f.modelType);
 
 /** Config and tensor names of a checkpoint. Throws ERR_UNSUPPORTED_ARCH for a family that is not built. */

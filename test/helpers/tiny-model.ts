@@ -197,7 +197,7 @@ export function tinyGguf(format: TinyFormat, options: TinyOptions = {}): Buffer 
   return ggufBytes({ metadata: tinyMetadata(options), tensors });
 }
 
-function tinyMetadata(options: TinyOptions): [string, MetadataToWrite][] {
+export function tinyMetadata(options: TinyOptions): [string, MetadataToWrite][] {
   const s = sizes(options);
   const u32 = (value: number): MetadataToWrite => ({ type: 'u32', value });
   const string = (value: string): MetadataToWrite => ({ type: 'string', value });

@@ -1,7 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { countParameters, type DecoderSizes, sumParameters } from '../../src/inspect/parameters.js';
 
-const base = { attentionBias: false, feedForwardBias: false, tiedEmbeddings: false, moe: null };
+const base = {
+  attentionBias: false,
+  qkNorm: null,
+  feedForwardBias: false,
+  tiedEmbeddings: false,
+  moe: null,
+};
 const llama = (
   dModel: number,
   nLayers: number,
@@ -29,6 +35,32 @@ const published: [string, DecoderSizes, number, number][] = [
     },
     46_702_792_704,
     12_879_925_248,
+  ],
+  [
+    'OLMoE 1B-7B',
+    {
+      ...llama(2048, 16, [16, 16, 128], 1024, 50304),
+      qkNorm: 'heads',
+      moe: { nExperts: 64, topK: 8, dFf: 1024, layers: all(16) },
+    },
+    6_919_161_856,
+    1_282_017_280,
+  ],
+  [
+    'Qwen3 30B-A3B',
+    {
+      ...llama(2048, 48, [32, 4, 128], 6144, 151936),
+      qkNorm: 'head',
+      moe: { nExperts: 128, topK: 8, dFf: 768, layers: all(48) },
+    },
+    30_532_122_624,
+    3_353_032_704,
+  ],
+  [
+    'Qwen3 0.6B',
+    { ...llama(1024, 28, [16, 8, 128], 3072, 151936), qkNorm: 'head', tiedEmbeddings: true },
+    596_049_920,
+    596_049_920,
   ],
 ];
 

@@ -18,19 +18,14 @@ export const NOT_YET = {
     gpt_oss: 'MoE family',
     granitemoe: 'MoE family',
     mistral: 'dense family',
-    olmoe: 'MoE family',
     opt: 'dense family',
     phimoe: 'MoE family',
     qwen2_moe: 'MoE family',
-    qwen3: 'dense family',
-    qwen3_moe: 'MoE family',
     switch_transformers: 'encoder-decoder with experts',
     t5: 'encoder-decoder',
   },
   /** By general.architecture of a GGUF file. */
-  architectures: {
-    qwen3moe: 'MoE family',
-  },
+  architectures: {},
   /** Storage formats of blocks.json, in our spelling. */
   formats: {
     tq1_0: 'ternary blocks',

@@ -9,12 +9,19 @@ export const llama: Family = {
   huggingFaceNames: () => ({ ...llamaNames, layer: (i) => ({ ...attentionNames(i), ...denseNames(i) }) }),
 };
 
+/** Values of keys that a config leaves out, where a relative's differ from Llama's. */
+export interface Defaults {
+  readonly maxSeqLen?: number;
+  readonly normEps?: number;
+  readonly headDim?: number;
+}
+
 /** The keys that Llama shares with its many relatives. */
-export function readLlamaLike(c: ConfigReader, family: string): DecoderConfig {
+export function readLlamaLike(c: ConfigReader, family: string, defaults: Defaults = {}): DecoderConfig {
   const dModel = c.int('hidden_size', 'width');
   const nHeads = c.int('num_attention_heads', 'heads');
-  const headDim = c.int('head_dim', 'width', Math.floor(dModel / nHeads));
-  const maxSeqLen = c.int('max_position_embeddings', 'length', 2048);
+  const headDim = c.int('head_dim', 'width', defaults.headDim ?? Math.floor(dModel / nHeads));
+  const maxSeqLen = c.int('max_position_embeddings', 'length', defaults.maxSeqLen ?? 2048);
   return {
     family,
     dModel,
@@ -25,12 +32,14 @@ export function readLlamaLike(c: ConfigReader, family: string): DecoderConfig {
     dFf: c.int('intermediate_size', 'width'),
     vocabSize: c.int('vocab_size', 'vocabulary'),
     maxSeqLen,
-    normEps: c.positive('rms_norm_eps', 1e-6),
+    normEps: c.positive('rms_norm_eps', defaults.normEps ?? 1e-6),
     activation: c.oneOf('hidden_act', ACTIVATION_KEYS, 'silu'),
     rope: readRope(c, headDim, maxSeqLen),
     window: 0,
     tiedEmbeddings: c.bool('tie_word_embeddings', false),
     attentionBias: c.bool('attention_bias', false),
+    qkNorm: null,
+    clipQkv: null,
     feedForwardBias: c.bool('mlp_bias', false),
     moe: null,
     bosId: c.ids('bos_token_id')[0] ?? null,
@@ -54,6 +63,11 @@ export function attentionNames(i: number): Omit<LayerNames, 'gate' | 'up' | 'dow
     o: `${layer}self_attn.o_proj.weight`,
     feedForwardNorm: `${layer}post_attention_layernorm.weight`,
   };
+}
+
+export function headNormNames(i: number): Required<Pick<LayerNames, 'qNorm' | 'kNorm'>> {
+  const at = (part: string): string => `model.layers.${i}.self_attn.${part}_norm.weight`;
+  return { qNorm: at('q'), kNorm: at('k') };
 }
 
 export function denseNames(i: number): Pick<LayerNames, 'gate' | 'up' | 'down'> {
