@@ -15,7 +15,7 @@ for (const folder of ['src', 'native', 'test', 'bench', 'scripts', 'examples']) 
     const file = path.posix.join(folder, name.replaceAll('\\', '/'));
     if (
       !/\.(ts|mts|mjs|js|cc|h|inl|cu|cuh|py)$/.test(file) ||
-      /(^|\/)node_modules\//.test(file) ||
+      /(^|\/)(node_modules|\.venv)\//.test(file) ||
       tables.has(file)
     )
       continue;

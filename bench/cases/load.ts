@@ -1,28 +1,12 @@
-import { readFileSync, writeFileSync } from 'node:fs';
 import { loadModel } from '../../src/generate/language-model.js';
 import type { Decoder } from '../../src/models/decoder.js';
 import { loadDecoder, openModel, weightsOf } from '../../src/models/load.js';
 import { defineCase } from '../harness/case.js';
+import { peakMemory, resetPeakMemory } from '../harness/memory.js';
 import { nameOf, tinyModel } from '../harness/models.js';
 
 /** Peak memory of a load, against the packed weights. */
 const GOAL_SHARE = 1.15;
-
-/** Resident bytes: the most since `reset`, where the system counts it; else the most since the process began. */
-const memory = {
-  reset(): void {
-    try {
-      writeFileSync('/proc/self/clear_refs', '5');
-    } catch {}
-  },
-  peak(): number {
-    try {
-      const [, kib] = /VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
-      if (kib) return Number(kib) * 1024;
-    } catch {}
-    return process.resourceUsage().maxRSS * 1024;
-  },
-};
 
 export default defineCase({
   about: 'milliseconds until a model file is ready, and peak memory against its packed weights',
@@ -33,10 +17,10 @@ export default defineCase({
     if (path !== null) {
       // Weights alone, and first of all: memory that an earlier load gave back would be counted as there before.
       const files = openModel(path);
-      memory.reset();
+      resetPeakMemory();
       const before = process.memoryUsage.rss();
       const decoder = await loadDecoder(files, { device, contextLength: 2048 });
-      const peak = (memory.peak() - before) / 2 ** 20;
+      const peak = (peakMemory() - before) / 2 ** 20;
       const packed = packedMiB(decoder);
       for (const w of weightsOf(decoder)) device.addon.disposeWeight(w.native);
       emit({ metric: 'packed weights', shape, unit: 'MiB', values: [packed] });
@@ -46,17 +30,18 @@ export default defineCase({
         unit: 'MiB',
         values: [peak],
         limit: GOAL_SHARE * packed,
+        goal: true,
       });
     }
     const times: number[] = [];
     const peaks: number[] = [];
     for (let run = 0; run < options.runs; run++) {
-      memory.reset();
+      resetPeakMemory();
       const before = process.memoryUsage.rss();
       const start = performance.now();
       const model = path === null ? await tinyModel(device) : await loadModel(path, { device });
       times.push(performance.now() - start);
-      peaks.push((memory.peak() - before) / 2 ** 20);
+      peaks.push((peakMemory() - before) / 2 ** 20);
       await model.dispose();
     }
     emit({ metric: 'load', shape, unit: 'ms', values: times });

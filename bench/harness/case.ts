@@ -8,6 +8,10 @@ export interface BenchOptions {
   readonly threads: number;
   /** GGUF file or folder. */
   readonly model: string | null;
+  /** Sparse layers by a part of their names; empty: the case's own choice. */
+  readonly shapes: readonly string[];
+  /** Numbers of tokens that meet a sparse layer; empty: the case's own choice. */
+  readonly tokens: readonly number[];
   /** Weight formats of cases with random weights; empty: the case's own choice. */
   readonly formats: readonly string[];
   /** Least runs of each figure. */
@@ -30,7 +34,7 @@ export interface Bench {
 export interface BenchCase {
   /** One line for --list. */
   readonly about: string;
-  /** Further words that select it; its file's name always does. */
+  /** Further words that select it; its file's name always does. Those with the word 'model' run once for each model file. */
   readonly words?: readonly string[];
   run(bench: Bench): Promise<void>;
 }

@@ -1,9 +1,19 @@
-/** A figure: one measured number with its spread, its limit and its peer. `--json` prints one a line. */
+/** A figure: one measured number with its spread, its limit and its peers. `--json` prints one a line. */
 import { z } from 'zod';
 import { summarize, timesBetter } from './statistics.js';
 
 const number = z.number().finite();
 const optional = number.nullable();
+
+const peerSchema = z.strictObject({
+  name: z.string().min(1),
+  median: number,
+  min: number,
+  max: number,
+  /** How many times better we are. */
+  ratio: number,
+});
+export type PeerFigure = z.infer<typeof peerSchema>;
 
 export const figureSchema = z.strictObject({
   case: z.string().min(1),
@@ -19,18 +29,23 @@ export const figureSchema = z.strictObject({
   min: number,
   max: number,
   runs: z.int().min(1),
-  /** The best this machine could do, in the same unit, from its own measured rates. */
+  /** The best this machine could do, in the same unit, from its own measured rates; or a goal. */
   limit: optional,
   /** Share of the limit, 1 = reached. */
   limitShare: optional,
-  /** The peer measured in the same run, its median in the same unit, and how many times better we are. */
-  peer: z.string().nullable(),
-  peerMedian: optional,
-  ratio: optional,
+  /** Whether the limit is a goal that we set ourselves, which the machine may let us beat. */
+  goal: z.boolean(),
+  /** Those measured in the same run, in the same unit, the best first. */
+  peers: z.array(peerSchema),
   /** Signature of the machine; figures of different machines are never compared. */
   machine: z.string().min(1),
 });
 export type Figure = z.infer<typeof figureSchema>;
+
+export interface PeerValues {
+  readonly name: string;
+  readonly values: readonly number[];
+}
 
 export interface Measured {
   readonly metric: string;
@@ -41,7 +56,8 @@ export interface Measured {
   readonly threads?: number;
   readonly tier?: string;
   readonly limit?: number | null;
-  readonly peer?: { readonly name: string; readonly values: readonly number[] } | null;
+  readonly goal?: boolean;
+  readonly peers?: readonly PeerValues[];
 }
 
 export interface Setting {
@@ -57,7 +73,16 @@ const short = (value: number): number => Number(value.toPrecision(6));
 export function makeFigure(setting: Setting, m: Measured): Figure {
   const { median, min, max, runs } = summarize(m.values);
   const limit = m.limit ?? null;
-  const peerMedian = m.peer ? summarize(m.peer.values).median : null;
+  const peers = (m.peers ?? []).map(({ name, values }): PeerFigure => {
+    const theirs = summarize(values);
+    return {
+      name,
+      median: short(theirs.median),
+      min: short(theirs.min),
+      max: short(theirs.max),
+      ratio: short(timesBetter(median, theirs.median, m.unit)),
+    };
+  });
   return {
     case: setting.case,
     shape: m.shape ?? '',
@@ -72,9 +97,8 @@ export function makeFigure(setting: Setting, m: Measured): Figure {
     runs,
     limit: limit === null ? null : short(limit),
     limitShare: limit === null || median === 0 ? null : short(timesBetter(median, limit, m.unit)),
-    peer: m.peer?.name ?? null,
-    peerMedian: peerMedian === null ? null : short(peerMedian),
-    ratio: peerMedian === null ? null : short(timesBetter(median, peerMedian, m.unit)),
+    goal: m.goal ?? false,
+    peers: peers.sort((a, b) => a.ratio - b.ratio),
     machine: setting.machine,
   };
 }

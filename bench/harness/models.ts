@@ -6,7 +6,6 @@ import type { Weight } from '../../src/core/weight.js';
 import { LanguageModel, type LoadModelOptions, loadModel } from '../../src/generate/language-model.js';
 import type { DecoderConfig } from '../../src/models/config.js';
 import { Decoder } from '../../src/models/decoder.js';
-import { weightsOf } from '../../src/models/load.js';
 import { packValues } from '../../src/models/weights.js';
 import { Attention } from '../../src/nn/attention.js';
 import { FeedForward } from '../../src/nn/feed-forward.js';
@@ -40,22 +39,6 @@ export const promptOf = (model: LanguageModel, length: number): number[] => {
   const span = Math.min(40_000, model.config.vocabSize - low);
   return Array.from({ length }, (_, i) => low + ((i * 7919) % span));
 };
-
-/** Bytes of weights that a decode step reads, and values that a token is multiplied with. */
-export function costOfToken(decoder: Decoder): { bytes: number; values: number; headValues: number } {
-  const { embedding, head } = decoder.parts;
-  const topK = decoder.config.moe?.topK ?? 1;
-  let bytes = 0;
-  let values = 0;
-  for (const w of weightsOf(decoder)) {
-    if (w === embedding.weight && w !== head.weight) continue; // one row
-    const share = w.experts === 1 ? 1 : topK / w.experts;
-    bytes += w.bytes * share;
-    values += w.rows * w.columns * w.experts * share;
-  }
-  const { rows, columns } = head.weight as Weight;
-  return { bytes, values, headValues: rows * columns };
-}
 
 const D = 64;
 const V = 512;

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { peakMemoryOf } from './memory.js';
 
 /** Where a peer's files are. */
 export const peerFolder = (name: string): string =>
@@ -26,9 +27,15 @@ export class PeerProcess {
     this.#lines = this.#reader[Symbol.asyncIterator]();
   }
 
+  /** The most memory it has held so far, in bytes; null where the system does not tell. */
+  get peakMemory(): number | null {
+    return peakMemoryOf(this.#child.pid ?? 0);
+  }
+
+  /** Its answer to a line; null at its end. */
   ask(request: unknown): Promise<unknown> {
     this.#child.stdin?.write(`${JSON.stringify(request)}\n`);
-    return this.next();
+    return this.line();
   }
 
   stop(): void {
@@ -41,13 +48,6 @@ export class PeerProcess {
   async line(): Promise<unknown> {
     const { value, done } = await this.#lines.next();
     return done ? null : JSON.parse(value);
-  }
-
-  async next(): Promise<unknown> {
-    const reply = await this.line();
-    if (reply === null)
-      throw new Error(`[${this.name}] got its end, expected a reply; its own message stands above`);
-    return reply;
   }
 }
 

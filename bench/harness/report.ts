@@ -18,17 +18,19 @@ export function amount(value: number): string {
   return value.toFixed(digits);
 }
 
-const percent = (share: number): string => `${Math.round(share * 100)} %`;
+export const percent = (share: number): string => `${Math.round(share * 100)} %`;
+
+export const plural = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? '' : 's'}`;
 
 /** One table for the figures of a case. */
 export function figureTable(figures: readonly Figure[]): string {
-  const peers = figures.some((f) => f.peer !== null);
+  const peers = figures.some((f) => f.peers.length > 0);
   const head = ['what', 'format', 'median', 'min … max', 'share of limit'];
-  if (peers) head.push('peer', 'times better');
+  if (peers) head.push('peers, the best first', 'times better');
   const table = new Table({
     head,
     style: { head: [], border: [], compact: true },
-    colAligns: ['left', 'left', 'right', 'right', 'left', 'right', 'right'],
+    colAligns: ['left', 'left', 'right', 'right', 'left', 'left', 'right'],
   });
   for (const f of figures) {
     const row = [
@@ -38,10 +40,12 @@ export function figureTable(figures: readonly Figure[]): string {
       `${amount(f.min)} … ${amount(f.max)} (${f.runs})`,
       f.limitShare === null
         ? ''
-        : `${bar(f.limitShare)} ${percent(f.limitShare)} of ${amount(f.limit as number)}`,
+        : `${bar(f.limitShare)} ${percent(f.limitShare)} of ${f.goal ? 'goal ' : ''}${amount(f.limit as number)}`,
     ];
-    if (peers)
-      row.push(f.peerMedian === null ? '' : amount(f.peerMedian), f.ratio === null ? '' : f.ratio.toFixed(2));
+    if (peers) {
+      row.push(f.peers.map((p) => `${p.name} ${amount(p.median)}`).join('\n'));
+      row.push(f.peers.map((p) => p.ratio.toFixed(2)).join('\n'));
+    }
     table.push(row);
   }
   return table.toString();

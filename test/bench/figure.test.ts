@@ -27,9 +27,8 @@ describe('figures', () => {
       runs: 3,
       limit: null,
       limitShare: null,
-      peer: null,
-      peerMedian: null,
-      ratio: null,
+      goal: false,
+      peers: [],
       machine: 'a machine',
     });
     expect(figureSchema.parse(plain)).toEqual(plain);
@@ -46,11 +45,30 @@ describe('figures', () => {
         unit,
         values,
         limit,
-        peer: { name: 'p', values: theirs },
+        peers: [{ name: 'p', values: theirs }],
       });
-      expect(figure).toMatchObject({ limit, limitShare: share, peer: 'p', peerMedian: theirs[0], ratio });
+      expect(figure).toMatchObject({
+        limit,
+        limitShare: share,
+        peers: [{ name: 'p', median: theirs[0], ratio }],
+      });
     },
   );
+
+  it.each([
+    ['tokens/s', ['fast', 'middle', 'slow']],
+    ['ms', ['slow', 'middle', 'fast']],
+  ])('puts the best of several peers first, in %s', (unit, order) => {
+    const peers = [
+      { name: 'middle', values: [20, 20] },
+      { name: 'slow', values: [10, 11, 9] },
+      { name: 'fast', values: [30] },
+    ];
+    const figure = makeFigure(setting, { metric: 'm', unit, values: [15], peers });
+    expect(figure.peers.map((p) => p.name)).toEqual(order);
+    expect(figure.peers.find((p) => p.name === 'slow')).toMatchObject({ median: 10, min: 9, max: 11 });
+    expect(figureSchema.parse(figure)).toEqual(figure);
+  });
 
   it('lets a case overrule threads and tier', () => {
     const figure = makeFigure(setting, { metric: 'm', unit: 'GB/s', values: [1], threads: 1, tier: 'avx2' });
@@ -97,11 +115,18 @@ describe('the table', () => {
     expect(bar(share)).toBe(expected);
   });
 
-  it('shows the peer only where one was measured', () => {
-    const peer = { name: 'p', values: [5] };
+  it('shows peers only where some were measured, the best first', () => {
+    const peers = [
+      { name: 'slow', values: [20] },
+      { name: 'fast', values: [5] },
+    ];
     expect(figureTable([plain])).not.toContain('times better');
-    const table = figureTable([plain, makeFigure(setting, { metric: 'm', unit: 'ms', values: [10], peer })]);
+    const table = figureTable([plain, makeFigure(setting, { metric: 'm', unit: 'ms', values: [10], peers })]);
     expect(table).toContain('times better');
-    expect(table).toContain('0.50');
+    const lines = table.split('\n');
+    const at = lines.findIndex((line) => line.includes('fast 5'));
+    expect(lines[at]).toContain('0.50');
+    expect(lines[at + 1]).toContain('slow 20');
+    expect(lines[at + 1]).toContain('2.00');
   });
 });

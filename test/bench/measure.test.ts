@@ -7,6 +7,8 @@ const options: BenchOptions = {
   threads: 1,
   model: null,
   formats: [],
+  shapes: [],
+  tokens: [],
   runs: 3,
   seconds: 0,
   peers: false,

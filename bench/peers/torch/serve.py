@@ -1,5 +1,5 @@
-"""Answers lines of JSON: {"build": …} makes a block, {"forward": tokens} and {"train": tokens} run it once and give
-{"ms"}. usage: python3 serve.py THREADS"""
+"""Answers lines of JSON: {"build": …} makes a block (null: drops it), {"forward": tokens} and {"train": tokens} run it once
+and give {"ms"}. usage: python3 serve.py THREADS"""
 
 import json
 import sys
@@ -14,19 +14,21 @@ except ImportError as error:
     print(json.dumps({"missing": str(error)}), flush=True)
     sys.exit(0)
 
+# By our format.
+TYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 # Rows of input, as many as on the other side: different tokens meet different experts.
 INPUT_ROWS = 64
 
 
 class Block:
-    def __init__(self, dModel, dFf, nExperts, topK, dtype):
+    def __init__(self, dModel, dFf, nExperts, topK, format):
         sizes = dict(hidden_size=dModel, intermediate_size=dFf, num_experts_per_tok=topK)
         if nExperts > 8:
             config, block = OlmoeConfig(num_experts=nExperts, norm_topk_prob=True, **sizes), OlmoeSparseMoeBlock
         else:
             config, block = MixtralConfig(num_local_experts=nExperts, **sizes), MixtralSparseMoeBlock
         config._experts_implementation = "grouped_mm"
-        self.dtype = getattr(torch, dtype)
+        self.dtype = TYPES[format]
         self.width = dModel
         self.module = block(config).to(self.dtype).eval()
         for p in self.module.parameters():
@@ -59,13 +61,14 @@ class Block:
 
 torch.manual_seed(0)
 torch.set_num_threads(int(sys.argv[1]))
-print(json.dumps({"ready": True}), flush=True)
+print(json.dumps({"ready": True, "formats": list(TYPES), "train": True}), flush=True)
 block = None
 for line in sys.stdin:
     request = json.loads(line)
     if "build" in request:
         block = None  # two at once may not fit
-        block = Block(**request["build"])
+        if request["build"]:
+            block = Block(**request["build"])
         reply = {"ready": True}
     elif "forward" in request:
         reply = {"ms": 1000 * block.forward(request["forward"])}
