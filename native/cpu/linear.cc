@@ -149,8 +149,7 @@ void run_linear(const LinearCall& call, const Context& context) {
     cut.form = form_of(table, w.format(), call.compute);
     cut.direct = (cut.form == kFormF32 || cut.form == kFormRounded) && rows <= table.direct_rows;
     cut.blocks = cut.direct ? 1 : blocks_of(rows, block_rows(table, cut.form));
-    cut_panels(&cut, w.panels(), panel_cost(cut.form, w.layout(), rows), rows <= table.direct_rows ? kStreamPanels : kSlabPanels,
-               rows, target);
+    cut_panels(&cut, w.panels(), panel_cost(cut.form, w.layout(), rows), kSlabPanels, rows, target);
     return cut;
   };
   int64_t tasks = 0;

@@ -19,7 +19,6 @@ constexpr double kMacCost[kForms] = {0.12, 0.12, 0.05, 0.05};
 constexpr double kTasksPerThread = 8;
 constexpr double kSmallestTask = 16 << 10;  // bytes: below, claiming costs more than balance gains
 constexpr double kSerialCost = 48 << 10;    // a call below takes less time than waking the pool
-constexpr int64_t kStreamPanels = 4;         // panels that kernels for few rows take at once
 constexpr int64_t kSplitRows = 64;          // fewer rows do not pay for expanding a slab again
 
 inline Form form_of(const LinearTable& table, Format format, int compute) {

@@ -61,7 +61,8 @@ constexpr int64_t f32_row_bytes(int64_t k) { return 4 * k; }
 constexpr int64_t int8_row_bytes(int64_t k) { return k / kChunk * kInt8RowBytes; }
 constexpr int64_t bf16_row_bytes(int64_t k) { return (k + kChunk - 1) / kChunk * 2 * kChunk; }
 
-// f32 slabs of dequantised weights: kSlabPanels × kSlabColumns × 16 floats stay in a 256 KiB L2 beside a row block.
+// Panels that kernels take at once, be it to stream them or as slabs of f32: kSlabPanels × kSlabColumns × 16 floats
+// stay in a 256 KiB L2 beside a row block.
 constexpr int kSlabPanels = 4;
 constexpr int kSlabColumns = 512;
 constexpr int64_t kSlabBytes = int64_t{4} * kSlabPanels * kSlabColumns * kPanel;

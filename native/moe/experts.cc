@@ -28,7 +28,7 @@ constexpr int64_t kTileFloats = 32 << 10;
 constexpr int64_t kMostBlockRows = 32;
 constexpr int64_t kSerialGather = 32 << 10;  // values; fewer take less time than waking the pool
 constexpr int64_t kTokensPerTask = 8;
-constexpr double kExpertTasksPerThread = 32;
+constexpr double kExpertTasksPerThread = 16;
 constexpr int64_t kTokenInt8Words = (kInt8RowBytes - 32) / 4;
 
 struct Layer {
@@ -231,7 +231,7 @@ struct Lift {
     const int64_t rows = l.segment(e).rows;
     if (rows == 0) return c;
     if (all_agree(rows)) c.blocks = up_x.blocks(table, rows);  // else one run of all rows
-    cut_panels(&c, l.up->panels(), cost(rows), rows <= table.direct_rows ? 1 : kSlabPanels, rows, target);
+    cut_panels(&c, l.up->panels(), cost(rows), kSlabPanels, rows, target);
     return c;
   }
 
@@ -347,7 +347,7 @@ void lower(const Layer& l, const LinearTable& t, const Rows& x, int64_t* first, 
     const int64_t n = l.segment(e).rows;
     if (n == 0) return c;
     c.blocks = x.blocks(t, n);
-    cut_panels(&c, w.panels(), cost(n), n <= t.direct_rows ? 1 : kSlabPanels, n, target);
+    cut_panels(&c, w.panels(), cost(n), kSlabPanels, n, target);
     return c;
   };
   run_tasks(l, context, total < kSerialCost, first, cut_of,

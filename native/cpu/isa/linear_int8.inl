@@ -7,8 +7,10 @@
 //   and where the format stores m:        acc = fma(m, scale·Σx, acc)
 // Integers are exact, so every tier gives the same bits.
 
+// `next`: bytes from these panels to those that the thread reads after them; 0: none.
 template <Format f, int R, int P>
-void int8_block(const PanelJob& job, const std::byte* panel, const std::byte* x, float* y, int64_t outputs) {
+void int8_block(const PanelJob& job, const std::byte* panel, int64_t next, const std::byte* x, float* y,
+                int64_t outputs) {
   using S = Spec<f>;
   constexpr int N = 8 / S::kGroups;  // code vectors per group
   F acc[R][P];
@@ -18,7 +20,6 @@ void int8_block(const PanelJob& job, const std::byte* panel, const std::byte* x,
     for (int p = 0; p < P; p++) acc[r][p] = f_zero();
   }
   const int64_t chunks = job.layout.columns / kChunk, stride = job.layout.bytes;
-  const int64_t ahead = prefetch_distance(stride * P);
   for (int64_t c = 0; c < chunks; c++, x += R * kInt8RowBytes) {
     const std::byte* codes = panel + c * S::kCodeBytes;
     const std::byte* scales = panel + job.layout.scales_at + c * S::kScaleBytes;
@@ -28,9 +29,16 @@ void int8_block(const PanelJob& job, const std::byte* panel, const std::byte* x,
     const int32_t* minus_sum = reinterpret_cast<const int32_t*>(x + 36 * R);
     const float* scaled_sum = reinterpret_cast<const float*>(x + 48 * R);
     if constexpr (R <= kStreamRows) {
-      for (int p = 0; p < P; p++) {
-        for (int line = 0; line < S::kCodeBytes; line += 64) prefetch(codes + p * stride + line + ahead);
-        prefetch(scales + p * stride + ahead);
+      // Chunk c + kAhead, of the next panels where these end.
+      constexpr int64_t kAhead = kPrefetch / S::kCodeBytes;
+      const bool here = c + kAhead < chunks;
+      if (here || next != 0) {
+        const int64_t at = here ? c + kAhead : c + kAhead - chunks < chunks ? c + kAhead - chunks : chunks - 1;
+        const std::byte* far = here ? panel : panel + next;
+        for (int p = 0; p < P; p++) {
+          for (int line = 0; line < S::kCodeBytes; line += 64) prefetch(far + p * stride + at * S::kCodeBytes + line);
+          prefetch(far + p * stride + job.layout.scales_at + at * S::kScaleBytes);
+        }
       }
     }
     SY_UNROLL(2)
@@ -67,21 +75,22 @@ void int8_block(const PanelJob& job, const std::byte* panel, const std::byte* x,
 }
 
 template <Format f, int R, int P>
-void int8_from(int64_t rows, const PanelJob& job, const std::byte* panel, const std::byte* x, float* y,
+void int8_from(int64_t rows, const PanelJob& job, const std::byte* panel, int64_t next, const std::byte* x, float* y,
                int64_t outputs) {
   if constexpr (R > 1) {
-    if (rows < R) return int8_from<f, R - 1, P>(rows, job, panel, x, y, outputs);
+    if (rows < R) return int8_from<f, R - 1, P>(rows, job, panel, next, x, y, outputs);
   }
-  int8_block<f, R, P>(job, panel, x, y, outputs);
+  int8_block<f, R, P>(job, panel, next, x, y, outputs);
 }
 
 template <Format f, int R, int P>
 void int8_run(const PanelJob& job, int64_t panel) {
+  const int64_t next = panel + P < job.panel_count ? P * job.layout.bytes : 0;
   for (int64_t i = job.first_block; i < job.last_block; i++) {
     const int64_t row = job.block_row(i);
-    int8_from<f, R, P>(job.block_row(i + 1) - row, job, job.panels + panel * job.layout.bytes,
-                               job.x + row * job.x_row_bytes, job.y + row * job.y_stride + 16 * panel,
-                               job.outputs - 16 * panel);
+    int8_from<f, R, P>(job.block_row(i + 1) - row, job, job.panels + panel * job.layout.bytes, next,
+                       job.x + row * job.x_row_bytes, job.y + row * job.y_stride + 16 * panel,
+                       job.outputs - 16 * panel);
   }
 }
 
