@@ -2,7 +2,7 @@
 import { parse, View } from 'vega';
 import { compile, type TopLevelSpec } from 'vega-lite';
 import type { Figure } from './figure.js';
-import { amount, percent } from './report.js';
+import { amount, percent, plural } from './report.js';
 import { timesBetter } from './statistics.js';
 
 export const THEMES = ['light', 'dark'] as const;
@@ -63,7 +63,7 @@ function groupsOf(figures: readonly Figure[]): string[] {
       metric || f.shape === '' ? f.metric : '',
       f.shape,
       format ? f.format : '',
-      threads ? `${f.threads} threads` : '',
+      threads ? plural(f.threads, 'thread') : '',
       tier ? f.tier : '',
     ]
       .filter((part) => part !== '')
