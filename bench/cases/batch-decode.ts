@@ -1,3 +1,4 @@
+import type { StepOptions, StepOutput } from '../../src/generate/engine.js';
 import type { LanguageModel } from '../../src/generate/language-model.js';
 import { samplers } from '../../src/generate/sampler.js';
 import { type Bench, defineCase } from '../harness/case.js';
@@ -40,11 +41,13 @@ export default defineCase({
         const { ours, peers: theirs } = await contest(
           options,
           note,
-          () => decodeMany(model, texts, newTokens),
+          async () => (await together(model, texts, newTokens)).ms,
           contestants(peers, (peer) => peer.decodeMany?.(prompts, newTokens)),
         );
         const rate = (ms: number): number => (1000 * sequences * (newTokens - 1)) / ms;
-        const step = await leastTime(limits, workOfStep(model.decoder, sequences), model.dtype);
+        const met = await metShare(model, texts, newTokens);
+        const work = workOfStep(model.decoder, sequences, met);
+        const step = await leastTime(limits, work, model.dtype);
         emit({
           metric: 'batch decode',
           shape: `${name}, ${plural(sequences, 'sequence')}`,
@@ -63,23 +66,42 @@ export default defineCase({
 });
 
 /**
- * Milliseconds in which all sequences take their new tokens, from the first ones on. The tokens are given, not those that were
- * drawn: sequences that agree would meet fewer experts than the limit reckons with.
+ * Runs sequences together: their first DEPTH tokens one by one, then a step for each further one. The tokens are given, not
+ * those that were drawn: sequences that agree would say nothing of others.
  */
-async function decodeMany(
+async function together(
   { engine }: LanguageModel,
   texts: readonly (readonly number[])[],
   newTokens: number,
-): Promise<number> {
+  options: StepOptions = {},
+): Promise<{ ms: number; steps: StepOutput[] }> {
   const rows = texts.map((text) => ({ text, sequence: engine.newSequence(), sampler: samplers.greedy() }));
-  const step = (from: number, to: number, some = rows): Promise<unknown> =>
-    engine.step(some.map((row) => ({ ...row, tokens: row.text.slice(from, to), history: [], drawn: 0 })));
+  const step = (from: number, to: number, some = rows): Promise<StepOutput> =>
+    engine.step(
+      some.map((row) => ({ ...row, tokens: row.text.slice(from, to), history: [], drawn: 0 })),
+      options,
+    );
   try {
     for (const row of rows) await step(0, DEPTH, [row]);
+    const steps: StepOutput[] = [];
     const start = performance.now();
-    for (let at = DEPTH; at < DEPTH + newTokens - 1; at++) await step(at, at + 1);
-    return performance.now() - start;
+    for (let at = DEPTH; at < DEPTH + newTokens - 1; at++) steps.push(await step(at, at + 1));
+    return { ms: performance.now() - start, steps };
   } finally {
     for (const { sequence } of rows) sequence.release();
   }
+}
+
+/** Of all experts the share that a step meets: random weights may send other tokens to the same ones. */
+async function metShare(
+  model: LanguageModel,
+  texts: readonly (readonly number[])[],
+  newTokens: number,
+): Promise<number | undefined> {
+  const { moe } = model.decoder.config;
+  if (moe === null) return undefined;
+  const { steps } = await together(model, texts, newTokens, { routing: true });
+  const layers = steps.flatMap(({ experts }) => experts);
+  const met = layers.reduce((sum, ids) => sum + new Set(ids).size, 0);
+  return met / (layers.length * moe.nExperts);
 }

@@ -24,8 +24,11 @@ export async function leastTime(
   return 1000 * Math.max(bytes / (await limits.bandwidth()), rate ? operations / rate : 0);
 }
 
-/** What one decode step of `tokens` sequences reads and multiplies; its keys and values are left out. */
-export function workOfStep(decoder: Decoder, tokens: number): Work {
+/**
+ * What one decode step of `tokens` sequences reads and multiplies; its keys and values are left out.
+ * @param metShare of all experts the share that the tokens meet; default: what even routing would meet
+ */
+export function workOfStep(decoder: Decoder, tokens: number, metShare?: number): Work {
   const { embedding, head } = decoder.parts;
   const topK = decoder.config.moe?.topK ?? 1;
   let bytes = 0;
@@ -33,7 +36,8 @@ export function workOfStep(decoder: Decoder, tokens: number): Work {
   for (const w of weightsOf(decoder)) {
     if (w === embedding.weight && w !== head.weight) continue; // a row a token
     const sparse = w.experts > 1;
-    bytes += w.bytes * (sparse ? expertsMet(w.experts, topK, tokens) / w.experts : 1);
+    const met = metShare ?? expertsMet(w.experts, topK, tokens) / w.experts;
+    bytes += w.bytes * (sparse ? met : 1);
     values += w.rows * w.columns * (sparse ? topK : 1);
   }
   return { bytes, operations: 2 * values * tokens };

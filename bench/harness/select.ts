@@ -4,13 +4,14 @@ export interface Selectable {
 }
 
 /**
- * The cases that any of the selectors names: by its name, a part of its name, or one of its words. No selector: all.
+ * The cases that any of the selectors names: by its name, else by a part of its name or one of its words. No selector: all.
  * @throws Error naming a selector that selects nothing
  */
 export function selectCases<T extends Selectable>(cases: readonly T[], selectors: readonly string[]): T[] {
   if (selectors.length === 0) return [...cases];
   const matches = (c: T, selector: string): boolean => {
     const wanted = selector.toLowerCase();
+    if (cases.some((other) => other.name.toLowerCase() === wanted)) return c.name.toLowerCase() === wanted;
     return c.name.toLowerCase().includes(wanted) || c.words.some((word) => word.toLowerCase() === wanted);
   };
   for (const selector of selectors) {

@@ -52,6 +52,7 @@ describe('the work of a step', () => {
     const two = workOfStep(decoder, 2);
     expect(two.bytes).toBeCloseTo(rest + 3.5 * 48, 9);
     expect(two.operations).toBe(4 * (rest + 2 * 48));
+    expect(workOfStep(decoder, 2, 0.25)).toEqual({ bytes: rest + 2 * 48, operations: two.operations });
   });
 
   it('lets only the last token of a prompt meet the head', () => {

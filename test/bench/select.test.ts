@@ -5,14 +5,17 @@ import type { BenchCase } from '../../bench/harness/case.js';
 import { selectCases } from '../../bench/harness/select.js';
 
 const cases = [
+  { name: 'batch-decode', words: ['generate'] },
   { name: 'decode', words: ['model', 'speed'] },
   { name: 'moe-layer', words: ['kernels'] },
   { name: 'prefill', words: ['model'] },
 ];
 
 it.each([
-  [[], ['decode', 'moe-layer', 'prefill']],
-  [['decode'], ['decode']],
+  [[], ['batch-decode', 'decode', 'moe-layer', 'prefill']],
+  [['batch'], ['batch-decode']],
+  [['decode'], ['decode']], // a whole name before parts of others
+  [['code'], ['batch-decode', 'decode']],
   [['model'], ['decode', 'prefill']],
   [['moe'], ['moe-layer']], // a part of a name
   [
@@ -29,7 +32,7 @@ it.each([
 
 it('names the selector that selects nothing', () => {
   expect(() => selectCases(cases, ['decode', 'quick'])).toThrow(
-    /got 'quick', expected one of decode, moe-layer/,
+    /got 'quick', expected one of batch-decode, decode, moe-layer/,
   );
 });
 
