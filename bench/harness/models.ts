@@ -94,6 +94,7 @@ export async function tinyModel(device: Device): Promise<LanguageModel> {
   const model = new LanguageModel(decoder, wordTokenizer(), {
     device,
     compute: 'f32',
+    kvCache: 'f32',
     contextLength: TINY.maxSeqLen,
     cacheTokens: TINY.maxSeqLen,
   });

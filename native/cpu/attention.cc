@@ -3,25 +3,26 @@
 // 1. A task is (sequence, block of query positions, KV head), and takes all query heads of that KV head, so that a
 //    decode step reads each key once. Its rows are ordered by position, then head.
 // 2. The task walks the keys in blocks of 64 at absolute positions; a block that no row sees is passed over.
-// 3. Every 256 keys (kChunk) the state of the rows is closed and merged into the total. Chunks exist so that few
-//    rows can be spread over threads: then a task is one chunk, and a second region merges in order of chunks.
-// Neither the size of a task nor the choice between 2 and 3 changes a bit of the result.
+// 3. Every 512 keys (kChunk) the state of the rows is closed and merged into the total. Chunks exist so that few
+//    rows can be spread over threads: then a task is a span of chunks, and a second region merges in order of chunks.
+// Neither the size of a task or span nor the choice between 2 and 3 changes a bit of the result.
 #include <algorithm>
-#include <bit>
 #include <cstring>
 #include <limits>
 
-#include "cpu/attention_tile.h"
-#include "runtime/kernel.h"
+#include "cpu/attention_keys.h"
+#include "cpu/parallel.h"
 
 namespace switchyard {
 namespace {
 
-constexpr int64_t kChunk = 256;
+constexpr int64_t kChunk = 512;
 static_assert(kChunk % kKeyBlock == 0);
 // Rows of a task: enough to pay for transposing a block of keys (measured: 2 % at 128), few enough for L2.
 constexpr int64_t kMaxRows = 128, kMinRows = 16;
 constexpr int64_t kTasksPerThread = 4;
+// Multiply-adds below which the caller works alone: about as long as it takes to wake another thread.
+constexpr int64_t kAlone = 400'000;
 // Temporary memory that spreading over chunks may take.
 constexpr int64_t kMaxSplitBytes = 16 << 20;
 
@@ -30,7 +31,8 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 struct Problem {
   int64_t N, S, H, G, C, Cv, max_chunks;
   float scale;
-  bool causal, half;
+  bool causal;
+  KvType type;
   int64_t window;
   const float* q;  // [N, H, C]
   float* y;        // [N, H, Cv]
@@ -39,6 +41,11 @@ struct Problem {
 
   int64_t group() const { return H / G; }
   int64_t rows_limit() const { return std::max(kMaxRows, group()); }
+  int64_t queries(int64_t s) const { return query_offsets[s + 1] - query_offsets[s]; }
+  // What the query at place i of sequence s sees among `length` keys.
+  KeyRange range(int64_t s, int64_t length, int64_t i) const {
+    return {causal, window, prefix != nullptr ? prefix[s] : 0, length, length - queries(s) + i};
+  }
 };
 
 // Floats of one row's state.
@@ -51,15 +58,15 @@ AttentionState state_at(float* p, int64_t rows) {
 // A worker's scratch, carved in this order.
 struct Workspace {
   AttentionState part, total;
-  float *keys, *values, *zeros;
-  float** y;           // [rows]
-  const float** q;     // [rows]
-  uint64_t* visible;   // [rows]
+  float *keys, *values;
+  float** y;          // [rows]
+  const float** q;    // [rows]
+  uint64_t* visible;  // [rows]
 
   static int64_t bytes(const Problem& p) {
     const int64_t rows = p.rows_limit();
-    const int64_t floats = 2 * (padded(rows) + rows * (kLanes + padded(p.Cv))) + (p.C + padded(p.Cv)) * kKeyBlock +
-                           padded(std::max(p.C, p.Cv));
+    const int64_t floats =
+        2 * (padded(rows) + rows * (kLanes + padded(p.Cv))) + (p.C + padded(p.Cv)) * kKeyBlock;
     return floats * static_cast<int64_t>(sizeof(float)) + padded(rows) * 3 * static_cast<int64_t>(sizeof(uint64_t));
   }
   Workspace(const Problem& p, std::byte* memory) {
@@ -69,204 +76,163 @@ struct Workspace {
     total = state_at(at += state, rows);
     keys = at += state;
     values = at += p.C * kKeyBlock;
-    zeros = at += kKeyBlock * padded(p.Cv);
-    at += padded(std::max(p.C, p.Cv));
-    y = reinterpret_cast<float**>(at);
+    y = reinterpret_cast<float**>(at + kKeyBlock * padded(p.Cv));
     q = const_cast<const float**>(y + padded(rows));
     visible = reinterpret_cast<uint64_t*>(y + 2 * padded(rows));
-    std::fill_n(zeros, padded(std::max(p.C, p.Cv)), 0.0f);
   }
 };
 
-// Bits [from, to) of the block of keys that starts at `base`.
-uint64_t bits_of(int64_t from, int64_t to, int64_t base) {
-  from = std::clamp<int64_t>(from - base, 0, kKeyBlock);
-  to = std::clamp<int64_t>(to - base, 0, kKeyBlock);
-  if (from >= to) return 0;
-  return (~uint64_t{0} << from) & (~uint64_t{0} >> (kKeyBlock - to));
-}
-
-// Where the keys of a contiguous batch live.
-struct Contiguous {
-  const float *k, *v;  // [M, G, C], [M, G, Cv]
-  const int32_t* key_offsets;
-  int64_t G, C, Cv;
-
-  int64_t length(int64_t s) const { return key_offsets[s + 1] - key_offsets[s]; }
-  // Pointers to the keys from + j, for every bit j of `wanted`.
-  void find(int64_t s, int64_t g, int64_t from, uint64_t wanted, const void** key, const void** value) const {
-    for (uint64_t rest = wanted; rest != 0; rest &= rest - 1) {
-      const int j = std::countr_zero(rest);
-      const int64_t at = (key_offsets[s] + from + j) * G + g;
-      key[j] = k + at * C;
-      value[j] = v + at * Cv;
-    }
-  }
-};
-
-// Where they live in a paged cache: position p of a sequence is place p % size of block table[p / size].
-struct Paged {
-  const std::byte *k, *v;  // [blocks, G, size, C], [blocks, G, size, Cv]
-  const int32_t *lengths, *table;
-  int64_t G, C, Cv, blocks, size, table_width, element;
-
-  int64_t length(int64_t s) const { return lengths[s]; }
-  void find(int64_t s, int64_t g, int64_t from, uint64_t wanted, const void** key, const void** value) const {
-    for (int64_t j = 0; j < kKeyBlock;) {
-      const int64_t entry = (from + j) / size, place = (from + j) % size;
-      const int64_t end = std::min<int64_t>(kKeyBlock, j + size - place);
-      uint64_t rest = wanted & bits_of(j, end, 0);
-      if (rest != 0) {
-        const int32_t block = table[s * table_width + entry];
-        if (block < 0 || block >= blocks) {
-          fail(ErrorCode::kOption, "[paged_attention] got block %d in place %lld of sequence %lld, expected 0 to %lld",
-               block, static_cast<long long>(entry), static_cast<long long>(s), static_cast<long long>(blocks - 1));
-        }
-        const int64_t base = (block * G + g) * size + place - j;
-        for (; rest != 0; rest &= rest - 1) {
-          const int64_t at = base + std::countr_zero(rest);
-          key[std::countr_zero(rest)] = k + at * C * element;
-          value[std::countr_zero(rest)] = v + at * Cv * element;
-        }
-      }
-      j = end;
-    }
-  }
-};
-
-// Some rows of one sequence and KV head, over the keys [key_begin, key_end).
+// Some rows of one sequence and KV head: query positions first … first + count - 1 of the sequence.
 struct Task {
-  int64_t s, g, first, count;  // query positions within the sequence: first … first + count - 1
-  int64_t key_begin, key_end;
+  int64_t s, g, first, count;
 };
 
-// What the query at absolute position `at` sees: [0, prefix) and [low, high).
-struct Range {
-  int64_t low, high, prefix;
-  Range(const Problem& p, int64_t s, int64_t length, int64_t at)
-      : low(p.window > 0 ? std::max<int64_t>(0, at - p.window + 1) : 0),
-        high(p.causal ? std::clamp<int64_t>(at + 1, 0, length) : length),
-        prefix(p.prefix != nullptr ? std::min<int64_t>(p.prefix[s], length) : 0) {}
-  uint64_t bits(int64_t base) const { return bits_of(low, high, base) | bits_of(0, prefix, base); }
-};
-
-// Adds the keys of one chunk to `state`, whose rows are those of the task.
-template <class Where>
+// Walks the keys [begin, end) of a task, `begin` at the start of a chunk. After each chunk with a key that a row sees,
+// close(chunk) finds the rows' state of it in w.part.
+template <class Where, class Close>
 void walk(const Problem& p, const Where& where, const AttentionKernels& kernels, const Task& task, Workspace& w,
-          const AttentionState& state, int64_t begin, int64_t end) {
-  const int64_t length = where.length(task.s);
-  const int64_t queries = p.query_offsets[task.s + 1] - p.query_offsets[task.s];
-  const int64_t at = length - queries + task.first;  // position of the first row
-  const int64_t group = p.group();
-  const void *key[kKeyBlock], *value[kKeyBlock];
-  for (int64_t base = begin; base < end; base += kKeyBlock) {
-    uint64_t any = 0;
+          int64_t begin, int64_t end, const Close& close) {
+  const int64_t length = where.length(task.s), group = p.group(), rows = task.count * group;
+  // Together the rows see what the first one sees from below, and the last one from above.
+  KeyRange all = p.range(task.s, length, task.first);
+  const KeyRange last = p.range(task.s, length, task.first + task.count - 1);
+  all.high = last.high;
+  end = std::min(end, all.end());
+  const auto seen_from = [&](int64_t base) {
+    while (base < end && all.bits(base) == 0) base += kKeyBlock;
+    return base;
+  };
+  FoundBlock found[2];
+  int now = 0;
+  int64_t base = seen_from(begin), chunk = -1;
+  if (base < end) where.find(task.s, task.g, base, all.bits(base), &found[now]);
+  while (base < end) {
+    const int64_t after = seen_from(base + kKeyBlock);
+    if (after < end) where.find(task.s, task.g, after, all.bits(after), &found[1 - now]);
+    if (base / kChunk != chunk) kernels.clear(w.part, rows, p.Cv), chunk = base / kChunk;
     for (int64_t i = 0; i < task.count; i++) {
-      const uint64_t bits = Range(p, task.s, length, at + i).bits(base);
-      std::fill_n(w.visible + i * group, group, bits);
-      any |= bits;
+      std::fill_n(w.visible + i * group, group, p.range(task.s, length, task.first + i).bits(base));
     }
-    if (any == 0) continue;
-    std::fill_n(key, kKeyBlock, w.zeros);
-    std::fill_n(value, kKeyBlock, w.zeros);
-    where.find(task.s, task.g, base, any, key, value);
-    kernels.block({task.count * group, p.C, p.Cv, p.scale, p.half, w.q, w.visible, key, value, w.keys, w.values, state});
+    const FoundBlock& block = found[now];
+    const KeyBlock* next = after < end ? &found[1 - now].at : nullptr;
+    const float* const* key_rows = Where::kRows ? block.key_rows : nullptr;
+    kernels.block({rows, p.C, p.Cv, p.scale, p.type, w.q, w.visible, &block.at, where.k_distance(),
+                   where.v_distance(), next, key_rows, w.keys, w.values, w.part});
+    if (after >= end || after / kChunk != chunk) close(chunk);
+    base = after;
+    now = 1 - now;
   }
 }
 
+// How a problem is cut.
+struct Cut {
+  int64_t positions;      // of a task
+  int64_t blocks;         // of positions, over all sequences
+  int64_t spans;          // of chunks a task is split into; 0: not split
+  int64_t span_chunks;    // chunks of a span
+  int threads;
+  int64_t* first_block;   // [S + 1]: of each sequence
+};
+
 template <class Where>
-void attend(const Problem& p, const Where& where, const Instruction& in, const Context& context) {
+Cut cut(const Problem& p, const Where& where, const Context& context) {
+  Cut c{};
+  c.first_block = reinterpret_cast<int64_t*>(context.shared_scratch);
+  int64_t longest = 0, work = 0;
+  for (int64_t s = 0; s < p.S; s++) {
+    longest = std::max(longest, where.length(s));
+    work += p.queries(s) * where.length(s) * p.H * (p.C + p.Cv);
+  }
+  c.threads = work < kAlone ? 1 : context.threads;
+  // Fewer positions where tasks are few, and all the same work is done.
+  c.positions = std::max<int64_t>(1, kMaxRows / p.group());
+  const int64_t wish = ceil_div(p.query_offsets[p.S] * p.G, kTasksPerThread * c.threads);
+  if (c.threads > 1) c.positions = std::clamp(wish, std::min(c.positions, ceil_div(kMinRows, p.group())), c.positions);
+  c.first_block[0] = 0;
+  for (int64_t s = 0; s < p.S; s++) c.first_block[s + 1] = c.first_block[s] + ceil_div(p.queries(s), c.positions);
+  c.blocks = c.first_block[p.S];
+  const int64_t chunks = ceil_div(longest, kChunk), tasks = c.blocks * p.G, wanted = kTasksPerThread * c.threads;
+  if (p.max_chunks > 1 && chunks > 1 && c.threads > 1 && tasks > 0 && tasks < wanted) {
+    c.span_chunks = ceil_div(chunks, std::min(chunks, ceil_div(2 * wanted, tasks)));
+    c.spans = ceil_div(chunks, c.span_chunks);
+  }
+  return c;
+}
+
+template <class Where>
+void attend(const Problem& p, const Where& where, const Context& context) {
   const AttentionKernels& kernels = attention_kernels(context.tier);
   const int64_t group = p.group();
   // Rows past the last sequence.
   const int64_t used = p.query_offsets[p.S];
   std::fill(p.y + used * p.H * p.Cv, p.y + p.N * p.H * p.Cv, 0.0f);
 
-  // Positions of a task: fewer where tasks are few, and all the same work is done.
-  int64_t positions = std::max<int64_t>(1, kMaxRows / group);
-  const int64_t wish = ceil_div(used * p.G, kTasksPerThread * context.threads);
-  if (context.threads > 1) positions = std::clamp(wish, std::min(positions, ceil_div(kMinRows, group)), positions);
-
-  int64_t longest = 0;
-  int64_t* first_task = reinterpret_cast<int64_t*>(context.shared_scratch);  // [S+1], per KV head
-  for (int64_t s = 0; s < p.S; s++) {
-    longest = std::max(longest, where.length(s));
-    first_task[s + 1] = ceil_div(p.query_offsets[s + 1] - p.query_offsets[s], positions) + (s > 0 ? first_task[s] : 0);
-  }
-  first_task[0] = 0;
-  const int64_t blocks = first_task[p.S], chunks = ceil_div(longest, kChunk);
-  const bool split = p.max_chunks > 1 && chunks > 1 && context.threads > 1 &&
-                     blocks * p.G < kTasksPerThread * context.threads;
-  // States of a split run: [N, H, max_chunks] rows.
-  float* split_states = reinterpret_cast<float*>(context.shared_scratch + padded(p.S + 1) * sizeof(int64_t));
-  const auto split_state = [&](int64_t row, int64_t chunk) {
-    float* at = split_states + (row * p.max_chunks + chunk) * state_floats(p.Cv);
-    return AttentionState{at, at + kLanes, at + 2 * kLanes};
+  const Cut c = cut(p, where, context);
+  const int64_t tasks = c.blocks * p.G;
+  const auto task_of = [&](int64_t i, Workspace& w) {
+    const int64_t block = i / p.G, g = i % p.G;
+    const int64_t s = std::upper_bound(c.first_block, c.first_block + p.S + 1, block) - c.first_block - 1;
+    Task task{s, g, (block - c.first_block[s]) * c.positions, 0};
+    task.count = std::min(c.positions, p.queries(s) - task.first);
+    for (int64_t r = 0; r < task.count * group; r++) {
+      const int64_t row = (p.query_offsets[s] + task.first + r / group) * p.H + g * group + r % group;
+      w.q[r] = p.q + row * p.C;
+      w.y[r] = p.y + row * p.Cv;
+    }
+    return task;
   };
 
-  const auto run_task = [&](int64_t block, int64_t g, int64_t only_chunk, int worker) {
-    Workspace w(p, context.scratch_of(worker));
-    const int64_t s = std::upper_bound(first_task, first_task + p.S + 1, block) - first_task - 1;
-    const int64_t queries = p.query_offsets[s + 1] - p.query_offsets[s], length = where.length(s);
-    Task task{s, g, (block - first_task[s]) * positions, 0, 0, 0};
-    task.count = std::min(positions, queries - task.first);
-    const int64_t rows = task.count * group;
-    for (int64_t i = 0; i < rows; i++) {
-      const int64_t row = (p.query_offsets[s] + task.first + i / group) * p.H + g * group + i % group;
-      w.q[i] = p.q + row * p.C;
-      w.y[i] = p.y + row * p.Cv;
-    }
-    // Every key that a row of the task may see; the walk itself passes over those before the window.
-    const Range first(p, s, length, length - queries + task.first);
-    const Range last(p, s, length, length - queries + task.first + task.count - 1);
-    const int64_t end = std::max(last.high, last.prefix);
-    if (split) {
-      const int64_t begin = only_chunk * kChunk;
-      kernels.clear(w.part, rows, p.Cv);
-      walk(p, where, kernels, task, w, w.part, begin, std::min(end, begin + kChunk));
-      for (int64_t i = 0; i < rows; i++) {
-        const AttentionState to = split_state((w.q[i] - p.q) / std::max<int64_t>(p.C, 1), only_chunk);
-        *to.max = w.part.max[i];
-        std::copy_n(w.part.sum + i * kLanes, kLanes, to.sum);
-        std::copy_n(w.part.out + i * padded(p.Cv), padded(p.Cv), to.out);
-      }
-      return;
-    }
-    kernels.clear(w.total, rows, p.Cv);
-    for (int64_t begin = 0; begin < end; begin += kChunk) {
-      if (begin >= last.prefix && begin + kChunk <= first.low) continue;
-      kernels.clear(w.part, rows, p.Cv);
-      walk(p, where, kernels, task, w, w.part, begin, std::min(end, begin + kChunk));
-      kernels.merge(w.total, w.part, rows, p.Cv);
-    }
-    kernels.finish(w.total, rows, p.Cv, w.y);
-  };
-  (void)in;
-
-  if (!split) {
-    // Under a causal mask the last block of positions costs most: it goes first.
-    context.parallel_for(blocks * p.G, [&](int64_t i, int worker) {
-      const int64_t task = blocks * p.G - 1 - i;
-      run_task(task / p.G, task % p.G, 0, worker);
+  if (c.spans == 0) {
+    context.pool->parallel_for(tasks, c.threads, [&](int64_t i, int worker) {
+      Workspace w(p, context.scratch_of(worker));
+      // Under a causal mask the last block of positions costs most: it goes first.
+      const Task task = task_of(tasks - 1 - i, w);
+      const int64_t rows = task.count * group;
+      kernels.clear(w.total, rows, p.Cv);
+      walk(p, where, kernels, task, w, 0, where.length(task.s),
+           [&](int64_t) { kernels.merge(w.total, w.part, rows, p.Cv); });
+      kernels.finish(w.total, rows, p.Cv, w.y);
     });
     return;
   }
-  context.parallel_for(chunks * blocks * p.G, [&](int64_t i, int worker) {
-    const int64_t chunk = i / (blocks * p.G), task = i % (blocks * p.G);
-    run_task(task / p.G, task % p.G, chunk, worker);
-  });
-  const auto merge_token = [&](int64_t n, int worker) {
+
+  // States of a split run: [N, H, max_chunks] rows.
+  float* states = reinterpret_cast<float*>(context.shared_scratch + padded(p.S + 1) * sizeof(int64_t));
+  const auto state_of = [&](int64_t row, int64_t chunk) {
+    float* at = states + (row * p.max_chunks + chunk) * state_floats(p.Cv);
+    return AttentionState{at, at + kLanes, at + 2 * kLanes};
+  };
+  context.pool->parallel_for(c.spans * tasks, c.threads, [&](int64_t i, int worker) {
     Workspace w(p, context.scratch_of(worker));
-    for (int64_t h = 0; h < p.H; h++) {
-      float* y = p.y + (n * p.H + h) * p.Cv;
+    const Task task = task_of(i % tasks, w);
+    const int64_t rows = task.count * group, first = i / tasks * c.span_chunks;
+    const int64_t end = std::min(first + c.span_chunks, ceil_div(where.length(task.s), kChunk));
+    const auto row_of = [&](int64_t r) { return (w.y[r] - p.y) / std::max<int64_t>(p.Cv, 1); };
+    for (int64_t r = 0; r < rows; r++) {
+      for (int64_t chunk = first; chunk < end; chunk++) kernels.clear(state_of(row_of(r), chunk), 1, 0);
+    }
+    walk(p, where, kernels, task, w, first * kChunk, end * kChunk, [&](int64_t chunk) {
+      for (int64_t r = 0; r < rows; r++) {
+        const AttentionState to = state_of(row_of(r), chunk);
+        *to.max = w.part.max[r];
+        std::copy_n(w.part.sum + r * kLanes, kLanes, to.sum);
+        std::copy_n(w.part.out + r * padded(p.Cv), padded(p.Cv), to.out);
+      }
+    });
+  });
+  const auto merge = [&](int64_t begin, int64_t end, int worker) {
+    Workspace w(p, context.scratch_of(worker));
+    for (int64_t row = begin; row < end; row++) {
+      const int64_t s = std::upper_bound(p.query_offsets, p.query_offsets + p.S + 1, row / p.H) - p.query_offsets - 1;
+      float* y = p.y + row * p.Cv;
       kernels.clear(w.total, 1, p.Cv);
-      for (int64_t chunk = 0; chunk < chunks; chunk++) {
-        kernels.merge(w.total, split_state(n * p.H + h, chunk), 1, p.Cv);
+      for (int64_t chunk = 0; chunk < ceil_div(where.length(s), kChunk); chunk++) {
+        kernels.merge(w.total, state_of(row, chunk), 1, p.Cv);
       }
       kernels.finish(w.total, 1, p.Cv, &y);
     }
   };
-  for (int64_t n = 0; n < used; n++) merge_token(n, 0);
+  parallel_ranges(context, used * p.H, p.max_chunks * state_floats(p.Cv), merge);
 }
 
 // offsets[0] = 0 ≤ offsets[1] ≤ … ≤ offsets[S] ≤ limit.
@@ -305,6 +271,13 @@ Problem common(const Instruction& in, int64_t G, int64_t Cv, int64_t S, size_t p
   return p;
 }
 
+// The shared scratch: first blocks [S + 1], states of a split run, zeros [C].
+int64_t zeros_at(const Problem& p) {
+  const int64_t blocks = padded(p.S + 1) * static_cast<int64_t>(sizeof(int64_t));
+  if (p.max_chunks <= 1) return blocks;
+  return blocks + p.N * p.H * p.max_chunks * state_floats(p.Cv) * static_cast<int64_t>(sizeof(float));
+}
+
 void prepare_common(Instruction& in, int64_t G, int64_t C, int64_t Cv, int64_t S, size_t prefix_at, int64_t max_keys) {
   require_tensor(in, in.in[0], "q", DType::kF32, 3);
   require_tensor(in, in.out[0], "y", DType::kF32, 3);
@@ -322,10 +295,7 @@ void prepare_common(Instruction& in, int64_t G, int64_t C, int64_t Cv, int64_t S
   }
   const Problem p = common(in, G, Cv, S, prefix_at, max_keys);
   in.worker_scratch = Workspace::bytes(p);
-  in.shared_scratch = padded(S + 1) * static_cast<int64_t>(sizeof(int64_t));
-  if (p.max_chunks > 1) {
-    in.shared_scratch += p.N * p.H * p.max_chunks * state_floats(Cv) * static_cast<int64_t>(sizeof(float));
-  }
+  in.shared_scratch = zeros_at(p) + padded(C) * static_cast<int64_t>(sizeof(float));
 }
 
 void prepare_attention(Instruction& in) {
@@ -346,52 +316,76 @@ void run_attention(const Instruction& in, const Context& context) {
   const int64_t S = in.in[3]->shape[0] - 1;
   Problem p = common(in, k[1], v[2], S, 5, k[0]);
   p.query_offsets = in.in[3]->as<int32_t>();
-  const Contiguous where{in.in[1]->as<float>(), in.in[2]->as<float>(), in.in[4]->as<int32_t>(), k[1], k[2], v[2]};
+  // One row of zeros for all: written here, before any task reads it.
+  float* zeros = reinterpret_cast<float*>(context.shared_scratch + zeros_at(p));
+  std::fill_n(zeros, padded(p.C), 0.0f);
+  const ContiguousKeys where{in.in[1]->as<float>(), in.in[2]->as<float>(), in.in[4]->as<int32_t>(), zeros, k[1], k[2], v[2]};
   check_offsets("attention", "query", p.query_offsets, S, p.N);
   check_offsets("attention", "key", where.key_offsets, S, k[0]);
   check_prefix("attention", p.prefix, S);
-  attend(p, where, in, context);
+  attend(p, where, context);
+}
+
+KvType kv_type(DType dtype) {
+  switch (dtype) {
+    case DType::kF16: return KvType::kF16;
+    case DType::kBF16: return KvType::kBf16;
+    case DType::kU8: return KvType::kInt8;
+    default: return KvType::kF32;
+  }
+}
+
+// Channels of a cache that stores `stored` elements a token: int8 keeps 4 bytes of scale beside the codes.
+int64_t channels(DType dtype, int64_t stored) {
+  return dtype == DType::kU8 ? stored - static_cast<int64_t>(sizeof(float)) : stored;
 }
 
 void prepare_paged(Instruction& in) {
   require_counts(in, 6, 7, 1, 1);
   for (int i : {1, 2}) {
     const char* what = i == 1 ? "k cache" : "v cache";
-    const bool half = in.in[i] != nullptr && in.in[i]->dtype == DType::kF16;
-    require_tensor(in, in.in[i], what, half ? DType::kF16 : DType::kF32, 4);
+    require_dense(in, in.in[i], "a cache is missing or a weight, expected a tensor");
+    const DType dtype = in.in[i]->dtype;
+    const bool known = dtype == DType::kF16 || dtype == DType::kBF16 || dtype == DType::kU8;
+    require_tensor(in, in.in[i], what, known ? dtype : DType::kF32, 4);
   }
   require_tensor(in, in.in[3], "query offsets", DType::kI32, 1);
   require_tensor(in, in.in[4], "kv lengths", DType::kI32, 1);
   require_tensor(in, in.in[5], "block table", DType::kI32, 2);
   const Shape &k = in.in[1]->shape, &v = in.in[2]->shape, &table = in.in[5]->shape;
   const int64_t S = in.in[3]->shape[0] - 1;
-  require_that(in, in.in[1]->dtype == in.in[2]->dtype, "got caches of two dtypes, expected one");
+  const DType dtype = in.in[1]->dtype;
+  require_that(in, dtype == in.in[2]->dtype, "got caches of two dtypes, expected one");
   require_dim(in, "blocks of v cache", v[0], k[0]);
   require_dim(in, "heads of v cache", v[1], k[1]);
-  require_dim(in, "block size of v cache", v[2], k[2]);
-  require_that(in, k[2] >= 1, "got blocks of no key, expected 1 or more");
+  require_dim(in, "block size of v cache", v[2], k[3]);
+  require_that(in, k[3] >= kLanes && k[3] % kLanes == 0, "got a block size that is no multiple of 16 keys");
+  require_that(in, channels(dtype, k[2]) >= 0 && channels(dtype, v[3]) >= 0, "got a cache of codes without room for scales");
   require_dim(in, "length of kv lengths", in.in[4]->shape[0], S);
   require_dim(in, "rows of block table", table[0], S);
-  prepare_common(in, k[1], k[3], v[3], S, 6, checked_mul(table[1], k[2], "paged_attention"));
+  prepare_common(in, k[1], channels(dtype, k[2]), channels(dtype, v[3]), S, 6,
+                 checked_mul(table[1], k[3], "paged_attention"));
 }
 
 void run_paged(const Instruction& in, const Context& context) {
   const Shape &k = in.in[1]->shape, &v = in.in[2]->shape;
-  const int64_t S = in.in[3]->shape[0] - 1, width = in.in[5]->shape[1], room = width * k[2];
-  Problem p = common(in, k[1], v[3], S, 6, room);
-  p.half = in.in[1]->dtype == DType::kF16;
+  const DType dtype = in.in[1]->dtype;
+  const int64_t S = in.in[3]->shape[0] - 1, width = in.in[5]->shape[1], size = k[3], room = width * size;
+  const int64_t C = channels(dtype, k[2]), Cv = channels(dtype, v[3]);
+  Problem p = common(in, k[1], Cv, S, 6, room);
+  p.type = kv_type(dtype);
   p.query_offsets = in.in[3]->as<int32_t>();
-  const Paged where{in.in[1]->data, in.in[2]->data, in.in[4]->as<int32_t>(), in.in[5]->as<int32_t>(), k[1], k[3], v[3],
-                    k[0],           k[2],           width,                   dtype_size(in.in[1]->dtype)};
+  const PagedKeys where{in.in[1]->data, in.in[2]->data, p.type, in.in[4]->as<int32_t>(), in.in[5]->as<int32_t>(), k[1], C,
+                        Cv,             k[0],           size,   width,                   dtype_size(dtype)};
   check_offsets("paged_attention", "query", p.query_offsets, S, p.N);
   check_prefix("paged_attention", p.prefix, S);
   for (int64_t s = 0; s < S; s++) {
-    const int64_t queries = p.query_offsets[s + 1] - p.query_offsets[s];
+    const int64_t queries = p.queries(s);
     if (where.lengths[s] >= queries && where.lengths[s] <= room) continue;
     fail(ErrorCode::kShape, "[paged_attention] got KV length %d for sequence %lld, expected %lld to %lld",
          where.lengths[s], static_cast<long long>(s), static_cast<long long>(queries), static_cast<long long>(room));
   }
-  attend(p, where, in, context);
+  attend(p, where, context);
 }
 
 }  // namespace

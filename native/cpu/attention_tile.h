@@ -1,5 +1,6 @@
 // What attention.cc asks of the vector kernels: the work of one block of keys on some rows of queries.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 #include "runtime/tier.h"
@@ -9,6 +10,7 @@ namespace switchyard {
 // Keys of a block; blocks start at multiples of it, counted from the first key of the sequence.
 constexpr int kKeyBlock = 64;
 constexpr int kLanes = 16;
+constexpr int kKeyVectors = kKeyBlock / kLanes;
 
 constexpr int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
@@ -19,16 +21,30 @@ struct AttentionState {
   float* out;  // [rows, padded(Cv)]: Σ exp(score - max)·v
 };
 
+// How keys and values are stored. int8: codes, and a scale for each key and each value.
+enum class KvType { kF32, kF16, kBf16, kInt8 };
+
+// Where the keys and values of a block lie, by vectors of 16. A vector that no row sees repeats another one: it is read
+// as keys, its scores count for nothing. Values are read only where a row sees them.
+struct KeyBlock {
+  const std::byte* k[kKeyVectors];  // → [C, 16]: channel after channel
+  const std::byte* v[kKeyVectors];  // → [16, Cv]
+  const float *k_scale[kKeyVectors], *v_scale[kKeyVectors];  // int8: → [16]
+};
+
 struct AttentionBlock {
   int64_t rows, C, Cv;
   float scale;
-  bool half;                  // k and v are f16
-  const float* const* q;      // [rows] → [C]
-  const uint64_t* visible;    // [rows]: bit j is set where the row sees key j
-  const void* const* k;       // [64] → [C]; a key that no row sees points to zeros
-  const void* const* v;       // [64] → [Cv]
-  float* keys;                // scratch [C, 64]
-  float* values;              // scratch [64, padded(Cv)]
+  KvType type;
+  const float* const* q;    // [rows] → [C]
+  const uint64_t* visible;  // [rows]: bit j is set where the row sees key j
+  const KeyBlock* at;
+  int64_t k_distance, v_distance;  // elements from channel to channel, from value to value
+  const KeyBlock* next;            // what the caller will ask for next, nullptr: unknown
+  // Keys that lie as rows of f32, [64] → [C]; then at->k is not read. One that no row sees points to zeros.
+  const float* const* key_rows;
+  float* keys;    // scratch [C, 64]
+  float* values;  // scratch [64, padded(Cv)]
   AttentionState state;
 };
 

@@ -1,5 +1,5 @@
 // attention and paged_attention against a loop in double, on every tier; bits against threads, batches, chunks, pages.
-// Arguments: `--bench` prints prefill and decode figures.
+// Arguments: `--bench` prints figures of a prompt and of decode steps over every kind of cache.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -112,47 +112,104 @@ std::vector<float> attend(const Case& c, const Data& d, ThreadPool& pool, Tier t
   return y;
 }
 
-// The same keys in shuffled blocks of a cache whose other places hold NaN; blocks that no query sees are not mapped.
+// How a cache stores numbers; uint8_t: codes with their scales.
 template <class T>
-std::vector<float> attend_paged(const Case& c, const Data& d, int size, ThreadPool& pool, Tier tier) {
-  int64_t blocks = 3, width = 1;
-  for (auto [queries, keys] : c.lengths) {
-    blocks += (keys + size - 1) / size;
-    width = std::max<int64_t>(width, (keys + size - 1) / size);
+T stored(float x) {
+  if constexpr (std::is_same_v<T, float>) return x;
+  if constexpr (std::is_same_v<T, uint16_t>) return f32_to_f16(x);
+  if constexpr (std::is_same_v<T, BF16>) return {f32_to_bf16(x)};
+}
+
+float scale_of(const float* x, int64_t n) {
+  float top = 0;
+  for (int64_t i = 0; i < n; i++) top = std::max(top, std::abs(x[i]));
+  return top / 127;
+}
+
+int8_t code_of(float x, float scale) { return static_cast<int8_t>(std::nearbyint(x * (1 / scale))); }
+
+// One row of a head into a page of a cache: channel after channel for keys, row after row for values.
+template <class T>
+void put_row(const float* x, int64_t n, int64_t size, int64_t place, bool keys, T* page) {
+  const auto at = [&](int64_t i) { return keys ? i * size + place : place * n + i; };
+  if constexpr (std::is_same_v<T, uint8_t>) {
+    const float scale = scale_of(x, n);
+    for (int64_t i = 0; i < n; i++) page[at(i)] = static_cast<uint8_t>(code_of(x[i], scale));
+    std::memcpy(page + n * size + place * sizeof scale, &scale, sizeof scale);
+  } else {
+    for (int64_t i = 0; i < n; i++) page[at(i)] = stored<T>(x[i]);
   }
-  std::vector<int32_t> order(blocks), lengths, table(d.S * width, -1);
-  std::iota(order.begin(), order.end(), 0);
-  std::shuffle(order.begin(), order.end(), std::mt19937(7));
-  const T nan = std::is_same_v<T, float> ? T(NAN) : T(0x7e00);
-  std::vector<T> k(blocks * c.G * size * c.C, nan), v(blocks * c.G * size * c.Cv, nan);
-  const auto put = [](T& to, float x) {
-    if constexpr (std::is_same_v<T, float>) to = x;
-    else to = f32_to_f16(x);
-  };
-  int64_t next = 0;
-  for (int64_t s = 0; s < d.S; s++) {
-    const auto [queries, keys] = c.lengths[s];
-    lengths.push_back(keys);
-    for (int64_t j = 0; j < keys; j++) {
-      bool seen = false;
-      for (int64_t i = 0; i < queries; i++) seen |= sees(c, s, keys - queries + i, j);
-      if (!seen) continue;
-      int32_t& block = table[s * width + j / size];
-      if (block < 0) block = order[next++];
-      for (int64_t g = 0; g < c.G; g++) {
-        const int64_t from = (d.key_offsets[s] + j) * c.G + g, to = (int64_t{block} * c.G + g) * size + j % size;
-        for (int64_t x = 0; x < c.C; x++) put(k[to * c.C + x], d.k[from * c.C + x]);
-        for (int64_t x = 0; x < c.Cv; x++) put(v[to * c.Cv + x], d.v[from * c.Cv + x]);
+}
+
+// What a cache makes of the rows of x.
+template <class T>
+void round_rows(std::vector<float>& x, int64_t n) {
+  for (size_t row = 0; n > 0 && row < x.size() / n; row++) {
+    float* at = x.data() + row * n;
+    const float scale = scale_of(at, n);
+    for (int64_t i = 0; i < n; i++) {
+      if constexpr (std::is_same_v<T, uint8_t>) at[i] = code_of(at[i], scale) * scale;
+      if constexpr (std::is_same_v<T, uint16_t>) at[i] = f16_to_f32(f32_to_f16(at[i]));
+      if constexpr (std::is_same_v<T, BF16>) at[i] = bf16_to_f32(f32_to_bf16(at[i]));
+    }
+  }
+}
+
+// A paged cache: the keys of `d` in shuffled blocks whose other places hold NaN; blocks that no query sees are not mapped.
+template <class T>
+struct Pages {
+  int64_t blocks = 3, width = 1, size, k_page, v_page;
+  std::vector<int32_t> lengths, table;
+  std::vector<T> k, v;
+
+  Pages(const Case& c, const Data& d, int size) : size(size) {
+    const int64_t extra = std::is_same_v<T, uint8_t> ? sizeof(float) : 0;
+    k_page = (c.C + extra) * size, v_page = (c.Cv + extra) * size;
+    for (auto [queries, keys] : c.lengths) {
+      blocks += (keys + size - 1) / size;
+      width = std::max<int64_t>(width, (keys + size - 1) / size);
+    }
+    std::vector<int32_t> order(blocks);
+    table.assign(d.S * width, -1);
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), std::mt19937(7));
+    k.resize(blocks * c.G * k_page), v.resize(blocks * c.G * v_page);
+    for (std::vector<T>* x : {&k, &v}) std::memset(x->data(), 0xff, x->size() * sizeof(T));  // NaN in every type
+    int64_t next = 0;
+    for (int64_t s = 0; s < d.S; s++) {
+      const auto [queries, keys] = c.lengths[s];
+      lengths.push_back(keys);
+      for (int64_t j = 0; j < keys; j++) {
+        bool seen = false;
+        for (int64_t i = 0; i < queries; i++) seen |= sees(c, s, keys - queries + i, j);
+        if (!seen) continue;
+        int32_t& block = table[s * width + j / size];
+        if (block < 0) block = order[next++];
+        for (int64_t g = 0; g < c.G; g++) {
+          const int64_t from = (d.key_offsets[s] + j) * c.G + g, page = int64_t{block} * c.G + g;
+          put_row(d.k.data() + from * c.C, c.C, size, j % size, true, k.data() + page * k_page);
+          put_row(d.v.data() + from * c.Cv, c.Cv, size, j % size, false, v.data() + page * v_page);
+        }
       }
     }
   }
+};
+
+template <class T>
+std::vector<float> attend_paged(const Case& c, const Data& d, int size, ThreadPool& pool, Tier tier) {
+  const Pages<T> pages(c, d, size);
   std::vector<float> y;
   KernelCall call("paged_attention");
-  call.in({d.N, c.H, c.C}, d.q).in({blocks, c.G, size, c.C}, k).in({blocks, c.G, size, c.Cv}, v);
-  call.in({d.S + 1}, d.query_offsets).in({d.S}, lengths).in({d.S, width}, table);
+  call.in({d.N, c.H, c.C}, d.q).in({pages.blocks, c.G, pages.k_page / size, size}, pages.k);
+  call.in({pages.blocks, c.G, size, pages.v_page / size}, pages.v);
+  call.in({d.S + 1}, d.query_offsets).in({d.S}, pages.lengths).in({d.S, pages.width}, pages.table);
   c.prefix.empty() ? call.absent() : call.in({d.S}, c.prefix);
   call.out({d.N, c.H, c.Cv}, y).attr(double{d.scale}).attr(int64_t{c.causal}).attr(int64_t{c.window}).run(pool, tier);
   return y;
+}
+
+bool pageable(const Case& c) {
+  return std::all_of(c.lengths.begin(), c.lengths.end(), [](auto n) { return n.first <= n.second; });
 }
 
 double distance(const std::vector<float>& a, const std::vector<float>& b) {
@@ -176,9 +233,8 @@ void against_the_loop(ThreadPool& one, ThreadPool& two, ThreadPool& four) {
       bool same = same_bits(y, attend(c, d, two, tier)) && same_bits(y, attend(c, d, four, tier));
       if (!CHECK(same)) std::fprintf(stderr, "  threads: %s, %s\n", c.name, tier_name(tier));
 
-      const bool pageable = std::all_of(c.lengths.begin(), c.lengths.end(), [](auto n) { return n.first <= n.second; });
-      for (int size : {1, 16, 24}) {
-        if (!pageable || (size == 1 && d.M > 400)) continue;
+      for (int size : {16, 48, 64}) {
+        if (!pageable(c)) continue;
         same = same_bits(y, attend_paged<float>(c, d, size, one, tier)) &&
                same_bits(y, attend_paged<float>(c, d, size, four, tier));
         if (!CHECK(same)) std::fprintf(stderr, "  paged by %d: %s, %s\n", size, c.name, tier_name(tier));
@@ -187,17 +243,93 @@ void against_the_loop(ThreadPool& one, ThreadPool& two, ThreadPool& four) {
   }
 }
 
-// A cache of halves gives the bits of a cache that holds the rounded values as f32.
-void half_cache(ThreadPool& pool) {
+// A cache of 16-bit floats gives the bits of a cache that holds the rounded values as f32.
+template <class T>
+void rounded_cache(const char* name, ThreadPool& one, ThreadPool& four) {
   for (const Case& c : kCases) {
-    if (std::any_of(c.lengths.begin(), c.lengths.end(), [](auto n) { return n.first > n.second; })) continue;
+    if (!pageable(c)) continue;
     Data d = data_of(c);
-    for (std::vector<float>* x : {&d.k, &d.v}) {
-      for (float& value : *x) value = f16_to_f32(f32_to_f16(value));
-    }
+    round_rows<T>(d.k, c.C), round_rows<T>(d.v, c.Cv);
     for (Tier tier : present_tiers()) {
-      const bool same = same_bits(attend_paged<uint16_t>(c, d, 16, pool, tier), attend(c, d, pool, tier));
-      if (!CHECK(same)) std::fprintf(stderr, "  half cache: %s, %s\n", c.name, tier_name(tier));
+      const std::vector<float> y = attend(c, d, four, tier);
+      const bool same = same_bits(attend_paged<T>(c, d, 16, four, tier), y) &&
+                        same_bits(attend_paged<T>(c, d, 32, one, tier), y);
+      if (!CHECK(same)) std::fprintf(stderr, "  %s cache: %s, %s\n", name, c.name, tier_name(tier));
+    }
+  }
+}
+
+// A cache of codes against the loop over what the codes stand for.
+void coded_cache(ThreadPool& one, ThreadPool& two, ThreadPool& four) {
+  for (const Case& c : kCases) {
+    if (!pageable(c)) continue;
+    const Data d = data_of(c);
+    Data rounded = d;
+    round_rows<uint8_t>(rounded.k, c.C), round_rows<uint8_t>(rounded.v, c.Cv);
+    const std::vector<float> expected = reference(c, rounded);
+    for (Tier tier : present_tiers()) {
+      const std::vector<float> y = attend_paged<uint8_t>(c, d, 32, one, tier);
+      if (!CHECK(distance(y, expected) < 1e-5)) {
+        std::fprintf(stderr, "  codes: %s, %s: %g\n", c.name, tier_name(tier), distance(y, expected));
+      }
+      const bool same = same_bits(y, attend_paged<uint8_t>(c, d, 48, two, tier)) &&
+                        same_bits(y, attend_paged<uint8_t>(c, d, 16, four, tier));
+      if (!CHECK(same)) std::fprintf(stderr, "  codes, threads: %s, %s\n", c.name, tier_name(tier));
+    }
+  }
+}
+
+// Decode steps of 1 to 17 heads on one, over more than a chunk, in every storage: the widths of the tiles, alone and
+// beside another sequence, have the bits of a prompt's last row.
+template <class T>
+void steps(const char* name, ThreadPool& one, ThreadPool& four) {
+  for (int heads : {1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 17}) {
+    const Case prompt{"prompt", {{40, 600}}, heads, 1, 24, 48, 1, 0, {}};
+    const Data all = data_of(prompt);
+    Case step = prompt, batch = prompt;
+    step.lengths = {{1, 600}};
+    batch.lengths = {{1, 600}, {1, 33}};
+    Data last = data_of(step), two = data_of(batch);
+    const size_t row = size_t(heads) * prompt.C, out = size_t(heads) * prompt.Cv;
+    last.k = all.k, last.v = all.v;
+    std::copy_n(all.q.end() - row, row, last.q.begin());
+    std::copy_n(all.q.end() - row, row, two.q.begin());
+    std::copy(all.k.begin(), all.k.end(), two.k.begin());
+    std::copy(all.v.begin(), all.v.end(), two.v.begin());
+    for (Tier tier : present_tiers()) {
+      const std::vector<float> whole = attend_paged<T>(prompt, all, 32, four, tier);
+      const std::vector<float> expected(whole.end() - out, whole.end());
+      std::vector<float> beside = attend_paged<T>(batch, two, 32, one, tier);
+      beside.resize(out);
+      const bool same = same_bits(expected, attend_paged<T>(step, last, 32, one, tier)) &&
+                        same_bits(expected, attend_paged<T>(step, last, 32, four, tier)) && same_bits(expected, beside);
+      if (!CHECK(same)) std::fprintf(stderr, "  steps: %s, %d heads, %s\n", name, heads, tier_name(tier));
+    }
+  }
+}
+
+// kv_write leaves what Pages holds.
+template <class T>
+void writes(const char* name, ThreadPool& pool) {
+  Case c{"writes", {{70, 70}}, 3, 3, 21, 40, 1, 0, {}};
+  const Data d = data_of(c);
+  const int size = 32;
+  const Pages<T> pages(c, d, size);
+  std::vector<int32_t> slots;
+  for (int64_t j = 0; j < d.M; j++) slots.push_back(pages.table[j / size] * size + j % size);
+  for (Tier tier : present_tiers()) {
+    for (bool keys : {true, false}) {
+      const int64_t n = keys ? c.C : c.Cv, stride = (keys ? pages.k_page : pages.v_page) / size;
+      const std::vector<T>& expected = keys ? pages.k : pages.v;
+      std::vector<T> empty(expected.size()), got;
+      std::memset(empty.data(), 0xff, empty.size() * sizeof(T));
+      const std::vector<int64_t> shape =
+          keys ? std::vector<int64_t>{pages.blocks, c.G, stride, size} : std::vector<int64_t>{pages.blocks, c.G, size, stride};
+      KernelCall call("kv_write");
+      call.in(shape, empty).in({d.M, c.G, n}, keys ? d.k : d.v).in({d.M}, slots).out(shape, got);
+      call.attr(int64_t{keys}).run(pool, tier);
+      const bool same = std::memcmp(got.data(), expected.data(), got.size() * sizeof(T)) == 0;
+      if (!CHECK(same)) std::fprintf(stderr, "  kv_write: %s, %s\n", name, tier_name(tier));
     }
   }
 }
@@ -250,6 +382,32 @@ void masked_keys_do_nothing(ThreadPool& pool) {
   }
 }
 
+// A query that is not finite gives NaN, however many chunks its keys fill, and leaves its neighbours alone; so does a
+// row of codes that stands for no finite numbers.
+void nan_stays_visible(ThreadPool& pool) {
+  const Case c{"nan", {{2, 1100}}, 2, 2, 16, 16, 1, 0, {}};
+  const Data clean = data_of(c);
+  Data d = clean;
+  for (int x = 0; x < c.C; x++) d.q[x] = NAN;
+  for (Tier tier : present_tiers()) {
+    const std::vector<float> y = attend(c, clean, pool, tier), got = attend(c, d, pool, tier);
+    CHECK(std::all_of(got.begin(), got.begin() + c.Cv, [](float v) { return std::isnan(v); }));
+    CHECK(std::memcmp(got.data() + c.Cv, y.data() + c.Cv, (y.size() - c.Cv) * sizeof(float)) == 0);
+  }
+  const std::vector<float> rows = {1, -2, INFINITY, 4, 0, 0, 0, 0, 3, NAN, 0, 1, 127, -127, 0.4f, 63.6f};
+  for (Tier tier : present_tiers()) {
+    std::vector<uint8_t> got;
+    KernelCall call("kv_write");
+    call.in({1, 1, 16, 8}, std::vector<uint8_t>(128)).in({4, 1, 4}, rows).in({4}, std::vector<int32_t>{0, 1, 2, 3});
+    call.out({1, 1, 16, 8}, got).attr(int64_t{0}).run(pool, tier);
+    float scales[4];
+    std::memcpy(scales, got.data() + 64, sizeof scales);
+    CHECK(std::isnan(scales[0]) && scales[1] == 0 && std::isnan(scales[2]) && scales[3] == 1);
+    const int8_t expected[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 127, -127, 0, 64};
+    CHECK(std::memcmp(got.data(), expected, sizeof expected) == 0);
+  }
+}
+
 void rows_past_the_last_sequence(ThreadPool& pool) {
   const Case c{"padded", {{5, 5}}, 2, 1, 8, 8, 1, 0, {}};
   Data d = data_of(c);
@@ -284,41 +442,76 @@ void errors(ThreadPool& pool) {
     return error_of([&] {
       std::vector<float> y;
       KernelCall call("paged_attention");
-      call.in({2, heads, 8}, normals(16 * heads, 1)).in({3, 2, 4, 8}, normals(192, 2)).in({3, 2, 4, 8}, normals(192, 3));
+      call.in({2, heads, 8}, normals(16 * heads, 1)).in({3, 2, 8, 16}, normals(768, 2)).in({3, 2, 16, 8}, normals(768, 3));
       call.in({2}, std::vector<int32_t>{0, 2}).in({1}, std::vector<int32_t>{length}).in({1, 2}, table).absent();
       call.out({2, heads, 8}, y).attr(1.0).attr(int64_t{1}).attr(int64_t{0}).run(pool, best_tier());
     });
   };
-  CHECK(paged(7, {2, 0}, 4).empty());
+  CHECK(paged(28, {2, 0}, 4).empty());
   CHECK(paged(3, {2, -1}, 4).empty());
-  CHECK(holds(paged(7, {2, 3}, 4), "block 3 in place 1 of sequence 0"));
-  CHECK(holds(paged(7, {-1, 0}, 4), "block -1 in place 0"));
-  CHECK(holds(paged(9, {2, 0}, 4), "KV length 9"));
+  CHECK(holds(paged(28, {2, 3}, 4), "block 3 in place 1 of sequence 0"));
+  CHECK(holds(paged(28, {-1, 0}, 4), "block -1 in place 0"));
+  CHECK(holds(paged(33, {2, 0}, 4), "KV length 33"));
   CHECK(holds(paged(1, {2, 0}, 4), "KV length 1"));
-  CHECK(holds(paged(7, {2, 0}, 3), "does not divide"));
+  CHECK(holds(paged(28, {2, 0}, 3), "does not divide"));
+  const auto by_places = [&](int64_t size) {
+    return error_of([&] {
+      std::vector<float> y;
+      KernelCall call("paged_attention");
+      call.in({1, 1, 8}, normals(8, 1)).in({1, 1, 8, size}, normals(8 * size, 2)).in({1, 1, size, 8}, normals(8 * size, 3));
+      call.in({2}, std::vector<int32_t>{0, 1}).in({1}, std::vector<int32_t>{1}).in({1, 1}, std::vector<int32_t>{0}).absent();
+      call.out({1, 1, 8}, y).attr(1.0).attr(int64_t{1}).attr(int64_t{0}).run(pool, best_tier());
+    });
+  };
+  CHECK(by_places(32).empty());
+  CHECK(holds(by_places(24), "no multiple of 16"));
+}
+
+template <class T>
+void bench_step(const char* name, int threads, const Case& c) {
+  ThreadPool pool(threads);
+  const Data d = data_of(c);
+  const Pages<T> pages(c, d, 32);
+  std::vector<float> y;
+  KernelCall call("paged_attention");
+  call.in({d.N, c.H, c.C}, d.q).in({pages.blocks, c.G, pages.k_page / 32, 32}, pages.k);
+  call.in({pages.blocks, c.G, 32, pages.v_page / 32}, pages.v);
+  call.in({d.S + 1}, d.query_offsets).in({d.S}, pages.lengths).in({d.S, pages.width}, pages.table).absent();
+  call.out({d.N, c.H, c.Cv}, y).attr(double{d.scale}).attr(int64_t{1}).attr(int64_t{0});
+  call.run_under(pool, best_tier(), [&](const auto& run) {
+    const double ms = median_ms(run, 30);
+    const double bytes = double(c.lengths[0].second) * c.G * (pages.k_page + pages.v_page) / 32 * sizeof(T);
+    std::printf("step %-5s %d threads, %d keys, %d/%d heads: %8.3f ms, %6.1f GB/s\n", name, threads, c.lengths[0].second,
+                c.H, c.G, ms, bytes / ms / 1e6);
+  });
 }
 
 void bench() {
   for (int threads : {1, 2}) {
     ThreadPool pool(threads);
-    for (Tier tier : present_tiers()) {
-      if (tier > Tier::kAvx512 && tier != Tier::kNeon) continue;
-      const Case cases[] = {{"prefill", {{512, 512}}, 9, 3, 64, 64, 1, 0, {}}, {"decode", {{1, 1000}}, 9, 3, 64, 64, 1, 0, {}}};
-      for (const Case& c : cases) {
-        const Data d = data_of(c);
-        std::vector<float> y;
-        KernelCall call("attention");
-        call.in({d.N, c.H, c.C}, d.q).in({d.M, c.G, c.C}, d.k).in({d.M, c.G, c.Cv}, d.v);
-        call.in({d.S + 1}, d.query_offsets).in({d.S + 1}, d.key_offsets).absent();
-        call.out({d.N, c.H, c.Cv}, y).attr(double{d.scale}).attr(int64_t{1}).attr(int64_t{0});
-        double pairs = 0;  // of a query row and a key it sees
-        for (int i = 0; i < c.lengths[0].first; i++) pairs += c.lengths[0].second - i;
-        call.run_under(pool, tier, [&](const auto& run) {
-          const double ms = median_ms(run, tier == Tier::kScalar ? 20 : 200);
-          std::printf("%-8s %d threads, %-7s %8.3f ms, %6.1f GFLOP/s\n", c.name, threads, tier_name(tier), ms,
-                      pairs * c.H * (c.C + c.Cv) * 2 / ms / 1e6);
-        });
-      }
+    const Case c{"prefill", {{512, 512}}, 32, 8, 128, 128, 1, 0, {}};
+    const Data d = data_of(c);
+    std::vector<float> y;
+    KernelCall call("attention");
+    call.in({d.N, c.H, c.C}, d.q).in({d.M, c.G, c.C}, d.k).in({d.M, c.G, c.Cv}, d.v);
+    call.in({d.S + 1}, d.query_offsets).in({d.S + 1}, d.key_offsets).absent();
+    call.out({d.N, c.H, c.Cv}, y).attr(double{d.scale}).attr(int64_t{1}).attr(int64_t{0});
+    double pairs = 0;  // of a query row and a key it sees
+    for (int i = 0; i < c.lengths[0].first; i++) pairs += c.lengths[0].second - i;
+    for (Tier tier : {Tier::kAvx2, best_tier()}) {
+      if (tier > best_tier()) continue;
+      call.run_under(pool, tier, [&](const auto& run) {
+        const double ms = median_ms(run, 30);
+        std::printf("prefill %d threads, %s: %8.3f ms, %6.1f GFLOP/s\n", threads, tier_name(tier), ms,
+                    pairs * c.H * (c.C + c.Cv) * 2 / ms / 1e6);
+      });
+    }
+    for (auto [H, G] : {std::pair{32, 8}, {32, 4}, {16, 16}}) {
+      const Case step{"decode", {{1, 16384}}, H, G, 128, 128, 1, 0, {}};
+      bench_step<float>("f32", threads, step);
+      bench_step<uint16_t>("f16", threads, step);
+      bench_step<BF16>("bf16", threads, step);
+      bench_step<uint8_t>("int8", threads, step);
     }
   }
 }
@@ -332,9 +525,20 @@ int main(int argc, char** argv) {
   }
   ThreadPool one(1), two(2), four(4);
   against_the_loop(one, two, four);
-  half_cache(four);
+  rounded_cache<uint16_t>("f16", one, four);
+  rounded_cache<BF16>("bf16", one, four);
+  coded_cache(one, two, four);
+  steps<float>("f32", one, four);
+  steps<uint16_t>("f16", one, four);
+  steps<BF16>("bf16", one, four);
+  steps<uint8_t>("int8", one, four);
+  writes<float>("f32", two);
+  writes<uint16_t>("f16", two);
+  writes<BF16>("bf16", two);
+  writes<uint8_t>("int8", two);
   pieces(four);
   masked_keys_do_nothing(two);
+  nan_stays_visible(two);
   rows_past_the_last_sequence(two);
   errors(two);
   return report();

@@ -505,6 +505,7 @@ void test_layout() {
                     .f32({1, 1, 2}, normals(2, 1))
                     .i32({1}, {2})
                     .out(DType::kF32, {1, 1, 2, 2})
+                    .attr(0)
                     .run(Tier::kScalar, pool);
               }),
               "got slot 2 for row 0, expected -1…1"));

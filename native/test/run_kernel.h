@@ -12,11 +12,17 @@
 
 namespace switchyard::test {
 
+struct BF16 {
+  uint16_t bits;
+};
+
 template <class T>
 constexpr DType dtype_of() {
   if constexpr (std::is_same_v<T, float>) return DType::kF32;
   if constexpr (std::is_same_v<T, int32_t>) return DType::kI32;
   if constexpr (std::is_same_v<T, uint32_t>) return DType::kU32;
+  if constexpr (std::is_same_v<T, BF16>) return DType::kBF16;
+  if constexpr (std::is_same_v<T, uint8_t>) return DType::kU8;
   return DType::kF16;  // uint16_t: bits of a half
 }
 

@@ -1,6 +1,6 @@
 /** What the headers of a model's files tell: parameters, formats, memory. Nothing is loaded. */
 import type { TensorEntry } from '../checkpoint/tensor-file.js';
-import { isWeightFormat } from '../core/format.js';
+import { automaticKvType, isQuantized, isWeightFormat, type KvType } from '../core/format.js';
 import {
   cacheBytesPerToken,
   estimateMemory,
@@ -28,6 +28,8 @@ export interface ModelReport {
   readonly extra: readonly string[];
   readonly formats: readonly FormatUse[];
   readonly fileBytes: number;
+  /** How the cache stores keys and values. */
+  readonly kvCache: KvType;
   readonly cacheBytesPerToken: number;
   readonly contextLength: number;
   /** Null where a tensor's format cannot be loaded. */
@@ -90,8 +92,15 @@ function* feedForwardParts(c: ModelFiles['config'], layer: LayerNames, sparse: b
   }
 }
 
-/** @param contextLength tokens for the memory estimate */
-export function reportModel(files: ModelFiles, contextLength: number): ModelReport {
+/**
+ * @param contextLength tokens for the memory estimate
+ * @param kind as the option `kvCache` of `loadModel`
+ */
+export function reportModel(
+  files: ModelFiles,
+  contextLength: number,
+  kind: 'auto' | KvType = 'auto',
+): ModelReport {
   const { config, checkpoint } = files;
   const { tensors } = checkpoint;
   const seen = new Map<string, Role>();
@@ -111,6 +120,8 @@ export function reportModel(files: ModelFiles, contextLength: number): ModelRepo
     if (role) used.push({ role, shape: entry.shape });
     else extra.push(entry.name);
   }
+  const compute = matrices.some((m) => isQuantized(m.format)) ? 'int8' : 'f32';
+  const kvCache = kind === 'auto' ? automaticKvType(compute) : kind;
   const parameters = countParameters(config);
   const counted = sumParameters(used, config.moe ? config.moe.topK / config.moe.nExperts : 1);
   return {
@@ -120,9 +131,10 @@ export function reportModel(files: ModelFiles, contextLength: number): ModelRepo
     extra,
     formats: formatsOf(tensors),
     fileBytes: [...tensors].reduce((sum, entry) => sum + entry.bytes, 0),
-    cacheBytesPerToken: cacheBytesPerToken(config),
+    kvCache,
+    cacheBytesPerToken: cacheBytesPerToken(config, kvCache),
     contextLength,
-    memory: packable ? estimateMemory(matrices, config, contextLength, KV_BLOCK) : null,
+    memory: packable ? estimateMemory(matrices, config, kvCache, contextLength, KV_BLOCK) : null,
   };
 }
 

@@ -2,7 +2,7 @@
 import { type Command, Option } from 'commander';
 import { VARIABLES } from '../core/env.js';
 import { SwitchyardError, unknownOption } from '../core/errors.js';
-import { COMPUTE_MODES, type ComputeMode } from '../core/format.js';
+import { COMPUTE_MODES, type ComputeMode, KV_TYPES, type KvType } from '../core/format.js';
 import type { GenerateOptions } from '../generate/generation.js';
 
 interface Range {
@@ -38,6 +38,7 @@ export interface ModelFlags {
   model?: string;
   device: 'auto' | 'cpu';
   dtype: 'auto' | ComputeMode;
+  kvCache: 'auto' | KvType;
   threads?: number;
   context?: number;
 }
@@ -58,6 +59,7 @@ export function addModelOptions(command: Command): Command {
         .argParser(oneOf('--dtype', ['auto', ...COMPUTE_MODES]))
         .default('auto'),
     )
+    .addOption(kvCacheOption())
     .addOption(
       new Option('--threads <n>', 'threads; default: the cores this process may use')
         .env(VARIABLES.threads.name)
@@ -67,6 +69,12 @@ export function addModelOptions(command: Command): Command {
       contextOption('longest sequence in tokens; default: what the model was made for, at most 4096'),
     );
 }
+
+export const kvCacheOption = (): Option =>
+  new Option('--kv-cache <type>', 'how the cache stores keys and values: auto, f32 (exact), f16, bf16, int8')
+    .env(VARIABLES.kvCache.name)
+    .argParser(oneOf('--kv-cache', ['auto', ...KV_TYPES]))
+    .default('auto');
 
 export const contextOption = (about: string): Option =>
   new Option('--context <n>', about)

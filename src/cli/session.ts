@@ -30,13 +30,14 @@ export async function openModelOf(
   interrupt: Interrupt,
 ): Promise<LoadedModel> {
   const path = requireModel(command, flags.model);
-  const { device, dtype, threads, context } = flags;
+  const { device, dtype, kvCache, threads, context } = flags;
   const bar = new ByteBar('loading');
   const started = performance.now();
   try {
     const model = await loadModel(path, {
       device,
       dtype,
+      kvCache,
       signal: interrupt.signal,
       onProgress: (progress) => bar.update(progress),
       ...(threads === undefined ? {} : { threads }),

@@ -1,7 +1,7 @@
 /** Every environment variable of the project, in one typed table; `docs/env.md` is written from it. */
 import { availableParallelism } from 'node:os';
 import { SwitchyardError } from './errors.js';
-import { COMPUTE_MODES } from './format.js';
+import { COMPUTE_MODES, KV_TYPES } from './format.js';
 
 interface Variable<T> {
   readonly name: string;
@@ -72,6 +72,11 @@ export const VARIABLES = {
     'SWITCHYARD_DTYPE',
     `how linear layers compute in commands: auto, ${COMPUTE_MODES.join(', ')}; default auto`,
     choice('SWITCHYARD_DTYPE', ['auto', ...COMPUTE_MODES]),
+  ),
+  kvCache: variable(
+    'SWITCHYARD_KV_CACHE',
+    `how the cache stores keys and values in commands: auto, ${KV_TYPES.join(', ')}; default auto`,
+    choice('SWITCHYARD_KV_CACHE', ['auto', ...KV_TYPES]),
   ),
   context: variable(
     'SWITCHYARD_CONTEXT',

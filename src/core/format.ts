@@ -27,6 +27,15 @@ export const isQuantized = (format: WeightFormat): boolean => format.startsWith(
 export const COMPUTE_MODES = ['f32', 'bf16', 'int8'] as const;
 export type ComputeMode = (typeof COMPUTE_MODES)[number];
 
+/** How a cache stores keys and values. int8: codes, and a scale for each key and each value of a head. */
+export const KV_TYPES = ['f32', 'f16', 'bf16', 'int8'] as const;
+export type KvType = (typeof KV_TYPES)[number];
+/** What is exact stays exact; where the weights or activations are rounded already, 16 bits are enough. */
+export const automaticKvType = (compute: ComputeMode): KvType => (compute === 'f32' ? 'f32' : 'f16');
+/** Bytes that one key or value of `headDim` channels takes. */
+export const kvBytes = (type: KvType, headDim: number): number =>
+  type === 'int8' ? headDim + 4 : (type === 'f32' ? 4 : 2) * headDim;
+
 export function computeCode(mode: ComputeMode): number {
   const code = COMPUTE_MODES.indexOf(mode);
   if (code < 0)

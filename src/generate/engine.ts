@@ -3,7 +3,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { NativeAbort, NativeBuffer } from '../core/addon.js';
 import type { Device } from '../core/device.js';
 import { DisposedError } from '../core/errors.js';
-import type { ComputeMode } from '../core/format.js';
+import type { ComputeMode, KvType } from '../core/format.js';
 import { kvWrite, type PagedKeys, pagedAttention } from '../core/ops/attention.js';
 import { sample } from '../core/ops/sampling.js';
 import { Executable } from '../core/program/compile.js';
@@ -89,9 +89,10 @@ export class StepEngine {
     readonly compute: ComputeMode,
     readonly contextLength: number,
     cacheTokens: number,
+    kvCache: KvType,
   ) {
     const { nLayers, nKvHeads, headDim } = decoder.config;
-    this.cache = new KvCache(device, { nLayers, nKvHeads, headDim, tokens: cacheTokens });
+    this.cache = new KvCache(device, { nLayers, nKvHeads, headDim, tokens: cacheTokens, type: kvCache });
     this.#tableWidth = Math.ceil(contextLength / KV_BLOCK);
   }
 
@@ -253,7 +254,7 @@ export class StepEngine {
       (layer: number) =>
       (q: Tensor, k: Tensor, v: Tensor): Tensor => {
         const keys: PagedKeys = {
-          k: kvWrite(this.cache.k[layer] as Tensor, k, slots),
+          k: kvWrite(this.cache.k[layer] as Tensor, k, slots, { transpose: true }),
           v: kvWrite(this.cache.v[layer] as Tensor, v, slots),
           lengths,
           blockTable,

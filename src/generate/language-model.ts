@@ -1,7 +1,7 @@
 /** The handle that `loadModel` returns: forward passes, text, chat. */
 import { type Device, type DeviceOptions, device as makeDevice } from '../core/device.js';
 import { checkOptions, DisposedError, SwitchyardError } from '../core/errors.js';
-import { COMPUTE_MODES, type ComputeMode } from '../core/format.js';
+import { automaticKvType, COMPUTE_MODES, type ComputeMode, KV_TYPES, type KvType } from '../core/format.js';
 import type { DecoderConfig } from '../models/config.js';
 import type { Decoder } from '../models/decoder.js';
 import { type ForwardInputs, type ForwardOutput, ForwardPass } from '../models/forward.js';
@@ -32,11 +32,26 @@ export interface LoadModelOptions {
   contextLength?: number;
   /** Tokens that all running sequences together may hold. Default: contextLength. */
   cacheTokens?: number;
+  /**
+   * How the cache stores keys and values. 'f16' and 'bf16' take half the memory of 'f32' and 'int8' about a quarter, and
+   * a token after a long text is faster by as much. 'auto' (default): f32 where linear layers compute in f32, so that
+   * nothing is rounded; else f16.
+   */
+  kvCache?: 'auto' | KvType;
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
 }
 
-const OPTIONS = ['device', 'dtype', 'threads', 'contextLength', 'cacheTokens', 'signal', 'onProgress'];
+const OPTIONS = [
+  'device',
+  'dtype',
+  'threads',
+  'contextLength',
+  'cacheTokens',
+  'kvCache',
+  'signal',
+  'onProgress',
+];
 const DEFAULT_CONTEXT = 4096;
 
 /**
@@ -55,10 +70,13 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
     onProgress: options.onProgress,
     signal: options.signal,
   });
-  const dtype = options.dtype ?? 'auto';
+  const { dtype = 'auto', kvCache: kind = 'auto' } = options;
   const compute = dtype === 'auto' ? automaticCompute(decoder) : dtype;
+  const kvCache = kind === 'auto' ? automaticKvType(compute) : kind;
   try {
-    const model = await warmed(new LanguageModel(decoder, tokenizer, { device, compute, ...lengths }));
+    const model = await warmed(
+      new LanguageModel(decoder, tokenizer, { device, compute, kvCache, ...lengths }),
+    );
     if (device.env.debug >= 1) {
       const bytes = weightsOf(decoder).reduce((sum, w) => sum + w.bytes, 0);
       process.stderr.write(modelLine(device, decoder.config, compute, bytes));
@@ -80,13 +98,22 @@ async function warmed(model: LanguageModel): Promise<LanguageModel> {
   }
 }
 
-function pickDevice({ device = 'auto', threads, dtype = 'auto' }: LoadModelOptions): Device {
-  if (dtype !== 'auto' && !COMPUTE_MODES.includes(dtype)) {
-    throw new SwitchyardError(
-      'ERR_OPTION',
-      `[loadModel] got dtype '${dtype}', expected auto, ${COMPUTE_MODES.join(', ')}`,
-    );
-  }
+function checkChoice(name: string, value: string, allowed: readonly string[]): void {
+  if (value === 'auto' || allowed.includes(value)) return;
+  throw new SwitchyardError(
+    'ERR_OPTION',
+    `[loadModel] got ${name} '${value}', expected auto, ${allowed.join(', ')}`,
+  );
+}
+
+function pickDevice({
+  device = 'auto',
+  threads,
+  dtype = 'auto',
+  kvCache = 'auto',
+}: LoadModelOptions): Device {
+  checkChoice('dtype', dtype, COMPUTE_MODES);
+  checkChoice('kvCache', kvCache, KV_TYPES);
   if (typeof device !== 'string') return device;
   if (device !== 'auto' && device !== 'cpu') {
     throw new SwitchyardError('ERR_DEVICE', `[loadModel] got device '${device}', expected 'auto' or 'cpu'`);
@@ -114,6 +141,7 @@ function checkLengths(
 interface Settings {
   device: Device;
   compute: ComputeMode;
+  kvCache: KvType;
   contextLength: number;
   cacheTokens: number;
 }
@@ -124,6 +152,8 @@ export class LanguageModel {
   readonly device: Device;
   /** How linear layers compute. */
   readonly dtype: ComputeMode;
+  /** How the cache stores keys and values. */
+  readonly kvCache: KvType;
   readonly #forward: ForwardPass;
   readonly #engine: StepEngine;
   readonly #endIds: ReadonlySet<number>;
@@ -139,6 +169,7 @@ export class LanguageModel {
     this.config = decoder.config;
     this.device = settings.device;
     this.dtype = settings.compute;
+    this.kvCache = settings.kvCache;
     this.#forward = new ForwardPass(settings.device, decoder, settings.compute);
     this.#engine = new StepEngine(
       settings.device,
@@ -146,6 +177,7 @@ export class LanguageModel {
       settings.compute,
       settings.contextLength,
       settings.cacheTokens,
+      settings.kvCache,
     );
     this.#endIds = new Set([...decoder.config.eosIds, ...tokenizer.endIds]);
   }

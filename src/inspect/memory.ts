@@ -1,5 +1,5 @@
 /** What a model will take in memory, before it is loaded. */
-import type { WeightFormat } from '../core/format.js';
+import { type KvType, kvBytes, type WeightFormat } from '../core/format.js';
 
 /** Outputs that lie side by side in one panel of a packed weight (native/formats/pack.h). */
 const PANEL = 16;
@@ -48,9 +48,9 @@ export interface CacheSizes {
   readonly headDim: number;
 }
 
-/** Bytes of keys and values of one token, kept in float32. */
-export const cacheBytesPerToken = ({ nLayers, nKvHeads, headDim }: CacheSizes): number =>
-  2 * 4 * nLayers * nKvHeads * headDim;
+/** Bytes of keys and values of one token. */
+export const cacheBytesPerToken = ({ nLayers, nKvHeads, headDim }: CacheSizes, type: KvType): number =>
+  2 * nLayers * nKvHeads * kvBytes(type, headDim);
 
 export interface MemoryEstimate {
   /** Packed weights. */
@@ -64,12 +64,13 @@ export interface MemoryEstimate {
 export function estimateMemory(
   matrices: Iterable<MatrixSize>,
   cache: CacheSizes,
+  type: KvType,
   contextLength: number,
   blockTokens: number,
 ): MemoryEstimate {
   let weights = 0;
   for (const matrix of matrices) weights += packedBytes(matrix);
   const tokens = Math.ceil(contextLength / blockTokens) * blockTokens;
-  const cacheBytes = tokens * cacheBytesPerToken(cache);
+  const cacheBytes = tokens * cacheBytesPerToken(cache, type);
   return { weights, cache: cacheBytes, total: weights + cacheBytes };
 }

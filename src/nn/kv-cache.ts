@@ -1,10 +1,15 @@
 /** A paged key-value cache (Kwon et al. 2023): blocks of a fixed number of tokens, handed to sequences as they grow. */
 import type { Device } from '../core/device.js';
+import { type DType, dtypeSize } from '../core/dtype.js';
 import { SwitchyardError } from '../core/errors.js';
+import type { KvType } from '../core/format.js';
+import { storedChannels } from '../core/ops/attention.js';
 import { Tensor } from '../core/tensor.js';
 
 /** Tokens per block: small enough to waste little, large enough that a block table stays short. */
 export const KV_BLOCK = 32;
+
+const STORED: Readonly<Record<KvType, DType>> = { f32: 'f32', f16: 'f16', bf16: 'bf16', int8: 'u8' };
 
 export interface KvCacheOptions {
   nLayers: number;
@@ -12,24 +17,31 @@ export interface KvCacheOptions {
   headDim: number;
   /** Tokens that all sequences together may hold; rounded up to blocks. */
   tokens: number;
+  /** How keys and values are stored. */
+  type: KvType;
 }
 
 export class KvCache {
   readonly blocks: number;
-  /** Per layer [blocks, G, block, C]. */
+  /** Per layer [blocks, G, C, block]; int8 as `PagedKeys` says. */
   readonly k: readonly Tensor[];
+  /** Per layer [blocks, G, block, C]. */
   readonly v: readonly Tensor[];
   readonly #free: number[];
   readonly #device: Device;
 
-  constructor(device: Device, { nLayers, nKvHeads, headDim, tokens }: KvCacheOptions) {
+  constructor(device: Device, { nLayers, nKvHeads, headDim, tokens, type }: KvCacheOptions) {
     this.#device = device;
     this.blocks = Math.ceil(tokens / KV_BLOCK);
-    const shape = [this.blocks, nKvHeads, KV_BLOCK, headDim];
-    const bytes = 4 * this.blocks * nKvHeads * KV_BLOCK * headDim;
-    const layer = (): Tensor => Tensor.ofBuffer(device.addon.createBuffer(bytes), 'f32', shape);
-    this.k = Array.from({ length: nLayers }, layer);
-    this.v = Array.from({ length: nLayers }, layer);
+    const dtype = STORED[type];
+    const stored = storedChannels(dtype, headDim);
+    const layers = (...shape: number[]): Tensor[] =>
+      Array.from({ length: nLayers }, () => {
+        const bytes = shape.reduce((n, size) => n * size, dtypeSize(dtype));
+        return Tensor.ofBuffer(device.addon.createBuffer(bytes), dtype, shape);
+      });
+    this.k = layers(this.blocks, nKvHeads, stored, KV_BLOCK);
+    this.v = layers(this.blocks, nKvHeads, KV_BLOCK, stored);
     this.#free = Array.from({ length: this.blocks }, (_, i) => this.blocks - 1 - i);
   }
 

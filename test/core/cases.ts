@@ -5,6 +5,7 @@
 import { DTYPES, type DType, dtypeCode } from '../../src/core/dtype.js';
 import { WEIGHT_FORMATS } from '../../src/core/format.js';
 import type { Attrs } from '../../src/core/op.js';
+import { storedChannels } from '../../src/core/ops/attention.js';
 import type { Shape } from '../../src/core/shape.js';
 import {
   bool,
@@ -565,7 +566,16 @@ function offsetsOf(lengths: readonly number[]): number[] {
   return offsets;
 }
 const total = (lengths: number[]): number => lengths.reduce((a, b) => a + b, 0);
-const BLOCK = 4;
+const BLOCK = 16;
+/** A cache of codes: for each page [channels · BLOCK] of them, and then BLOCK scales in f32. */
+function codes(shape: Shape, pages: number, channels: number): TensorSpec {
+  const page = (n: number): number[] => {
+    const scales = Float32Array.from({ length: BLOCK }, (_, i) => 0.004 + 0.003 * ((7 * i + n) % 5));
+    const values = Array.from({ length: channels * BLOCK }, (_, i) => (i * i * 31 + 17 * n + i) & 255);
+    return [...values, ...new Uint8Array(scales.buffer)];
+  };
+  return literal('u8', Array.from({ length: pages }, (_, n) => page(n)).flat(), shape);
+}
 for (const { name, sizes, queries, keys, attrs = {}, prefix } of RAGGED) {
   const [h, g, c, cv] = sizes;
   const [n, m] = [total(queries), total(keys)];
@@ -592,15 +602,17 @@ for (const { name, sizes, queries, keys, attrs = {}, prefix } of RAGGED) {
   const table = keys.flatMap((k, s) =>
     Array.from({ length: most }, (_, b) => (b * BLOCK < k ? b * keys.length + s : -1)),
   );
-  for (const dtype of ['f32', 'f16'] as const) {
-    const cache = (size: number): TensorSpec => ofType(dtype, [most * keys.length, g, BLOCK, size]);
+  for (const dtype of ['f32', 'f16', 'bf16', 'u8'] as const) {
+    const blocks = most * keys.length;
+    const cache = (shape: Shape, channels: number): TensorSpec =>
+      dtype === 'u8' ? codes(shape, blocks * g, channels) : ofType(dtype, shape);
     one(
       'paged_attention',
       `${name} ${dtype}`,
       [
         f32([n, h, c]),
-        cache(c),
-        cache(cv),
+        cache([blocks, g, storedChannels(dtype, c), BLOCK], c),
+        cache([blocks, g, BLOCK, storedChannels(dtype, cv)], cv),
         ids(...offsetsOf(queries)),
         ids(...keys),
         literal('i32', table, [keys.length, most]),
@@ -610,9 +622,20 @@ for (const { name, sizes, queries, keys, attrs = {}, prefix } of RAGGED) {
     );
   }
 }
-for (const dtype of ['f32', 'f16'] as const) {
-  one('kv_write', dtype, [ofType(dtype, [3, 2, 4, 5]), f32([4, 2, 5]), ids(0, 11, -1, 6)]);
-  one('kv_write', `${dtype} nothing`, [ofType(dtype, [2, 1, 4, 3]), f32([0, 1, 3]), literal('i32', [], [0])]);
+for (const dtype of ['f32', 'f16', 'bf16', 'u8'] as const) {
+  for (const transpose of [0, 1]) {
+    const name = transpose ? `${dtype} channels` : dtype;
+    const write = (label: string, sizes: Shape, block: number, x: TensorSpec, slots: InputSpec): void => {
+      const [blocks, g, c] = sizes as [number, number, number];
+      const stored = storedChannels(dtype, c);
+      const shape = transpose ? [blocks, g, stored, block] : [blocks, g, block, stored];
+      const cache = dtype === 'u8' ? ofType('u8', shape, 0, 256) : ofType(dtype, shape);
+      one('kv_write', `${name}${label}`, [cache, x, slots], { transpose });
+    };
+    write('', [3, 2, 5], 4, f32([4, 2, 5]), ids(0, 11, -1, 6));
+    write(' twice in one place', [2, 3, 8], 4, f32([3, 3, 8]), ids(5, 2, 5));
+    write(' nothing', [2, 1, 3], 4, f32([0, 1, 3]), literal('i32', [], [0]));
+  }
 }
 
 // ---- random numbers, sampling

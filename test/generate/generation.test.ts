@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DisposedError, type ErrorCode, SwitchyardError } from '../../src/core/errors.js';
 import type { GenerateOptions } from '../../src/generate/generation.js';
 import { type LanguageModel, type LoadModelOptions, loadModel } from '../../src/generate/language-model.js';
+import { samplers } from '../../src/generate/sampler.js';
 import { KV_BLOCK } from '../../src/nn/kv-cache.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { writeTinyFolder } from '../helpers/tiny-model.js';
@@ -321,11 +322,67 @@ describe('is refused', () => {
     [{ contextLength: 2.5 }, /contextLength 2.5/],
     [{ threads: 0 }, /threads 0/],
     [{ dtype: 'f64' }, /dtype 'f64'/],
+    [{ kvCache: 'int4' }, /kvCache 'int4', expected auto, f32, f16, bf16, int8/],
     [{ device: 'tpu' }, /device 'tpu'/],
     [{ contextlength: 3 }, /contextlength/],
   ])('loading with %j', async (options, message) => {
     const error = await rejection(() => loadModel(path, options as LoadModelOptions));
     expect(error.message).toMatch(message);
+  });
+});
+
+describe('a cache of', () => {
+  /** Logits that each new token is chosen from, when a fixed text is fed token after token behind the prompt. */
+  async function logitsOf(kvCache: LoadModelOptions['kvCache']): Promise<Float32Array[]> {
+    const m = await load({ kvCache });
+    const sequence = m.engine.newSequence();
+    const rows: Float32Array[] = [];
+    for (const tokens of [prompt, ...[...Buffer.from(' what each token meets')].map((id) => [id])]) {
+      const row = { sequence, tokens, sampler: samplers.greedy(), history: [], drawn: 0 };
+      rows.push((await m.engine.step([row], { logits: true })).logits as Float32Array);
+    }
+    await m.dispose();
+    return rows;
+  }
+  const distance = (a: Float32Array[], b: Float32Array[]): number =>
+    Math.max(...a.flatMap((row, i) => Array.from(row, (x, j) => Math.abs(x - (b[i] as Float32Array)[j]))));
+  const size = (a: Float32Array[]): number => Math.max(...a.flatMap((row) => Array.from(row, Math.abs)));
+
+  // Rounding a key or value by a share u of itself (of the row's largest number: int8) moves a score and a mixed value by
+  // about as much. A layer adds its part; the tiny model has few layers, and logits of the size of their largest number.
+  it.each([
+    ['f16', 2 ** -11],
+    ['bf16', 2 ** -8],
+    ['int8', 1 / 254],
+  ] as const)('%s stays within its rounding of f32, and is not f32', async (kvCache, unit) => {
+    const [exact, rounded] = [await logitsOf('f32'), await logitsOf(kvCache)];
+    const off = distance(rounded, exact) / size(exact);
+    expect(off).toBeGreaterThan(0);
+    expect(off).toBeLessThan(8 * unit);
+  });
+
+  it.each(['f32', 'f16', 'bf16', 'int8'] as const)('%s generates', async (kvCache) => {
+    const m = await load({ kvCache });
+    expect(m.kvCache).toBe(kvCache);
+    const alone = await m.generate(prompt, { maxTokens: 40, ignoreEos: true }).result();
+    expect(alone.tokens).toHaveLength(40);
+    const [first] = await m.generateAll([prompt, [1, 2, 3]], { maxTokens: 40, ignoreEos: true });
+    expect(first?.tokens).toEqual(alone.tokens);
+    expect(first?.logprobs).toEqual(alone.logprobs);
+    await m.dispose();
+  });
+
+  it('auto is f32 beside exact layers and f16 beside rounded ones', async () => {
+    for (const [dtype, expected] of [
+      ['f32', 'f32'],
+      ['auto', 'f32'],
+      ['bf16', 'f16'],
+      ['int8', 'f16'],
+    ] as const) {
+      const m = await load({ dtype });
+      expect([dtype, m.kvCache]).toEqual([dtype, expected]);
+      await m.dispose();
+    }
   });
 });
 

@@ -31,12 +31,15 @@ describe('estimateMemory', () => {
   const cache = { nLayers: 2, nKvHeads: 3, headDim: 4 };
 
   it('counts keys and values in float32', () => {
-    expect(cacheBytesPerToken(cache)).toBe(2 * 2 * 3 * 4 * 4);
+    expect(cacheBytesPerToken(cache, 'f32')).toBe(2 * 2 * 3 * 4 * 4);
+    expect(cacheBytesPerToken(cache, 'f16')).toBe(2 * 2 * 3 * 4 * 2);
+    expect(cacheBytesPerToken(cache, 'bf16')).toBe(2 * 2 * 3 * 4 * 2);
+    expect(cacheBytesPerToken(cache, 'int8')).toBe(2 * 2 * 3 * (4 + 4));
   });
 
   it('adds weights and whole blocks of the cache', () => {
     const matrices = [{ format: 'f32', rows: 16, columns: 10 } as const];
-    const memory = estimateMemory(matrices, cache, 33, 32);
+    const memory = estimateMemory(matrices, cache, 'f32', 33, 32);
     expect(memory).toEqual({ weights: 640, cache: 64 * 192, total: 640 + 64 * 192 });
   });
 });

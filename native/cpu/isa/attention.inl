@@ -1,10 +1,20 @@
-// attention_tile.h for one instruction set; included after vec.inl, math.inl and tile.inl.
+// attention_tile.h for one instruction set; included after vec.inl, math.inl, tile.inl and attention_tiles.inl.
 
 // e^x for x ≤ 0, with 0 below e^-87: a result below the smallest normal number costs a microcode assist, and masked
-// scores are all of that kind.
+// scores are all of that kind. As exp() of math.inl without the cases that cannot occur.
 SY_INLINE F exp_or_zero(F x) {
-  const F least = set1(-87.0f);
-  return select(lt(x, least), zero(), exp(max2(least, x)));
+  static constexpr float kC[] = {4.999999404e-01f, 1.666651666e-01f, 4.166828468e-02f, 8.369250223e-03f,
+                                 1.382046845e-03f};
+  const F least = set1(-87.0f), clamped = max2(least, x);  // NaN stays
+  const F n = round_even(clamped * set1(1.442695041f));
+  F r = fnma(n, set1(0.693359375f), clamped);
+  r = fnma(n, set1(-2.12194440e-4f), r);
+  const F p = fma(polynomial(r, kC), r * r, r) + set1(1.0f);
+#if defined(SY_AVX512)
+  return {_mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x.v, least.v, _CMP_NLT_UQ), p.v, n.v)};
+#else
+  return select(lt(x, least), zero(), p * floats(shl<23>(to_int(n) + iset1(127))));
+#endif
 }
 
 static void clear(const AttentionState& s, int64_t rows, int64_t Cv) {
@@ -13,58 +23,55 @@ static void clear(const AttentionState& s, int64_t rows, int64_t Cv) {
   for (int64_t i = 0; i < rows * padded(Cv); i += kLanes) store(s.out + i, zero());
 }
 
-// Keys as [C, 64], so that a lane of the scores is a key.
-static void pack_keys(const AttentionBlock& b, int count) {
-  if (!b.half) {
-    transpose(reinterpret_cast<const float* const*>(b.k), count, b.C, b.keys, kPanelColumns, kPanelColumns);
-    return;
+// Keys as f32 [C, 64] in the scratch, so that a lane of the scores is a key.
+template <class T>
+static void unpack_keys(const AttentionBlock& b, Places<T> from, uint64_t any, Places<float>* to) {
+  for (int v = 0; v < kKeyVectors; v++) {
+    to->k[v] = b.keys + v * kLanes;
+    if ((any >> (v * kLanes) & 0xffff) == 0) continue;
+    for (int64_t c = 0; c < b.C; c++) store(b.keys + c * kKeyBlock + v * 16, load_as(from.k[v] + c * from.k_distance));
   }
-  alignas(64) float wide[64][16];
-  const float* rows[64];
-  for (int j = 0; j < 64; j++) rows[j] = wide[j];
-  for (int64_t c = 0; c < b.C; c += 16) {
-    const int n = b.C - c < 16 ? static_cast<int>(b.C - c) : 16;
-    for (int j = 0; j < count; j++) {
-      uint16_t edge[16] = {};
-      const uint16_t* p = static_cast<const uint16_t*>(b.k[j]) + c;
-      if (n < 16) memcpy(edge, p, static_cast<size_t>(n) * 2), p = edge;
-      store(wide[j], load_half(p));
-    }
-    transpose(rows, count, n, b.keys + c * kPanelColumns, kPanelColumns, kPanelColumns);
-  }
+  to->k_distance = kKeyBlock;
 }
 
-static void pack_values(const AttentionBlock& b, int count) {
-  const int64_t width = padded(b.Cv);
-  for (int j = 0; j < count; j++) {
-    float* to = b.values + j * width;
-    for (int64_t c = 0; c < b.Cv; c += 16) {
-      const int n = b.Cv - c < 16 ? static_cast<int>(b.Cv - c) : 16;
-      if (!b.half) {
-        const float* from = static_cast<const float*>(b.v[j]) + c;
-        store(to + c, n == 16 ? load(from) : load_n(from, n));
-        continue;
-      }
-      uint16_t edge[16] = {};
-      const uint16_t* p = static_cast<const uint16_t*>(b.v[j]) + c;
-      if (n < 16) memcpy(edge, p, static_cast<size_t>(n) * 2), p = edge;
-      store(to + c, load_half(p));
+// Values as f32 [64, padded(Cv)] in the scratch, those that a row sees.
+template <class T>
+static void unpack_values(const AttentionBlock& b, Places<T> from, uint64_t any, Places<float>* to) {
+  const int64_t width = padded(b.Cv), whole = b.Cv / 16 * 16;
+  for (uint64_t rest = any; rest != 0; rest &= rest - 1) {
+    const int j = std::countr_zero(rest);
+    const T* row = from.v[j / kLanes] + (j % kLanes) * from.v_distance;
+    float* copy = b.values + j * width;
+    for (int64_t c = 0; c < whole; c += 16) store(copy + c, load_as(row + c));
+    if (whole < b.Cv) {
+      T edge[16] = {};
+      memcpy(edge, row + whole, static_cast<size_t>(b.Cv - whole) * sizeof(T));
+      store(copy + whole, load_as(edge));
     }
   }
+  for (int v = 0; v < kKeyVectors; v++) to->v[v] = b.values + v * kLanes * width;
+  to->v_distance = width;
 }
 
-// Scores of R rows become exp(score - max) in place; max, sum and out of the rows move to the new maximum.
-static void soften(const AttentionBlock& b, int64_t first, int rows, int vectors, float (*scores)[kKeyBlock]) {
+// Scores of some rows, in the vectors listed in `which`, become the weights of the values in place: exp(score - max),
+// times the scale of the value where there is one. max, sum and out of the rows move to the new maximum.
+template <bool kScaled>
+static void soften(const AttentionBlock& b, int64_t first, int rows, const int* which, int count,
+                   float (*scores)[kKeyBlock]) {
   alignas(64) static constexpr int32_t kBit[16] = {1 << 0, 1 << 1, 1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,
                                                    1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15};
   const F scale = set1(b.scale), none = set1(-INFINITY);
   const I bit = iload(kBit);
+  static_assert(kMostRows <= 16);
   alignas(64) float from[16] = {}, to[16] = {}, factor[16];
   for (int i = 0; i < rows; i++) {
     const uint64_t visible = b.visible[first + i];
     F top = none;
-    for (int v = 0; v < vectors; v++) {
-      F s = load(scores[i] + v * 16) * scale;
+    for (int at = 0; at < count; at++) {
+      const int v = which[at];
+      F s = load(scores[i] + v * 16);
+      if constexpr (kScaled) s = s * load(b.at->k_scale[v]);
+      s = s * scale;
       const uint32_t seen = static_cast<uint32_t>(visible >> (v * 16)) & 0xffff;
       if (seen != 0xffff) s = select(ieq(bit & iset1(static_cast<int32_t>(seen)), bit), s, none);
       store(scores[i] + v * 16, s);
@@ -87,25 +94,13 @@ static void soften(const AttentionBlock& b, int64_t first, int rows, int vectors
     sum = sum * by;
     float* out = b.state.out + (first + i) * padded(b.Cv);
     for (int64_t c = 0; c < b.Cv; c += 16) store(out + c, load(out + c) * by);
-    for (int v = 0; v < vectors; v++) {
+    for (int at = 0; at < count; at++) {
+      const int v = which[at];
       const F p = exp_or_zero(load(scores[i] + v * 16) - top);
-      store(scores[i] + v * 16, p);
+      store(scores[i] + v * 16, kScaled ? p * load(b.at->v_scale[v]) : p);
       sum = sum + p;
     }
     store(sum_at, sum);
-  }
-}
-
-// out[rows] += scores · values, over keys [from, to) of the block.
-static void add_values(const AttentionBlock& b, int rows, const float* const* scores, const float* const* values, int from,
-                       int to, float* out) {
-  const float* a[kTileRows];
-  for (int i = 0; i < rows; i++) a[i] = scores[i] + from;
-  const int vectors = static_cast<int>(padded(b.Cv) / 16);
-  for (int v = 0; v < vectors;) {
-    const int width = vectors - v < kTileVectors ? vectors - v : kTileVectors;
-    Tiles<true, Listed>::of(rows, width)(to - from, a, {values + from, v * 16}, out + v * 16, padded(b.Cv));
-    v += width;
   }
 }
 
@@ -114,25 +109,15 @@ SY_INLINE int run_end(uint64_t bits, int from) {  // first clear bit from `from`
   return clear_bits == 0 ? 64 : from + std::countr_zero(clear_bits);
 }
 
-static void block(const AttentionBlock& b) {
-  uint64_t any = 0;
-  for (int64_t i = 0; i < b.rows; i++) any |= b.visible[i];
-  const int count = (64 - std::countl_zero(any) + 15) / 16 * 16;  // whole vectors; all 64 pointers are good
-  pack_keys(b, count);
-  // Few rows read each value once; many read them from a copy that lies close together.
-  const float* packed[kKeyBlock];
-  const float* const* values = reinterpret_cast<const float* const*>(b.v);
-  if (b.half || b.Cv % 16 != 0 || b.rows > 2 * kTileRows) {
-    pack_values(b, count);
-    for (int j = 0; j < kKeyBlock; j++) packed[j] = b.values + j * padded(b.Cv);
-    values = packed;
-  }
-  alignas(64) float scores[kTileRows][kKeyBlock];
-  const float* score_rows[kTileRows];
-  for (int i = 0; i < kTileRows; i++) score_rows[i] = scores[i];
+template <bool kScaled, class T>
+static void attend(const AttentionBlock& b, const Places<T>& places, const Places<T>* next) {
+  const int64_t width = padded(b.Cv);
+  alignas(64) float scores[kMostRows][kKeyBlock];
+  const float* score_at[kMostRows];
+  for (int i = 0; i < kMostRows; i++) score_at[i] = scores[i];
 
   for (int64_t first = 0; first < b.rows;) {
-    const int rows = tile_rows(b.rows - first);
+    const int rows = attention_rows(b.rows - first);
     uint64_t common = ~uint64_t{0}, seen = 0;
     for (int i = 0; i < rows; i++) {
       common &= b.visible[first + i];
@@ -142,22 +127,25 @@ static void block(const AttentionBlock& b) {
       first += rows;
       continue;
     }
-    const int last = 64 - std::countl_zero(seen), vectors = (last + 15) / 16;
-    for (int v = 0; v < vectors;) {
-      const int width = vectors - v < kTileVectors ? vectors - v : kTileVectors;
-      Tiles<false, Strided>::of(rows, width)(b.C, b.q + first, {b.keys + v * 16, kPanelColumns}, scores[0] + v * 16,
-                                             kKeyBlock);
-      v += width;
+    int which[kKeyVectors], count = 0;
+    for (int v = 0; v < kKeyVectors; v++) {
+      if ((seen >> (v * kLanes) & 0xffff) != 0) which[count++] = v;
     }
-    soften(b, first, rows, vectors, scores);
+    with_rows(rows, [&](auto r) {
+      score_rows<decltype(r)::value, T>(b.C, b.q + first, places, next, which, count, scores);
+    });
+    soften<kScaled>(b, first, rows, which, count, scores);
 
     // Keys that all rows see go together, the others row by row, each row in order of keys. A masked value is
     // never multiplied: 0·inf would not be 0.
-    float* out = b.state.out + first * padded(b.Cv);
+    float* out = b.state.out + first * width;
+    const int last = 64 - std::countl_zero(seen);
     for (int j = 0; j < last;) {
       if (common >> j & 1) {
         const int end = run_end(common, j);
-        add_values(b, rows, score_rows, values, j, end, out);
+        with_rows(rows, [&](auto r) {
+          value_rows<decltype(r)::value, T>(j, end, score_at, places, next, width, out);
+        });
         j = end;
         continue;
       }
@@ -170,22 +158,83 @@ static void block(const AttentionBlock& b) {
             continue;
           }
           const int to = run_end(own, from) < end ? run_end(own, from) : end;
-          add_values(b, 1, score_rows + i, values, from, to, out + i * padded(b.Cv));
+          value_rows<1, T>(from, to, score_at + i, places, nullptr, width, out + i * width);
           from = to;
         }
       }
       j = end;
     }
+    next = nullptr;  // the first rows have asked for it
     first += rows;
   }
 }
 
+// Few rows read keys and values as they are stored; for many it pays to widen them once.
+constexpr int64_t kDirectRows = 2 * kTileRows;
+
+template <class T>
+SY_INLINE Places<T> places_of(const AttentionBlock& b, const KeyBlock& at) {
+  Places<T> places;
+  for (int v = 0; v < kKeyVectors; v++) {
+    places.k[v] = reinterpret_cast<const T*>(at.k[v]);
+    places.v[v] = reinterpret_cast<const T*>(at.v[v]);
+  }
+  places.k_distance = b.k_distance, places.v_distance = b.v_distance;
+  return places;
+}
+
+template <bool kScaled, class T>
+static void block_of(const AttentionBlock& b, uint64_t any) {
+  const Places<T> places = places_of<T>(b, *b.at);
+  const bool widen = !std::is_same_v<T, float> && b.rows > kDirectRows;
+  if (widen || b.Cv % kLanes != 0) {
+    Places<float> wide;
+    unpack_keys(b, places, any, &wide);
+    unpack_values(b, places, any, &wide);
+    return attend<kScaled, float>(b, wide, nullptr);
+  }
+  if (b.next == nullptr) return attend<kScaled, T>(b, places, nullptr);
+  const Places<T> next = places_of<T>(b, *b.next);
+  attend<kScaled, T>(b, places, &next);
+}
+
+// Keys that lie as rows. Many rows of queries read the values from a copy: those of one head lie so far apart that they
+// drive each other out of the first cache.
+static void block_of_rows(const AttentionBlock& b, uint64_t any) {
+  Places<float> places = places_of<float>(b, *b.at);
+  if (b.Cv % kLanes != 0 || b.rows > kDirectRows) unpack_values(b, places, any, &places);
+  const int count = static_cast<int>(padded(64 - std::countl_zero(any)));  // whole vectors; all 64 pointers are good
+  transpose(b.key_rows, count, b.C, b.keys, kKeyBlock, kKeyBlock);
+  for (int v = 0; v < kKeyVectors; v++) places.k[v] = b.keys + v * kLanes;
+  places.k_distance = kKeyBlock;
+  attend<false, float>(b, places, nullptr);
+}
+
+static void block(const AttentionBlock& b) {
+  uint64_t any = 0;
+  for (int64_t i = 0; i < b.rows; i++) any |= b.visible[i];
+  if (b.key_rows != nullptr) return block_of_rows(b, any);
+  switch (b.type) {
+    case KvType::kF32: return block_of<false, float>(b, any);
+    case KvType::kF16: return block_of<false, Half>(b, any);
+    case KvType::kBf16: return block_of<false, Brain>(b, any);
+    case KvType::kInt8: return block_of<true, Code>(b, any);
+  }
+}
+
+// Whether a row met no key; a row that met only NaN has no maximum either.
+SY_INLINE bool is_empty(const AttentionState& s, int64_t row) {
+  if (s.max[row] != -INFINITY) return false;
+  const F sum = load(s.sum + row * kLanes);
+  return !any(unordered(sum, sum));
+}
+
 static void merge(const AttentionState& total, const AttentionState& part, int64_t rows, int64_t Cv) {
   for (int64_t i = 0; i < rows; i++) {
-    if (part.max[i] == -INFINITY) continue;
+    if (is_empty(part, i)) continue;
     float *sum = total.sum + i * kLanes, *out = total.out + i * padded(Cv);
     const float *part_sum = part.sum + i * kLanes, *part_out = part.out + i * padded(Cv);
-    if (total.max[i] == -INFINITY) {
+    if (is_empty(total, i)) {
       total.max[i] = part.max[i];
       store(sum, load(part_sum));
       for (int64_t c = 0; c < Cv; c += 16) store(out + c, load(part_out + c));

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "cpu/attention_tile.h"
 #include "cpu/route_tile.h"
@@ -18,6 +19,7 @@ alignas(64) static const float kLane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
 #include "cpu/isa/vec.inl"
 #include "cpu/isa/math.inl"
 #include "cpu/isa/tile.inl"
+#include "cpu/isa/attention_tiles.inl"
 #include "cpu/isa/attention.inl"
 #include "cpu/isa/route.inl"
 }  // namespace switchyard::tile_neon

@@ -5,6 +5,7 @@
 //   load load_n store store_n      f32; _n touches the first n (0…16) lanes only, others load as 0
 //   iload iload_n istore istore_n  i32
 //   load_half load_bf16 store_half store_bf16   16-bit floats, 16 lanes; rounding to nearest even
+//   load_i8                        whole numbers of 8 bits, as f32
 //   + - * /, fma(a,b,c) = a·b + c, fnma = c - a·b  (one rounding; two on the scalar tier)
 //   lt le eq, unordered, select(m, a, b), max2 min2 (b where unordered), sqrt, floor, round_even, abs, neg
 //   bits(F) floats(I) to_int (truncates) to_float, integer + - *, &, |, ^, shl<N> shr<N> sar<N>, ilt ieq imax

@@ -54,6 +54,10 @@ SY_INLINE F load_bf16(const uint16_t* p) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_shorts(p)), 16)),
           _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_shorts(p + 8)), 16))};
 }
+SY_INLINE F load_i8(const int8_t* p) {
+  const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(x, 8)))};
+}
 SY_INLINE __m256i bf16_bits(__m256 x) {  // in the low half of each lane
   const __m256i b = _mm256_castps_si256(x), high = _mm256_srli_epi32(b, 16);
   const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));

@@ -25,6 +25,9 @@ SY_INLINE F load_bf16(const uint16_t* p) {
   const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
 }
+SY_INLINE F load_i8(const int8_t* p) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
 SY_INLINE void store_bf16(uint16_t* p, F a) {
   const __m512i b = _mm512_castps_si512(a.v);
   const __m512i high = _mm512_srli_epi32(b, 16);

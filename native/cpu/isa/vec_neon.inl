@@ -31,6 +31,12 @@ SY_INLINE F load_bf16(const uint16_t* p) {
   SY_EACH r.v[i] = vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16));
   return r;
 }
+SY_INLINE F load_i8(const int8_t* p) {
+  const int8x16_t x = vld1q_s8(p);
+  const int16x8_t low = vmovl_s8(vget_low_s8(x)), high = vmovl_s8(vget_high_s8(x));
+  return {{vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+           vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))}};
+}
 SY_INLINE void store_bf16(uint16_t* p, F a) {
   float t[16];
   store(t, a);

@@ -16,6 +16,7 @@ SY_INLINE void istore(int32_t* p, I a) { memcpy(p, a.v, 64); }
 SY_INLINE void istore_n(int32_t* p, I a, int n) { memcpy(p, a.v, size_t(n) * 4); }
 SY_INLINE F load_half(const uint16_t* p) { F r; SY_EACH r.v[i] = f16_to_f32(p[i]); return r; }
 SY_INLINE F load_bf16(const uint16_t* p) { F r; SY_EACH r.v[i] = bf16_to_f32(p[i]); return r; }
+SY_INLINE F load_i8(const int8_t* p) { F r; SY_EACH r.v[i] = p[i]; return r; }
 SY_INLINE void store_half(uint16_t* p, F a) { SY_EACH p[i] = f32_to_f16(a.v[i]); }
 SY_INLINE void store_bf16(uint16_t* p, F a) { SY_EACH p[i] = f32_to_bf16(a.v[i]); }
 

@@ -1,12 +1,13 @@
 import type { Command } from 'commander';
 import { readEnv } from '../../core/env.js';
 import { SwitchyardError } from '../../core/errors.js';
+import type { KvType } from '../../core/format.js';
 import { ROLES } from '../../inspect/parameters.js';
 import type { DecoderConfig } from '../../models/config.js';
 import { openModel } from '../../models/load.js';
 import { newCommand, printJson, printLines } from '../command.js';
 import { type ModelReport, reportModel } from '../model-report.js';
-import { contextOption } from '../options.js';
+import { contextOption, kvCacheOption } from '../options.js';
 import { bar } from '../terminal/bars.js';
 import { bytesText, countText, percentText } from '../terminal/numbers.js';
 import { styleFor } from '../terminal/style.js';
@@ -16,6 +17,7 @@ import { harmless } from '../terminal/text.js';
 interface Flags {
   json?: true;
   context?: number;
+  kvCache: 'auto' | KvType;
 }
 
 const DEFAULT_CONTEXT = 4096;
@@ -25,6 +27,7 @@ export function inspectCommand(): Command {
   return newCommand('inspect', 'tells what a model is, from the headers of its files')
     .argument('[path]', 'GGUF file or Hugging Face folder; default: SWITCHYARD_MODEL')
     .addOption(contextOption('length for the memory estimate; default: as loading takes it'))
+    .addOption(kvCacheOption())
     .action(inspect);
 }
 
@@ -36,7 +39,8 @@ function inspect(given: string | undefined, flags: Flags): void {
     });
   const files = openModel(path);
   const { config, checkpoint } = files;
-  const report = reportModel(files, flags.context ?? Math.min(config.maxSeqLen, DEFAULT_CONTEXT));
+  const context = flags.context ?? Math.min(config.maxSeqLen, DEFAULT_CONTEXT);
+  const report = reportModel(files, context, flags.kvCache);
   const facts = {
     path,
     kind: checkpoint.kind,
@@ -138,7 +142,7 @@ function print(facts: Facts): void {
     table(
       [],
       [
-        ['keys and values per token', bytesText(facts.cacheBytesPerToken)],
+        [`keys and values per token (${facts.kvCache})`, bytesText(facts.cacheBytesPerToken)],
         ...(memory
           ? [
               ['packed weights', bytesText(memory.weights)],

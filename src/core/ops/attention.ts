@@ -1,4 +1,5 @@
 /** Rotary embedding and attention over ragged sequences, with and without a paged cache. */
+import type { DType } from '../dtype.js';
 import { SwitchyardError } from '../errors.js';
 import {
   type Attrs,
@@ -276,21 +277,44 @@ export function attention(
   );
 }
 
+/** dtypes of a paged cache. u8: codes of 8 bits, and in the last 4 bytes of each row's share an f32 scale. */
+const KV_DTYPES = ['f32', 'f16', 'bf16', 'u8'] as const;
+/** Bytes of scale beside the codes of one key or value. */
+const KV_SCALE_BYTES = 4;
+/** Elements that a cache stores of `channels` numbers. */
+export const storedChannels = (dtype: DType, channels: number): number =>
+  dtype === 'u8' ? channels + KV_SCALE_BYTES : channels;
+/** Attention reads keys in vectors of 16. */
+const KV_VECTOR = 16;
+
 const pagedAttentionOp = defineOp({
   name: 'paged_attention',
   attrs: { scale: 'float', causal: 'int', window: 'int' },
   infer(inputs) {
     const q = checkQuery('paged_attention', inputs[0]);
-    const k = tensorInput('paged_attention', 'k cache', inputs[1]); // [blocks, G, block, C]
-    const v = tensorInput('paged_attention', 'v cache', inputs[2]);
-    checkDType('paged_attention', 'k cache', k.dtype, 'f32', 'f16');
+    const k = tensorInput('paged_attention', 'k cache', inputs[1]); // [blocks, G, C, block]
+    const v = tensorInput('paged_attention', 'v cache', inputs[2]); // [blocks, G, block, Cv]
+    checkDType('paged_attention', 'k cache', k.dtype, ...KV_DTYPES);
     checkDType('paged_attention', 'v cache', v.dtype, k.dtype);
     checkRank('paged_attention', 'k cache', k.shape, 4);
     checkRank('paged_attention', 'v cache', v.shape, 4);
-    checkSize('paged_attention', 'head size of the k cache', k.shape[3] as number, q.shape[2] as number);
-    for (const i of [0, 1, 2])
-      checkSize('paged_attention', 'v cache size', v.shape[i] as number, k.shape[i] as number);
-    checkHeads('paged_attention', q.shape[1] as number, k.shape[1] as number);
+    const [blocks, g, stored, block] = k.shape as [number, number, number, number];
+    const cv = (v.shape[3] as number) - storedChannels(k.dtype, 0);
+    checkSize(
+      'paged_attention',
+      'channels of the k cache',
+      stored,
+      storedChannels(k.dtype, q.shape[2] as number),
+    );
+    for (const [i, size] of [blocks, g, block].entries())
+      checkSize('paged_attention', 'v cache size', v.shape[i] as number, size);
+    if (block < 1 || block % KV_VECTOR !== 0 || cv < 0) {
+      throw new SwitchyardError(
+        'ERR_SHAPE',
+        `[paged_attention] got caches ${shapeText(k.shape)} and ${shapeText(v.shape)} of ${k.dtype}, expected blocks of a multiple of ${KV_VECTOR} keys, and room for scales beside codes`,
+      );
+    }
+    checkHeads('paged_attention', q.shape[1] as number, g);
     const offsets = checkIndex('paged_attention', 'query offsets', inputs[3], 1);
     const s = (offsets.shape[0] as number) - 1;
     checkSize(
@@ -312,15 +336,16 @@ const pagedAttentionOp = defineOp({
         checkIndex('paged_attention', 'prefix', inputs[6], 1).shape[0] as number,
         s,
       );
-    return [{ dtype: 'f32', shape: [q.shape[0] as number, q.shape[1] as number, v.shape[3] as number] }];
+    return [{ dtype: 'f32', shape: [q.shape[0] as number, q.shape[1] as number, cv] }];
   },
   gradient: 'nondifferentiable',
   lower: (node) => ({ kernel: 'paged_attention', attrs: lowerAttrs(node.attrs) }),
 });
 
 export interface PagedKeys {
-  /** [blocks, G, block, C], f32 or f16. */
+  /** [blocks, G, C, block]: channel after channel. f32, f16, bf16; or u8 [blocks, G, C + 4, block]. */
   k: Tensor;
+  /** [blocks, G, block, Cv], or u8 [blocks, G, block, Cv + 4]. */
   v: Tensor;
   /** i32 [S]: keys of each sequence, the new ones counted. */
   lengths: Tensor;
@@ -344,24 +369,32 @@ export function pagedAttention(
 
 const kvWriteOp = defineOp({
   name: 'kv_write',
-  attrs: {},
-  infer(inputs) {
-    const cache = tensorInput('kv_write', 'cache', inputs[0]); // [blocks, G, block, C]
+  attrs: { transpose: 'int' },
+  infer(inputs, attrs) {
+    const cache = tensorInput('kv_write', 'cache', inputs[0]);
     const x = tensorInput('kv_write', 'x', inputs[1]); // [N, G, C]
     const slots = checkIndex('kv_write', 'slots', inputs[2], 1);
-    checkDType('kv_write', 'cache', cache.dtype, 'f32', 'f16');
+    checkDType('kv_write', 'cache', cache.dtype, ...KV_DTYPES);
     checkRank('kv_write', 'cache', cache.shape, 4);
     checkDType('kv_write', 'x', x.dtype, 'f32');
     checkRank('kv_write', 'x', x.shape, 3);
     checkSize('kv_write', 'heads of x', x.shape[1] as number, cache.shape[1] as number);
-    checkSize('kv_write', 'head size of x', x.shape[2] as number, cache.shape[3] as number);
+    checkSize(
+      'kv_write',
+      'channels of the cache',
+      cache.shape[attrs.transpose ? 2 : 3] as number,
+      storedChannels(cache.dtype, x.shape[2] as number),
+    );
     checkSize('kv_write', 'slots of length', slots.shape[0] as number, x.shape[0] as number);
     return [{ dtype: cache.dtype, shape: cache.shape }];
   },
   gradient: 'nondifferentiable',
   mutates: true,
-  lower: () => ({ kernel: 'kv_write', attrs: [] }),
+  lower: (node) => ({ kernel: 'kv_write', attrs: [{ type: 'int', value: node.attrs.transpose as number }] }),
 });
-/** Writes x [N, G, C] into the cache in place at `slots` (block · size + place; -1 skips) and returns the cache after the write. */
-export const kvWrite = (cache: Tensor, x: Tensor, slots: Tensor): Tensor =>
-  apply1(kvWriteOp, [cache, x, slots]);
+/**
+ * Writes x [N, G, C] into a cache in place at `slots` (block · size + place; -1 skips) and returns the cache after the
+ * write. The cache holds rows, [blocks, G, block, C] as `PagedKeys.v`, or with `transpose` channels as `PagedKeys.k`.
+ */
+export const kvWrite = (cache: Tensor, x: Tensor, slots: Tensor, { transpose = false } = {}): Tensor =>
+  apply1(kvWriteOp, [cache, x, slots], { transpose: transpose ? 1 : 0 });

@@ -97,31 +97,57 @@ export const ATTENTION_RULES: Rules = {
       Value,
       Value,
     ];
-    const row = (t: Value, s: number, p: number, g: number): Float64Array => {
-      const [, heads, block, c] = t.shape as [number, number, number, number];
+    const block = k.shape[3] as number;
+    const cv = (v.shape[3] as number) - (v.dtype === 'u8' ? 4 : 0);
+    const row = (t: Value, channels: boolean, s: number, p: number, g: number): Float64Array => {
+      const [, heads, rows, columns] = t.shape as [number, number, number, number];
       const id = table.data[s * (table.shape[1] as number) + Math.floor(p / block)] as number;
-      const at = (id * heads + g) * block + (p % block);
-      return t.data.subarray(at * c, (at + 1) * c);
+      const page = t.data.subarray((id * heads + g) * rows * columns, (id * heads + g + 1) * rows * columns);
+      const [c, place] = [channels ? (q.shape[2] as number) : cv, p % block];
+      const at = (i: number): number => (channels ? i * block + place : place * c + i);
+      const values = Float64Array.from({ length: c }, (_, i) => page[at(i)] as number);
+      if (t.dtype !== 'u8') return values;
+      const scale = Uint8Array.from(page.subarray(c * block + 4 * place, c * block + 4 * place + 4));
+      const factor = new Float32Array(scale.buffer)[0] as number;
+      return values.map((code) => factor * (code > 127 ? code - 256 : code));
     };
     const keys: Keys = {
       length: (s) => lengths.data[s] as number,
-      k: (s, p, g) => row(k, s, p, g),
-      v: (s, p, g) => row(v, s, p, g),
+      k: (s, p, g) => row(k, true, s, p, g),
+      v: (s, p, g) => row(v, false, s, p, g),
     };
-    return [attend(view, q, k.shape[1] as number, v.shape[3] as number, offsets, keys, view.optional(6))];
+    return [attend(view, q, k.shape[1] as number, cv, offsets, keys, view.optional(6))];
   },
-  kv_write({ x, out }) {
+  kv_write({ x, out, number }) {
     const [cache, rows, slots] = [x(0), x(1), x(2)];
-    const [, groups, block, c] = cache.shape as [number, number, number, number];
+    const [, groups, a, b] = cache.shape as [number, number, number, number];
+    const c = rows.shape[2] as number;
+    const size = number('transpose') ? b : a;
     const y = cache.data.slice();
     slots.data.forEach((slot, i) => {
       if (slot < 0) return;
-      for (let g = 0; g < groups; g++)
-        for (let j = 0; j < c; j++) {
-          const at = ((Math.floor(slot / block) * groups + g) * block + (slot % block)) * c + j;
-          y[at] = stored(out(0).dtype, rows.data[(i * groups + g) * c + j] as number);
-        }
+      const place = slot % size;
+      for (let g = 0; g < groups; g++) {
+        const page = (Math.floor(slot / size) * groups + g) * a * b;
+        const row = rows.data.subarray((i * groups + g) * c, (i * groups + g + 1) * c);
+        const values = cache.dtype === 'u8' ? codesOf(row) : row.map((v) => stored(out(0).dtype, v));
+        for (let j = 0; j < c; j++)
+          y[page + (number('transpose') ? j * size + place : place * c + j)] = values[j];
+        if (cache.dtype === 'u8') y.set(values.subarray(c), page + size * c + 4 * place);
+      }
     });
     return [y];
   },
 };
+
+/** The codes of a row as bytes, and the four of its scale; in f32 as the kernel does, since they are exact. */
+function codesOf(row: Float64Array): Float64Array {
+  const top = Math.fround(row.reduce((most, v) => Math.max(most, Math.abs(v)), 0));
+  const scale = Float32Array.of(top / 127);
+  const inverse = Math.fround(127 / top);
+  const even = (v: number): number => (Math.abs(v % 1) === 0.5 ? 2 * Math.round(v / 2) : Math.round(v));
+  return Float64Array.of(
+    ...row.map((v) => even(Math.fround(Math.fround(v) * inverse)) & 255),
+    ...new Uint8Array(scale.buffer),
+  );
+}
