@@ -1,6 +1,5 @@
 /** Peers that compute a sparse layer: each a program in bench/peers/ that builds a layer and times its runs. */
-import { existsSync } from 'node:fs';
-import { type PeerOptions, PeerProcess, peerFolder } from './peer-process.js';
+import { type PeerOptions, type PeerProcess, type Ready, startPeer } from './peer-process.js';
 
 export interface Block {
   readonly dModel: number;
@@ -17,15 +16,6 @@ const PROGRAMS = [
   { name: 'kt-kernel', language: 'python' },
   { name: 'onnxruntime-node', language: 'node' },
 ] as const;
-
-/** First line of a peer: what it can do, or why it cannot. */
-export interface Ready {
-  readonly ready?: true;
-  readonly missing?: string;
-  readonly formats?: readonly string[];
-  /** Whether it computes gradients. */
-  readonly train?: boolean;
-}
 
 export class LayerPeer {
   readonly #formats: ReadonlySet<string>;
@@ -93,16 +83,8 @@ export async function startLayerPeers(
   if (!peers) return [];
   const started = await Promise.all(
     PROGRAMS.map(async ({ name, language }) => {
-      const own = `${peerFolder(name)}/.venv/bin/python3`;
-      const command = language === 'node' ? process.execPath : existsSync(own) ? own : 'python3';
-      const file = language === 'node' ? 'serve.mjs' : 'serve.py';
-      const child = new PeerProcess(name, command, [file, String(threads)]);
-      const ready = (await child.line()) as Ready | null;
-      if (ready?.ready) return new LayerPeer(child, ready, note);
-      child.stop();
-      const why = ready?.missing ?? `no ${language}`;
-      note(`${name} is not installed (${why}); bench/peers/${name}/README.md says how`);
-      return null;
+      const peer = await startPeer(name, language, threads, note);
+      return peer && new LayerPeer(peer.process, peer.ready, note);
     }),
   );
   return started.filter((peer) => peer !== null);

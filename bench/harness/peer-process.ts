@@ -1,5 +1,6 @@
 /** Peers: other runtimes in processes of their own, asked over lines of JSON. They are never dependencies. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { peakMemoryOf } from './memory.js';
@@ -54,4 +55,33 @@ export class PeerProcess {
 export interface PeerOptions {
   readonly peers: boolean;
   readonly threads: number;
+}
+
+/** First line of a peer: what it can do, or why it cannot. */
+export interface Ready {
+  readonly ready?: true;
+  readonly missing?: string;
+  /** Weight formats that it has layers for. */
+  readonly formats?: readonly string[];
+  /** Whether it computes gradients. */
+  readonly train?: boolean;
+}
+
+/** Starts the program serve.py or serve.mjs of a peer, or says why it is not there. */
+export async function startPeer(
+  name: string,
+  language: 'python' | 'node',
+  threads: number,
+  note: (text: string) => void,
+): Promise<{ process: PeerProcess; ready: Ready } | null> {
+  const own = `${peerFolder(name)}/.venv/bin/python3`;
+  const command = language === 'node' ? process.execPath : existsSync(own) ? own : 'python3';
+  const file = language === 'node' ? 'serve.mjs' : 'serve.py';
+  const child = new PeerProcess(name, command, [file, String(threads)]);
+  const ready = (await child.line()) as Ready | null;
+  if (ready?.ready) return { process: child, ready };
+  child.stop();
+  const why = ready?.missing ?? `no ${language}`;
+  note(`${name} is not installed (${why}); bench/peers/${name}/README.md says how`);
+  return null;
 }

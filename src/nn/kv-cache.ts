@@ -9,7 +9,8 @@ import { Tensor } from '../core/tensor.js';
 /** Tokens per block: small enough to waste little, large enough that a block table stays short. */
 export const KV_BLOCK = 32;
 
-const STORED: Readonly<Record<KvType, DType>> = { f32: 'f32', f16: 'f16', bf16: 'bf16', int8: 'u8' };
+/** dtype of the tensors of a cache. */
+export const KV_DTYPE: Readonly<Record<KvType, DType>> = { f32: 'f32', f16: 'f16', bf16: 'bf16', int8: 'u8' };
 
 export interface KvCacheOptions {
   nLayers: number;
@@ -33,7 +34,7 @@ export class KvCache {
   constructor(device: Device, { nLayers, nKvHeads, headDim, tokens, type }: KvCacheOptions) {
     this.#device = device;
     this.blocks = Math.ceil(tokens / KV_BLOCK);
-    const dtype = STORED[type];
+    const dtype = KV_DTYPE[type];
     const stored = storedChannels(dtype, headDim);
     const layers = (...shape: number[]): Tensor[] =>
       Array.from({ length: nLayers }, () => {

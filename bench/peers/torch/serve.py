@@ -1,5 +1,5 @@
 """Answers lines of JSON: {"build": …} makes a block (null: drops it), {"forward": tokens} and {"train": tokens} run it once
-and give {"ms"}. usage: python3 serve.py THREADS"""
+and give {"ms"}; {"attention": …} makes layers of attention, {"attend": true} runs them. usage: python3 serve.py THREADS"""
 
 import json
 import sys
@@ -61,6 +61,31 @@ class Block:
         return time.perf_counter() - start
 
 
+class Attention:
+    """scaled_dot_product_attention with a causal mask; keys and values of a group are repeated beforehand for a prompt, where
+    that makes it faster."""
+
+    def __init__(self, queries, keys, heads, kvHeads, headDim, layers, dtype):
+        dtype = getattr(torch, dtype)
+        self.causal = queries > 1
+        stored = heads if self.causal else kvHeads
+        self.q = torch.randn(1, heads, queries, headDim).to(dtype)
+        self.kv = [
+            [torch.randn(1, stored, keys, headDim).to(dtype) for _ in range(2)] for _ in range(layers)
+        ]
+        self.grouped = stored < heads
+
+    def attend(self):
+        with torch.inference_mode():
+            start = time.perf_counter()
+            x = self.q
+            for k, v in self.kv:
+                x = torch.nn.functional.scaled_dot_product_attention(
+                    x, k, v, is_causal=self.causal, enable_gqa=self.grouped
+                )
+            return time.perf_counter() - start
+
+
 torch.manual_seed(0)
 torch.set_num_threads(int(sys.argv[1]))
 print(json.dumps({"ready": True, "formats": list(TYPES), "train": True}), flush=True)
@@ -72,6 +97,12 @@ for line in sys.stdin:
         if request["build"]:
             block = Block(**request["build"])
         reply = {"ready": True}
+    elif "attention" in request:
+        block = None
+        block = Attention(**request["attention"])
+        reply = {"ready": True}
+    elif "attend" in request:
+        reply = {"ms": 1000 * block.attend()}
     elif "forward" in request:
         reply = {"ms": 1000 * block.forward(request["forward"])}
     else:
