@@ -1,9 +1,14 @@
-// packWeight, repeatWeight, readWeight, weightInfo, disposeWeight
+// packWeight, openPacked, repeatWeight, readWeight, copyWeight, weightInfo, disposeWeight
 #include "binding/weights.h"
 
 #include <utility>
 
+#include <algorithm>
+#include <cstring>
+
 #include "binding/arguments.h"
+#include "runtime/file.h"
+#include "runtime/mapped_file.h"
 #include "runtime/weight.h"
 
 namespace switchyard {
@@ -28,7 +33,8 @@ struct Counted {
 
   void count(int sign) {
     usage->weights += sign * weight->bytes();
-    if (weight->bytes() >= kExternalBytes) usage->external += sign * weight->bytes();
+    // Mapped bytes are the system's, which takes them back when it needs memory: no garbage collection would help.
+    if (weight->bytes() >= kExternalBytes && !weight->file()) usage->external += sign * weight->bytes();
   }
 
   std::shared_ptr<Weight> weight;
@@ -61,6 +67,54 @@ class PackTask : public PromiseTask {
   Napi::Value result(State&, Napi::Env env) override {
     const Weight* weight = packed->weight.get();
     return make_weight(env, std::shared_ptr<const Weight>(std::move(packed), weight));
+  }
+};
+
+// Weights whose packed bytes lie in a file.
+class OpenTask : public PromiseTask {
+ public:
+  std::string path;
+  int64_t file_bytes = 0;
+  std::vector<std::byte> head;  // what the file must begin with
+  std::vector<PackedRange> ranges;
+  std::shared_ptr<std::atomic<bool>> abort;
+  std::shared_ptr<MemoryUsage> usage;
+  std::vector<std::shared_ptr<Counted>> opened;
+
+  void perform(Executor&) override {
+    const auto mapped = MappedFile::open(path, file_bytes);
+    const File file(path);
+    check_head(file, mapped.get());
+    for (const PackedRange& range : ranges) {
+      auto weight = mapped ? Weight::map(range, mapped) : Weight::read(range, file, abort.get());
+      opened.push_back(std::make_shared<Counted>(std::move(weight), usage));
+    }
+  }
+  void cancel() override { *abort = true; }
+  Napi::Value result(State&, Napi::Env env) override {
+    Napi::Array array = Napi::Array::New(env, opened.size());
+    for (uint32_t i = 0; i < opened.size(); i++) {
+      Napi::HandleScope scope(env);
+      const Weight* weight = opened[i]->weight.get();
+      array.Set(i, make_weight(env, std::shared_ptr<const Weight>(std::move(opened[i]), weight)));
+    }
+    return array;
+  }
+
+ private:
+  // Another process may have put another file in its place since JavaScript read the head.
+  void check_head(const File& file, const MappedFile* mapped) const {
+    const auto size = static_cast<int64_t>(head.size());
+    std::vector<std::byte> copy(mapped == nullptr ? head.size() : 0);
+    const std::byte* there = copy.data();
+    if (mapped != nullptr && size <= mapped->bytes()) {
+      there = mapped->data();
+    } else {
+      file.read(0, size, copy.data());
+    }
+    const bool same = std::equal(head.begin(), head.end(), there);
+    if (mapped != nullptr) mapped->check();
+    if (!same) fail(ErrorCode::kIo, "[file] got another file at '%s' than a moment ago, expected the same", path.c_str());
   }
 };
 
@@ -146,6 +200,34 @@ Napi::Value pack_weight(State& state, const Napi::CallbackInfo& info) {
   return state.submit(info.Env(), executor, std::move(task));
 }
 
+Napi::Value open_packed(State& state, const Napi::CallbackInfo& info) {
+  const auto executor = handle<Executor>(info[0]);
+  const Napi::Object from = object(info[1], "openPacked");
+  auto task = std::make_unique<OpenTask>();
+  task->path = text(from.Get("path"), "openPacked path");
+  task->file_bytes = integer(from.Get("bytes"), "openPacked bytes", 1);
+  const Napi::Value weights = from.Get("weights");
+  if (!weights.IsArray()) wrong_argument(weights, "openPacked weights", "an array of weights");
+  const Napi::Array list = weights.As<Napi::Array>();
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    Napi::HandleScope scope(info.Env());
+    const Napi::Object entry = object(list.Get(i), "openPacked weights");
+    PackedRange range;
+    range.name = text(entry.Get("name"), "openPacked name");
+    range.format = format_of(entry.Get("format"), "openPacked format");
+    range.experts = integer(entry.Get("experts"), "openPacked experts", 1);
+    range.rows = integer(entry.Get("rows"), "openPacked rows", 1);
+    range.columns = integer(entry.Get("columns"), "openPacked columns", 1, kMaxColumns);
+    range.offset = integer(entry.Get("offset"), "openPacked offset", 0);
+    task->ranges.push_back(std::move(range));
+  }
+  const auto head = bytes(from.Get("head"), "openPacked head");
+  task->head.assign(head.begin(), head.end());
+  task->abort = info[2].IsUndefined() ? std::make_shared<std::atomic<bool>>(false) : handle<std::atomic<bool>>(info[2]);
+  task->usage = state.usage;
+  return state.submit(info.Env(), executor, std::move(task));
+}
+
 Napi::Value repeat_weight(State&, const Napi::CallbackInfo& info) {
   const auto from = handle<ProgramWeight>(info[0]);
   const int64_t experts = integer(info[1], "repeatWeight experts", 1, INT32_MAX);
@@ -169,7 +251,30 @@ Napi::Value read_weight(State&, const Napi::CallbackInfo& info) {
   }
   auto values = Napi::Float32Array::New(info.Env(), static_cast<size_t>(elements));
   if (elements > 0) weight->read(expert, row, rows, values.Data());
+  if (weight->file()) weight->file()->check();
   return values;
+}
+
+Napi::Value copy_weight(State&, const Napi::CallbackInfo& info) {
+  const auto weight = handle<ProgramWeight>(info[0])->weight;
+  const auto target = bytes(info[2], "copyWeight target");
+  const auto size = static_cast<int64_t>(target.size());
+  const int64_t offset = integer(info[1], "copyWeight offset", 0, weight->bytes());
+  if (size > weight->bytes() - offset) {
+    fail(ErrorCode::kShape, "[copyWeight] got %lld bytes from byte %lld on, expected them within %lld",
+         static_cast<long long>(size), static_cast<long long>(offset), static_cast<long long>(weight->bytes()));
+  }
+  if (size > 0) std::memcpy(target.data(), weight->data() + offset, target.size());
+  if (weight->file()) weight->file()->check();
+  return info.Env().Undefined();
+}
+
+Napi::Value packed_bytes(State&, const Napi::CallbackInfo& info) {
+  const Format format = format_of(info[0], "packedBytes format");
+  const int64_t experts = integer(info[1], "packedBytes experts", 1);
+  const int64_t rows = integer(info[2], "packedBytes rows", 1);
+  const int64_t columns = integer(info[3], "packedBytes columns", 1, kMaxColumns);
+  return Napi::Number::New(info.Env(), static_cast<double>(packed_weight_bytes(format, experts, rows, columns)));
 }
 
 Napi::Value weight_info(State&, const Napi::CallbackInfo& info) {
@@ -180,6 +285,8 @@ Napi::Value weight_info(State&, const Napi::CallbackInfo& info) {
   result.Set("rows", static_cast<double>(weight->rows()));
   result.Set("columns", static_cast<double>(weight->columns()));
   result.Set("bytes", static_cast<double>(weight->bytes()));
+  result.Set("repeated", Napi::Boolean::New(info.Env(), weight->repeats()));
+  result.Set("mapped", Napi::Boolean::New(info.Env(), weight->file() != nullptr));
   return result;
 }
 
@@ -199,9 +306,13 @@ std::vector<ProgramWeight> program_weights(Napi::Value value) {
 
 void init_weights(Napi::Env env, Napi::Object exports) {
   exports.Set("packWeight", Napi::Function::New<promise_entry<pack_weight>>(env, "packWeight"));
+  exports.Set("openPacked", Napi::Function::New<promise_entry<open_packed>>(env, "openPacked"));
   exports.Set("repeatWeight", Napi::Function::New<entry<repeat_weight>>(env, "repeatWeight"));
   exports.Set("readWeight", Napi::Function::New<entry<read_weight>>(env, "readWeight"));
+  exports.Set("copyWeight", Napi::Function::New<entry<copy_weight>>(env, "copyWeight"));
+  exports.Set("packedBytes", Napi::Function::New<entry<packed_bytes>>(env, "packedBytes"));
   exports.Set("weightInfo", Napi::Function::New<entry<weight_info>>(env, "weightInfo"));
+  exports.Set("packVersion", kPackVersion);
   exports.Set("disposeWeight", Napi::Function::New<entry<dispose_weight>>(env, "disposeWeight"));
 }
 

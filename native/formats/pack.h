@@ -30,6 +30,9 @@
 
 namespace switchyard {
 
+// Files hold packed panels as they are: a change of the layout of any format is another version.
+constexpr int kPackVersion = 1;
+
 constexpr int kChunk = 32;         // values of K per chunk of codes
 constexpr int kSuperChunks = 8;    // chunks that share a super-scale
 constexpr int kPanelAlign = 64;

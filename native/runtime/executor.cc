@@ -117,6 +117,7 @@ std::byte* Executor::reserve(Block& block, int64_t bytes) {
 std::vector<std::shared_ptr<Buffer>> Executor::run(Program& program, std::span<const std::shared_ptr<Buffer>> inputs,
                                                    std::span<const int64_t> ints, const RunOptions& options) {
   program.check_run(inputs, ints.size());
+  program.check_files();
   // Another runtime may hold the same program; its operands are bound to one run at a time.
   std::lock_guard lock(program.mutex);
   program.set_ints(ints);
@@ -139,7 +140,13 @@ std::vector<std::shared_ptr<Buffer>> Executor::run(Program& program, std::span<c
       reserve(worker_scratch_, checked_mul(context.worker_stride, context.threads, "runtime"));
   // An empty arena has an address too: an intermediate without elements must not be a null pointer.
   program.bind(inputs, outputs, reserve(arena_, std::max<int64_t>(program.arena_bytes(), 1)));
-  run_steps(program, context, options);
+  try {
+    run_steps(program, context, options);
+  } catch (const Error&) {
+    program.check_files();  // zeros in place of weights can look like any error: the file is its cause
+    throw;
+  }
+  program.check_files();
   return outputs;
 }
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string>
 
+#include "runtime/mapped_file.h"
+
 namespace switchyard {
 namespace {
 
@@ -45,6 +47,10 @@ void Program::check_run(std::span<const std::shared_ptr<Buffer>> inputs, size_t 
     }
     for (const uint32_t w : written_constants_) apart(inputs[i] != constants_[w], i);
   }
+}
+
+void Program::check_files() const {
+  for (const auto& file : files_) file->check();
 }
 
 void Program::bind(std::span<const std::shared_ptr<Buffer>> inputs, std::span<const std::shared_ptr<Buffer>> outputs,

@@ -12,6 +12,8 @@
 
 namespace switchyard {
 
+class MappedFile;
+
 // A weight as the loader sees it.
 struct ProgramWeight {
   std::shared_ptr<const Weight> weight;
@@ -51,6 +53,9 @@ class Program {
   // constant which is written shares its buffer with no other.
   void check_run(std::span<const std::shared_ptr<Buffer>> inputs, size_t ints) const;
 
+  // Throws Error(kIo) where a file that weights are mapped from was cut or could not be read.
+  void check_files() const;
+
   uint64_t id = 0;  // set by the owner; what trace events say
 
   // The rest is for the executor, which holds `mutex` meanwhile: operands and attributes are bound in place.
@@ -76,6 +81,7 @@ class Program {
   std::vector<Step> steps_;
   std::vector<std::shared_ptr<Buffer>> constants_;
   std::vector<ProgramWeight> weights_;
+  std::vector<std::shared_ptr<const MappedFile>> files_;  // of the weights, each once
   std::vector<int64_t> input_bytes_;  // -1: no entry, so any size will do
   std::vector<int64_t> output_bytes_;
   std::vector<uint32_t> written_inputs_, written_constants_;  // in place, by kernels that may

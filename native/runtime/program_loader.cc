@@ -6,6 +6,7 @@
 #include <string>
 
 #include "runtime/program.h"
+#include "runtime/weight.h"
 
 namespace switchyard {
 namespace {
@@ -99,6 +100,11 @@ class ProgramLoader {
       : in_(binary), kernels_(kernels), program_(std::make_shared<Program>()) {
     program_->constants_ = std::move(constants);
     program_->weights_ = std::move(weights);
+    auto& files = program_->files_;
+    for (const ProgramWeight& w : program_->weights_) {
+      const auto& file = w.weight->file();
+      if (file && std::find(files.begin(), files.end(), file) == files.end()) files.push_back(file);
+    }
   }
 
   std::shared_ptr<Program> load() {

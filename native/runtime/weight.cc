@@ -6,6 +6,7 @@
 #include "formats/format_table.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
+#include "runtime/mapped_file.h"
 #include "runtime/packed_memory.h"
 
 namespace switchyard {
@@ -29,22 +30,30 @@ struct PartPlan {
   const File* file = nullptr;
 };
 
+[[noreturn]] void refuse(const std::string& name, ErrorCode code, const std::string& text) {
+  throw Error(code, "[weight] '" + name + "': " + text);
+}
 [[noreturn]] void refuse(const WeightSource& source, ErrorCode code, const std::string& text) {
-  throw Error(code, "[weight] '" + source.name + "': " + text);
+  refuse(source.name, code, text);
+}
+
+void check_sizes(const std::string& name, Format format, int64_t experts, int64_t rows, int64_t columns) {
+  const FormatInfo& info = format_info(format);
+  if (experts < 1 || rows < 1 || columns < 1 || columns > kMaxColumns) {
+    refuse(name, ErrorCode::kShape,
+           "got " + std::to_string(experts) + " experts of [" + std::to_string(rows) + ", " + std::to_string(columns) +
+               "], expected positive sizes");
+  }
+  if (columns % info.values_per_block != 0) {
+    refuse(name, ErrorCode::kShape,
+           "got " + std::to_string(columns) + " columns, expected a multiple of " +
+               std::to_string(info.values_per_block) + " for " + info.name);
+  }
 }
 
 void check_source(const WeightSource& source) {
   const FormatInfo& info = format_info(source.stored);
-  if (source.experts < 1 || source.rows < 1 || source.columns < 1 || source.columns > kMaxColumns) {
-    refuse(source, ErrorCode::kShape,
-           "got " + std::to_string(source.experts) + " experts of [" + std::to_string(source.rows) + ", " +
-               std::to_string(source.columns) + "], expected positive sizes");
-  }
-  if (source.columns % info.values_per_block != 0) {
-    refuse(source, ErrorCode::kShape,
-           "got " + std::to_string(source.columns) + " columns, expected a multiple of " +
-               std::to_string(info.values_per_block) + " for " + info.name);
-  }
+  check_sizes(source.name, source.stored, source.experts, source.rows, source.columns);
   if (source.as && *source.as != source.stored && !(is_float_format(source.stored) && is_float_format(*source.as))) {
     refuse(source, ErrorCode::kFormat,
            std::string("got ") + info.name + " to be packed as " + format_info(*source.as).name +
@@ -124,16 +133,9 @@ std::shared_ptr<Weight> Weight::pack(const WeightSource& source, ThreadPool& poo
            "got parts of " + std::to_string(covered) + " rows, expected " + std::to_string(all_rows));
   }
 
-  std::shared_ptr<Weight> weight(new Weight);
-  weight->format_ = source.as.value_or(source.stored);
-  weight->experts_ = source.experts;
-  weight->rows_ = source.rows;
-  // A panel of kMaxColumns has at most 2^46 bytes; the products are checked.
-  weight->layout_ = panel_layout(weight->format_, source.columns);
-  weight->expert_stride_ = checked_mul(weight->panels(), weight->layout_.bytes, "weight");
-  weight->bytes_ = checked_mul(weight->expert_stride_, source.experts, "weight");
-  weight->memory_ = std::make_shared<PackedMemory>(weight->bytes_);
-  weight->data_ = weight->memory_->data();
+  std::shared_ptr<Weight> weight(
+      new Weight(source.as.value_or(source.stored), source.experts, source.rows, source.columns));
+  std::byte* const packed = weight->allocate();
 
   int64_t buffer_bytes = 0;
   for (const Piece& piece : pieces) {
@@ -163,7 +165,7 @@ std::shared_ptr<Weight> Weight::pack(const WeightSource& source, ThreadPool& poo
     const int64_t first = piece.by_columns ? 0 : piece.first, count = piece.by_columns ? part.rows : piece.count;
     for (int64_t i = 0; i < count; i++) {
       const int64_t row = plan.first_row + first + i, expert = row / source.rows, n = row % source.rows;
-      std::byte* panel = weight->data_ + expert * weight->expert_stride_ + n / kPanel * weight->layout_.bytes;
+      std::byte* panel = packed + expert * weight->expert_stride_ + n / kPanel * weight->layout_.bytes;
       const std::byte* stored = from + i * plan.row_step;
       const int lane = static_cast<int>(n % kPanel);
       if (!floats) {
@@ -174,6 +176,58 @@ std::shared_ptr<Weight> Weight::pack(const WeightSource& source, ThreadPool& poo
       }
     }
   });
+  return weight;
+}
+
+int64_t packed_weight_bytes(Format format, int64_t experts, int64_t rows, int64_t columns) {
+  check_sizes("weight", format, experts, rows, columns);
+  const int64_t panels = (checked_add(rows, kPanel - 1, "weight")) / kPanel;
+  return checked_mul(checked_mul(panels, panel_layout(format, columns).bytes, "weight"), experts, "weight");
+}
+
+Weight::Weight(Format format, int64_t experts, int64_t rows, int64_t columns)
+    : format_(format), experts_(experts), rows_(rows) {
+  // A panel of kMaxColumns has at most 2^46 bytes; the products are checked.
+  bytes_ = packed_weight_bytes(format, experts, rows, columns);
+  expert_stride_ = bytes_ / experts;
+  layout_ = panel_layout(format, columns);
+}
+
+std::byte* Weight::allocate() {
+  memory_ = std::make_shared<PackedMemory>(bytes_);
+  data_ = memory_->data();
+  return memory_->data();
+}
+
+std::shared_ptr<Weight> Weight::of_range(const PackedRange& range, int64_t file_bytes) {
+  check_sizes(range.name, range.format, range.experts, range.rows, range.columns);
+  std::shared_ptr<Weight> weight(new Weight(range.format, range.experts, range.rows, range.columns));
+  if (range.offset < 0 || range.offset % kPanelAlign != 0 || range.offset > file_bytes ||
+      weight->bytes_ > file_bytes - range.offset) {
+    refuse(range.name, ErrorCode::kFormat,
+           "got " + std::to_string(weight->bytes_) + " bytes at byte " + std::to_string(range.offset) +
+               ", expected a multiple of " + std::to_string(kPanelAlign) + " and an end within " +
+               std::to_string(file_bytes) + " bytes");
+  }
+  return weight;
+}
+
+std::shared_ptr<Weight> Weight::map(const PackedRange& range, std::shared_ptr<const MappedFile> file) {
+  std::shared_ptr<Weight> weight = of_range(range, file->bytes());
+  weight->data_ = file->data() + range.offset;
+  weight->file_ = std::move(file);
+  return weight;
+}
+
+std::shared_ptr<Weight> Weight::read(const PackedRange& range, const File& file, const std::atomic<bool>* abort) {
+  std::shared_ptr<Weight> weight = of_range(range, INT64_MAX);
+  std::byte* const packed = weight->allocate();
+  for (int64_t at = 0; at < weight->bytes_; at += kPieceBytes) {
+    if (abort != nullptr && abort->load(std::memory_order_relaxed)) {
+      fail(ErrorCode::kAborted, "[weight] '%s': aborted", range.name.c_str());
+    }
+    file.read(range.offset + at, std::min(kPieceBytes, weight->bytes_ - at), packed + at);
+  }
   return weight;
 }
 

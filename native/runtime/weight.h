@@ -37,6 +37,21 @@ struct WeightSource {
   std::vector<WeightPart> parts;
 };
 
+// Where the packed bytes of a weight lie in a file, as they do in memory.
+struct PackedRange {
+  std::string name;  // of the tensor, for messages
+  Format format = Format::kF32;
+  int64_t experts = 1;
+  int64_t rows = 0;
+  int64_t columns = 0;
+  int64_t offset = 0;  // a multiple of kPanelAlign
+};
+
+// Bytes of a packed weight. Throws kShape for sizes that no weight can have.
+int64_t packed_weight_bytes(Format format, int64_t experts, int64_t rows, int64_t columns);
+
+class File;
+class MappedFile;
 class PackedMemory;
 
 class Weight {
@@ -47,6 +62,12 @@ class Weight {
   static std::shared_ptr<Weight> pack(const WeightSource& source, ThreadPool& pool, int threads,
                                       const std::atomic<bool>* abort = nullptr);
 
+  // A weight whose bytes stay in a mapped file. Throws kShape and kFormat for a range that no weight can have.
+  static std::shared_ptr<Weight> map(const PackedRange& range, std::shared_ptr<const MappedFile> file);
+  // The same, read into memory, where files cannot be mapped. Throws kIo, kOutOfMemory and kAborted too.
+  static std::shared_ptr<Weight> read(const PackedRange& range, const File& file,
+                                      const std::atomic<bool>* abort = nullptr);
+
   // The same bytes seen as `experts` equal experts. This weight must have one expert.
   std::shared_ptr<Weight> repeated(int64_t experts) const;
 
@@ -55,7 +76,11 @@ class Weight {
   int64_t rows() const { return rows_; }
   int64_t columns() const { return layout_.columns; }
   int64_t panels() const { return (rows_ + kPanel - 1) / kPanel; }
+  bool repeats() const { return experts_ > 1 && expert_stride_ == 0; }  // all experts are the same bytes
   int64_t bytes() const { return bytes_; }  // of the packed memory, shared by repeated()
+  const std::byte* data() const { return data_; }
+  // The file that the bytes lie in; null where they are in memory. Who has read them asks it for check().
+  const std::shared_ptr<const MappedFile>& file() const { return file_; }
   const PanelLayout& layout() const { return layout_; }
   const std::byte* panel(int64_t expert, int64_t panel) const {
     return data_ + expert * expert_stride_ + panel * layout_.bytes;
@@ -66,6 +91,9 @@ class Weight {
 
  private:
   Weight() = default;
+  Weight(Format format, int64_t experts, int64_t rows, int64_t columns);  // without data
+  static std::shared_ptr<Weight> of_range(const PackedRange& range, int64_t file_bytes);
+  std::byte* allocate();
 
   Format format_ = Format::kF32;
   int64_t experts_ = 1;
@@ -73,8 +101,9 @@ class Weight {
   PanelLayout layout_;
   int64_t expert_stride_ = 0;  // bytes; 0 where the experts are equal
   int64_t bytes_ = 0;
-  std::byte* data_ = nullptr;
-  std::shared_ptr<PackedMemory> memory_;
+  const std::byte* data_ = nullptr;
+  std::shared_ptr<PackedMemory> memory_;      // one of the two holds the bytes
+  std::shared_ptr<const MappedFile> file_;
 };
 
 }  // namespace switchyard

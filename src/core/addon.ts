@@ -80,6 +80,30 @@ export interface WeightInfo {
   columns: number;
   /** Bytes of packed memory; shared bytes count once. */
   bytes: number;
+  /** All experts are the same bytes. */
+  repeated: boolean;
+  /** The bytes lie in a file of openPacked. */
+  mapped: boolean;
+}
+
+/** Weights of a packed file (docs/packed-file.md): their bytes are mapped, or read where the system cannot map. */
+export interface PackedSource {
+  path: string;
+  /** Of the whole file. */
+  bytes: number;
+  /** What the file must begin with: it is still the one whose header was read. */
+  head: Uint8Array;
+  weights: readonly PackedRange[];
+}
+export interface PackedRange {
+  /** Of the tensor, for messages. */
+  name: string;
+  format: string;
+  experts: number;
+  rows: number;
+  columns: number;
+  /** A multiple of 64. */
+  offset: number;
 }
 
 /** One instruction of a run with `trace: true`; the phases that its kernel names follow it. */
@@ -158,6 +182,14 @@ export interface Addon {
   ): Promise<NativeBuffer[]>;
   /** Reads and packs a weight on the runtime's pool, off the event loop. */
   packWeight(runtime: NativeRuntime, source: WeightSource, abort?: NativeAbort): Promise<NativeWeight>;
+  /** In the order of `source.weights`. Runs on them are ERR_IO once the file was cut. */
+  openPacked(runtime: NativeRuntime, source: PackedSource, abort?: NativeAbort): Promise<NativeWeight[]>;
+  /** Version of the layout of packed weights. */
+  readonly packVersion: number;
+  /** Bytes of a packed weight of such sizes. */
+  packedBytes(format: string, experts: number, rows: number, columns: number): number;
+  /** Copies packed bytes from `offset` on, as many as `target` holds. */
+  copyWeight(weight: NativeWeight, offset: number, target: Uint8Array): void;
   /** The same packed bytes for `experts` experts, without a copy. */
   repeatWeight(weight: NativeWeight, experts: number): NativeWeight;
   /** Decoded values of `rows` rows from `row` on, of one expert. */
