@@ -17,6 +17,7 @@ export function base(options?: Record<string, never>): Gating {
   withDefaults('base', options, {});
   return {
     name: 'base',
+    options: {},
     topK: () => 1,
     route(raw, { training }) {
       const logits = checkedLogits(raw);

@@ -9,6 +9,7 @@ export function dense(options?: Record<string, never>): Gating {
   withDefaults('dense', options, {});
   return {
     name: 'dense',
+    options: {},
     topK: (nExperts) => nExperts,
     route(logits) {
       const probabilities = softmax(checkedLogits(logits));

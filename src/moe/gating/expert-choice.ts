@@ -29,6 +29,7 @@ export function expertChoice(options?: Partial<ExpertChoiceOptions>): Gating {
     throw new SwitchyardError('ERR_OPTION', `[expert-choice] got group '${group}', expected batch, sequence`);
   return {
     name: 'expert-choice',
+    options: { factor, group },
     looksAhead: true,
     topK: (nExperts) => nExperts,
     route(logits, { sequences, nExperts }) {

@@ -98,6 +98,8 @@ export interface GatingSizes {
  */
 export interface Gating {
   readonly name: string;
+  /** What the policy was made with, as plain data: a file that names it can make it again. Absent: it cannot be saved. */
+  readonly options?: Readonly<Record<string, unknown>>;
   /** The K that the policy stands for; absent: the layer's. */
   topK?(nExperts: number): number;
   /** Router outputs per expert. Default 1; 0: the policy needs no router and gets logits of zeros. */

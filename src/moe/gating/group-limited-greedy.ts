@@ -31,6 +31,7 @@ export function groupLimitedGreedy(options?: Partial<GroupLimitedGreedyOptions>)
   checkRange('group-limited-greedy', { scale: rule.scale }, 0);
   return {
     name: 'group-limited-greedy',
+    options: rule,
     route: (logits, { topK, selectionBias }) => ({
       kind: 'sparse',
       ...routeTopK(logits, {

@@ -19,6 +19,7 @@ export function hash(options?: Partial<HashOptions>): Gating {
   checkWhole('hash', 'seed', seed, 0);
   return {
     name: 'hash',
+    options: { table: table && Array.from(table), seed },
     outputsPerExpert: 0,
     topK: () => 1,
     route(logits, { tokenIds, nExperts }) {

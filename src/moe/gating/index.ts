@@ -1,5 +1,5 @@
 /** The gating policies by name. */
-import { unknownOption } from '../../core/errors.js';
+import { SwitchyardError, unknownOption } from '../../core/errors.js';
 import { adaptiveMixture } from './adaptive-mixture.js';
 import { base } from './base.js';
 import { dense } from './dense.js';
@@ -44,6 +44,29 @@ export function resolveGating(gating: GatingName | Gating): Gating {
   if (typeof gating !== 'string') return gating;
   if (!Object.hasOwn(POLICIES, gating)) throw unknownOption('gating', gating, gatingNames);
   return POLICIES[gating]();
+}
+
+/** A policy as plain data. */
+export interface GatingForm {
+  readonly name: GatingName;
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/** What `gatingFrom` makes the policy of again; ERR_UNSUPPORTED for one that is not of this table. */
+export function gatingForm(gating: GatingName | Gating): GatingForm {
+  const { name, options } = resolveGating(gating);
+  if (options && Object.hasOwn(POLICIES, name)) return { name: name as GatingName, options };
+  throw new SwitchyardError(
+    'ERR_UNSUPPORTED',
+    `[gating] got policy '${name}' to write down, expected one of ${gatingNames.join(', ')}`,
+  );
+}
+
+/** The policy of a name and options that come from a file: both are checked. */
+export function gatingFrom(name: string, options: Readonly<Record<string, unknown>>): Gating {
+  if (!Object.hasOwn(POLICIES, name)) throw unknownOption('gating', name, gatingNames);
+  const make = POLICIES[name as GatingName] as (options: Readonly<Record<string, unknown>>) => Gating;
+  return make(options);
 }
 
 export {

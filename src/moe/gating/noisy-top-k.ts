@@ -24,6 +24,7 @@ export function noisyTopK(options?: Partial<NoisyTopKOptions>): Gating {
   checkRange('noisy-top-k', { noiseFloor }, 0);
   return {
     name: 'noisy-top-k',
+    options: { noiseFloor },
     parameters: ({ dModel, nExperts }) => ({ noise: [nExperts, dModel] }),
     route(clean, { x, topK, parameters, training, noise, selectionBias }) {
       const std = add(softplus(matmul(x, parameters.noise as Tensor, { transposeB: true })), noiseFloor); // [N, E]

@@ -8,6 +8,7 @@ export function random(options?: Record<string, never>): Gating {
   withDefaults('random', options, {});
   return {
     name: 'random',
+    options: {},
     outputsPerExpert: 0,
     route(logits, { topK, nExperts, noise }) {
       const shape = [logits.shape[0] as number, nExperts];

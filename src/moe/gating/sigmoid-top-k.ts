@@ -33,6 +33,7 @@ export function sigmoidTopK(options?: Partial<SigmoidTopKOptions>): Gating {
   checkRange('sigmoid-top-k', { scale }, 0);
   return {
     name: 'sigmoid-top-k',
+    options: { groups, topGroups, renormalize, scale },
     route(logits, { topK, selectionBias }) {
       const scores = sigmoid(logits);
       return {

@@ -24,6 +24,7 @@ export function sinkhorn(options?: Partial<SinkhornOptions>): Gating {
   checkWhole('sinkhorn', 'rounds', rounds, 1);
   return {
     name: 'sinkhorn',
+    options: { rounds },
     topK: () => 1,
     route(raw, { training }) {
       const logits = checkedLogits(raw);

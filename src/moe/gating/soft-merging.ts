@@ -13,6 +13,7 @@ export function softMerging(options?: Record<string, never>): Gating {
   withDefaults('soft-merging', options, {});
   return {
     name: 'soft-merging',
+    options: {},
     looksAhead: true,
     topK: (nExperts) => nExperts,
     route(logits, { sequences, nExperts }) {

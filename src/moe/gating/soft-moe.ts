@@ -19,6 +19,7 @@ export function softMoe(options?: Partial<SoftMoeOptions>): Gating {
   checkWhole('soft-moe', 'slots', slots, 1);
   return {
     name: 'soft-moe',
+    options: { slots },
     looksAhead: true,
     outputsPerExpert: slots,
     topK: (nExperts) => nExperts,

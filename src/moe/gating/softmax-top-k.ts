@@ -17,6 +17,7 @@ export function softmaxTopK(options?: Partial<SoftmaxTopKOptions>): Gating {
   checkRange('softmax-top-k', { scale: rule.scale }, 0);
   return {
     name: 'softmax-top-k',
+    options: rule,
     route(logits, { topK, selectionBias }) {
       const probabilities = softmax(logits);
       return {

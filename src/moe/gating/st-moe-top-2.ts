@@ -26,6 +26,7 @@ export function stMoeTop2(options?: Partial<StMoeTop2Options>): Gating {
   const both = softmaxTopK();
   return {
     name: 'st-moe-top-2',
+    options: { secondThreshold, jitter },
     topK: () => 2,
     routerInput: (x, context) => jittered(x, jitter, context),
     route(logits, context) {

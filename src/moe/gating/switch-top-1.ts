@@ -15,6 +15,7 @@ export function switchTop1(options?: Partial<SwitchTop1Options>): Gating {
   const { route } = softmaxTopK({ renormalize: false });
   return {
     name: 'switch-top-1',
+    options: { jitter },
     topK: () => 1,
     routerInput: (x, context) => jittered(x, jitter, context),
     route,

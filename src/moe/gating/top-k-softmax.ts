@@ -12,6 +12,7 @@ export function topKSoftmax(options?: Record<string, never>): Gating {
   withDefaults('top-k-softmax', options, {});
   return {
     name: 'top-k-softmax',
+    options: {},
     route: (logits, { topK, selectionBias }) => ({
       kind: 'sparse',
       ...routeTopK(logits, { k: topK, score: 'softmax-of-chosen', bias: selectionBias }),

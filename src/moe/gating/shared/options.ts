@@ -7,6 +7,12 @@ export function withDefaults<T extends object>(
   defaults: T,
 ): T {
   checkOptions(policy, given, Object.keys(defaults));
+  for (const [name, value] of Object.entries(given ?? {})) {
+    const kind = typeof defaults[name as keyof T];
+    // An option whose default is an object or null has rules of its own.
+    if (value !== undefined && kind !== 'object' && typeof value !== kind)
+      throw new SwitchyardError('ERR_OPTION', `[${policy}] got ${name} ${String(value)}, expected a ${kind}`);
+  }
   return { ...defaults, ...given };
 }
 
