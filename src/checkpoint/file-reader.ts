@@ -76,6 +76,18 @@ export class FileReader {
     this.#limit = bytes;
   }
 
+  /** The byte that is read next. */
+  seek(offset: number): void {
+    const at = offset - this.#windowStart;
+    if (at >= 0 && at <= this.#window.length) {
+      this.#at = at;
+      return;
+    }
+    this.#window = Buffer.alloc(0);
+    this.#windowStart = offset;
+    this.#at = 0;
+  }
+
   u8(what: string): number {
     return this.#window.readUInt8(this.#take(1, what));
   }

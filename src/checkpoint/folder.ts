@@ -4,6 +4,8 @@ import { Place } from './checked.js';
 import { ioCode, withReader } from './file-reader.js';
 import { type GgufFile, ggufMagic, readGguf } from './gguf.js';
 import { type JsonObject, readJsonFile } from './json-file.js';
+import { packedMagic } from './packed-layout.js';
+import { type PackedFile, readPacked } from './packed-read.js';
 import { maxSafetensorsHeaderBytes, readSafetensors, readShardedSafetensors } from './safetensors.js';
 import type { TensorTable } from './tensor-file.js';
 
@@ -38,10 +40,14 @@ export interface HuggingFaceCheckpoint {
   readonly tensors: TensorTable;
 }
 
-export type Checkpoint = GgufCheckpoint | HuggingFaceCheckpoint;
+export interface PackedCheckpoint extends PackedFile {
+  readonly kind: 'switchyard';
+}
+
+export type Checkpoint = GgufCheckpoint | HuggingFaceCheckpoint | PackedCheckpoint;
 
 /**
- * Opens a model by what is there: a GGUF file, a safetensors file (with the folder around it), a Hugging Face folder,
+ * Opens a model by what is there: a GGUF file, a packed file of our own, a safetensors file (with the folder around it), a Hugging Face folder,
  * or a folder that holds one GGUF file. A file is known by its first bytes, not by its name. Only headers are read.
  * @throws SwitchyardError ERR_FORMAT or ERR_IO, naming the file and the tensor or key.
  */
@@ -56,9 +62,14 @@ export function openCheckpoint(path: string): Checkpoint {
   if (isFolder) return openFolder(path);
   const kind = fileKind(path);
   if (kind === 'gguf') return { kind, ...readGguf(path) };
+  if (kind === 'switchyard') return { kind, ...readPacked(path) };
   if (kind === 'safetensors') return openHuggingFaceFolder(dirname(resolve(path)), basename(path));
   const hint = kind === undefined ? undefined : `this looks like ${kind}: convert it to safetensors or GGUF`;
-  throw place.format('a file of another kind', 'a GGUF or safetensors file, or a model folder', hint);
+  throw place.format(
+    'a file of another kind',
+    'a GGUF, .switchyard or safetensors file, or a model folder',
+    hint,
+  );
 }
 
 /** What a file is by its first bytes: a format that can be read, or the name of a known one that cannot. */
@@ -67,6 +78,7 @@ function fileKind(path: string): string | undefined {
     if (reader.size < 9) return undefined;
     const head = reader.bytes(9, 'the first bytes');
     if (head.toString('latin1', 0, 4) === ggufMagic) return 'gguf';
+    if (head.subarray(0, packedMagic.length).equals(packedMagic)) return 'switchyard';
     if (head.toString('latin1', 0, 4) === 'PK\x03\x04') return 'a PyTorch checkpoint';
     const isSafetensors = head.readBigUInt64LE() <= BigInt(maxSafetensorsHeaderBytes) && head[8] === 0x7b;
     if (isSafetensors) return 'safetensors';

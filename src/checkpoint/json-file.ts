@@ -24,6 +24,11 @@ export function readJsonFile(path: string, limits: JsonFileLimits): JsonObject {
   } catch (cause) {
     throw place.io(ioCode(cause), 'a readable file', { cause });
   }
+  return parseJsonObject(bytes, place, limits);
+}
+
+/** The same for bytes that are read already. */
+export function parseJsonObject(bytes: Buffer, place: Place, limits: JsonLimits): JsonObject {
   const cursor = new JsonCursor(bytes, place);
   if (cursor.peek() !== '{') throw place.format('JSON that is not an object', 'a JSON object');
   cursor.skip(limits);

@@ -1,9 +1,6 @@
-import { randomBytes } from 'node:crypto';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
 import { mismatch } from '../core/errors.js';
 import { Place, quoted } from './checked.js';
-import { ioCode } from './file-reader.js';
+import { replaceFile, writeAll } from './replace-file.js';
 import { safetensorsDtypes } from './safetensors.js';
 import { type StorageFormat, storageBytes } from './tensor-file.js';
 
@@ -61,27 +58,14 @@ export async function writeSafetensors(
 ): Promise<void> {
   const list = [...tensors];
   const header = makeHeader(path, list, options.metadata);
-  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
-  try {
-    const file = await open(temporary, 'wx');
-    try {
-      await writeAll(file, header.bytes);
-      for (const [i, tensor] of list.entries()) {
-        const data = typeof tensor.data === 'function' ? await tensor.data() : tensor.data;
-        checkSize(tensor.name, data, header.sizes[i]);
-        await writeAll(file, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-      }
-      await file.sync();
-    } finally {
-      await file.close();
+  await replaceFile(path, async (file) => {
+    await writeAll(file, header.bytes);
+    for (const [i, tensor] of list.entries()) {
+      const data = typeof tensor.data === 'function' ? await tensor.data() : tensor.data;
+      checkSize(tensor.name, data, header.sizes[i]);
+      await writeAll(file, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     }
-    await rename(temporary, path);
-  } catch (cause) {
-    await rm(temporary, { force: true });
-    if (!(cause instanceof Error) || !('syscall' in cause)) throw cause;
-    throw new Place(path).io(ioCode(cause), 'a file that can be written', { cause });
-  }
-  await syncFolder(dirname(path));
+  });
 }
 
 function makeHeader(
@@ -135,16 +119,4 @@ function checkSize(name: string, data: TensorData, bytes: number): void {
     `${data.byteLength} bytes of data`,
     `${bytes} for the shape and format`,
   );
-}
-
-async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length; ) at += (await file.write(bytes, at)).bytesWritten;
-}
-
-/** Makes the rename last through a power loss; some systems cannot open folders, and need nothing here. */
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r').catch(() => undefined);
-  if (handle === undefined) return;
-  await handle.sync().catch(() => undefined);
-  await handle.close();
 }

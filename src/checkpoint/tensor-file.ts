@@ -1,3 +1,4 @@
+import type { WeightFormat } from '../core/format.js';
 import { Place, quoted } from './checked.js';
 
 interface FormatShape {
@@ -78,7 +79,8 @@ export interface TensorEntry {
   readonly name: string;
   /** Row-major, outermost dimension first (the reverse of the order in a GGUF file). */
   readonly shape: readonly number[];
-  readonly format: StorageFormat;
+  /** Packed files hold weights in the formats that they have in memory. */
+  readonly format: StorageFormat | WeightFormat;
   readonly path: string;
   /** Absolute byte in the file. Aligned in GGUF, anything in safetensors. */
   readonly offset: number;

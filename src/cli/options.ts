@@ -41,12 +41,15 @@ export interface ModelFlags {
   kvCache: 'auto' | KvType;
   threads?: number;
   context?: number;
+  packedCache?: string;
 }
 
 export function addModelOptions(command: Command): Command {
   const threads = numberOf('--threads', { min: 1, max: 1024 });
   return command
-    .addOption(new Option('--model <path>', 'GGUF file or Hugging Face folder').env(VARIABLES.model.name))
+    .addOption(
+      new Option('--model <path>', 'GGUF file, Hugging Face folder or packed file').env(VARIABLES.model.name),
+    )
     .addOption(
       new Option('--device <name>', 'auto or cpu')
         .env(VARIABLES.device.name)
@@ -67,6 +70,12 @@ export function addModelOptions(command: Command): Command {
     )
     .addOption(
       contextOption('longest sequence in tokens; default: what the model was made for, at most 4096'),
+    )
+    .addOption(
+      new Option(
+        '--packed-cache <folder>',
+        'the first load of a model writes a packed file there, later loads map it',
+      ).env(VARIABLES.packedCache.name),
     );
 }
 

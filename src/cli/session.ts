@@ -30,7 +30,7 @@ export async function openModelOf(
   interrupt: Interrupt,
 ): Promise<LoadedModel> {
   const path = requireModel(command, flags.model);
-  const { device, dtype, kvCache, threads, context } = flags;
+  const { device, dtype, kvCache, threads, context, packedCache } = flags;
   const bar = new ByteBar('loading');
   const started = performance.now();
   try {
@@ -42,6 +42,7 @@ export async function openModelOf(
       onProgress: (progress) => bar.update(progress),
       ...(threads === undefined ? {} : { threads }),
       ...(context === undefined ? {} : { contextLength: context }),
+      ...(packedCache === undefined ? {} : { packedCache }),
     });
     return { model, loadMs: performance.now() - started };
   } finally {

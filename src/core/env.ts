@@ -83,6 +83,11 @@ export const VARIABLES = {
     'longest sequence in tokens in commands; default: what the model was made for, at most 4096',
     integer('SWITCHYARD_CONTEXT', 0, 1, 2 ** 31 - 1),
   ),
+  packedCache: variable(
+    'SWITCHYARD_PACKED_CACHE',
+    'folder for packed files: the first load of a model writes one, later loads map it; default: none',
+    text,
+  ),
   debug: variable(
     'SWITCHYARD_DEBUG',
     '1: device, tier, threads, model summary; 2: also one line per kernel; 3: also routing per layer; 4: also each graph before and after fusion',

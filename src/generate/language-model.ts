@@ -1,18 +1,23 @@
 /** The handle that `loadModel` returns: forward passes, text, chat. */
+import type { Checkpoint } from '../checkpoint/folder.js';
 import { type Device, type DeviceOptions, device as makeDevice } from '../core/device.js';
 import { checkOptions, DisposedError, SwitchyardError } from '../core/errors.js';
 import { automaticKvType, COMPUTE_MODES, type ComputeMode, KV_TYPES, type KvType } from '../core/format.js';
 import type { DecoderConfig } from '../models/config.js';
 import type { Decoder } from '../models/decoder.js';
+import type { ModelFiles } from '../models/family.js';
 import { type ForwardInputs, type ForwardOutput, ForwardPass } from '../models/forward.js';
 import { automaticCompute, loadDecoder, openModel, weightsOf } from '../models/load.js';
+import { isUnusable, PackedCache } from '../models/packed-cache.js';
 import { checkToken } from '../models/ragged.js';
+import { type SaveOptions, saveDecoder } from '../models/save.js';
+import type { LoadProgress } from '../models/tensor-source.js';
 import { loadTokenizer } from '../models/tokenizer.js';
 import { type UpcycleOptions, upcycleDecoder } from '../models/upcycle.js';
-import type { LoadProgress } from '../models/weights.js';
+
 import { type ChatPromptOptions, encodeChat } from '../text/chat-prompt.js';
 import { type ChatMessage, ChatTemplate } from '../text/chat-template.js';
-import type { Tokenizer } from '../text/tokenizer.js';
+import { Tokenizer } from '../text/tokenizer.js';
 import { type BatchOptions, type BatchResult, generateAll } from './batch.js';
 import { modelLine } from './debug.js';
 import { StepEngine } from './engine.js';
@@ -38,6 +43,11 @@ export interface LoadModelOptions {
    * nothing is rounded; else f16.
    */
   kvCache?: 'auto' | KvType;
+  /**
+   * Folder for packed files: the first load of a model writes one, later loads map it and take milliseconds. A model whose
+   * files changed is written anew. Default: SWITCHYARD_PACKED_CACHE, else none.
+   */
+  packedCache?: string;
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
 }
@@ -49,27 +59,22 @@ const OPTIONS = [
   'contextLength',
   'cacheTokens',
   'kvCache',
+  'packedCache',
   'signal',
   'onProgress',
 ];
 const DEFAULT_CONTEXT = 4096;
 
 /**
- * Loads a model from a GGUF file or a Hugging Face folder.
+ * Loads a model from a GGUF file, a Hugging Face folder or a packed file.
  * @throws SwitchyardError ERR_FORMAT, ERR_IO, ERR_UNSUPPORTED_ARCH, …, naming the file and the tensor or key
  */
 export async function loadModel(path: string, options: LoadModelOptions = {}): Promise<LanguageModel> {
   checkOptions('loadModel', options, OPTIONS);
   const device = pickDevice(options);
-  const files = openModel(path);
-  const lengths = checkLengths(files.config, options);
-  const tokenizer = loadTokenizer(files.checkpoint);
-  const decoder = await loadDecoder(files, {
-    device,
-    contextLength: lengths.contextLength,
-    onProgress: options.onProgress,
-    signal: options.signal,
-  });
+  const folder = options.packedCache ?? device.env.packedCache;
+  const cache = folder === undefined ? null : PackedCache.of(path, folder, device);
+  const { decoder, tokenizer, lengths } = await loadThrough(cache, path, device, options);
   const { dtype = 'auto', kvCache: kind = 'auto' } = options;
   const compute = dtype === 'auto' ? automaticCompute(decoder) : dtype;
   const kvCache = kind === 'auto' ? automaticKvType(compute) : kind;
@@ -86,6 +91,55 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
     for (const { native } of weightsOf(decoder)) device.disposeWeight(native);
     throw error;
   }
+}
+
+interface Loaded {
+  readonly decoder: Decoder;
+  readonly tokenizer: TokenizerSource;
+  readonly lengths: { contextLength: number; cacheTokens: number };
+}
+
+async function loadThrough(
+  cache: PackedCache | null,
+  path: string,
+  device: Device,
+  options: LoadModelOptions,
+): Promise<Loaded> {
+  const cached = cache?.open();
+  try {
+    if (cached) return await loadFiles(cached, device, options);
+  } catch (error) {
+    if (!isUnusable(error)) throw error;
+  }
+  const loaded = await loadFiles(openModel(path), device, options);
+  const { decoder, tokenizer } = loaded;
+  try {
+    if (tokenizer instanceof Tokenizer) await cache?.write(decoder, tokenizer, options.signal);
+  } catch (error) {
+    for (const { native } of weightsOf(decoder)) device.disposeWeight(native);
+    throw error;
+  }
+  return loaded;
+}
+
+async function loadFiles(files: ModelFiles, device: Device, options: LoadModelOptions): Promise<Loaded> {
+  const { onProgress, signal } = options;
+  const lengths = checkLengths(files.config, options);
+  const tokenizer = tokenizerOf(files.checkpoint);
+  const { contextLength } = lengths;
+  const decoder = await loadDecoder(files, { device, contextLength, onProgress, signal });
+  return { decoder, tokenizer, lengths };
+}
+
+/**
+ * A tokenizer, or how to make one: a packed file names the end tokens, and large vocabularies take longer to build than its
+ * weights take to map.
+ */
+type TokenizerSource = Tokenizer | { readonly endIds: readonly number[]; make(): Tokenizer };
+
+function tokenizerOf(checkpoint: Checkpoint): TokenizerSource {
+  if (checkpoint.kind !== 'switchyard') return loadTokenizer(checkpoint);
+  return { endIds: checkpoint.endIds, make: () => loadTokenizer(checkpoint) };
 }
 
 async function warmed(model: LanguageModel): Promise<LanguageModel> {
@@ -157,15 +211,17 @@ export class LanguageModel {
   readonly #forward: ForwardPass;
   readonly #engine: StepEngine;
   readonly #endIds: ReadonlySet<number>;
+  #tokenizer: TokenizerSource;
   #template: ChatTemplate | null = null;
   #disposed = false;
 
   /** @internal Use `loadModel`. */
   constructor(
     readonly decoder: Decoder,
-    readonly tokenizer: Tokenizer,
+    tokenizer: TokenizerSource,
     readonly settings: Settings,
   ) {
+    this.#tokenizer = tokenizer;
     this.config = decoder.config;
     this.device = settings.device;
     this.dtype = settings.compute;
@@ -180,6 +236,12 @@ export class LanguageModel {
       settings.kvCache,
     );
     this.#endIds = new Set([...decoder.config.eosIds, ...tokenizer.endIds]);
+  }
+
+  /** Built at its first use where the model came from a packed file. */
+  get tokenizer(): Tokenizer {
+    if (!(this.#tokenizer instanceof Tokenizer)) this.#tokenizer = this.#tokenizer.make();
+    return this.#tokenizer;
   }
 
   /** @internal Steps over the cache, for schedulers and benches. */
@@ -238,7 +300,16 @@ export class LanguageModel {
   async upcycle(options: UpcycleOptions): Promise<LanguageModel> {
     this.#check();
     const decoder = await upcycleDecoder(this.decoder, this.device, options);
-    return warmed(new LanguageModel(decoder, this.tokenizer, this.settings));
+    return warmed(new LanguageModel(decoder, this.#tokenizer, this.settings));
+  }
+
+  /**
+   * Writes the model as a packed file, which `loadModel` maps instead of reading it (docs/packed-file.md). It appears whole or
+   * not at all.
+   */
+  async save(path: string, options: SaveOptions = {}): Promise<void> {
+    this.#check();
+    await saveDecoder(this.decoder, this.tokenizer, this.device, path, options);
   }
 
   /** Waits for running steps, then frees native memory. Twice is fine. */

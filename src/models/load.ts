@@ -1,5 +1,5 @@
 /** From model files to a decoder on a device. */
-import { openCheckpoint } from '../checkpoint/folder.js';
+import { type Checkpoint, openCheckpoint } from '../checkpoint/folder.js';
 import type { Device } from '../core/device.js';
 import { SwitchyardError } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
@@ -14,8 +14,10 @@ import { RotaryEmbedding } from '../nn/rope.js';
 import type { DecoderConfig } from './config.js';
 import { Decoder, type DecoderLayer, type DecoderParts } from './decoder.js';
 import { type LayerNames, type ModelFiles, whole } from './family.js';
+import { MappedParameters } from './mapped.js';
 import { describeModel } from './registry.js';
-import { type LoadProgress, WeightLoader } from './weights.js';
+import type { LoadProgress, TensorSource } from './tensor-source.js';
+import { WeightLoader } from './weights.js';
 
 export interface LoadDecoderOptions {
   device: Device;
@@ -33,23 +35,44 @@ export function openModel(path: string): ModelFiles {
 export async function loadDecoder(files: ModelFiles, options: LoadDecoderOptions): Promise<Decoder> {
   const { device, contextLength, onProgress, signal } = options;
   const { tensors } = files.checkpoint;
-  let total = 0;
-  for (const entry of tensors) total += entry.bytes;
-  const loader = new WeightLoader(device, tensors, total, onProgress, signal);
+  let loader: TensorSource | null = null;
   try {
+    loader = await sourceOf(files.checkpoint, device, onProgress, signal);
     const decoder = await assemble(files, loader, contextLength);
     loader.finish();
     return decoder;
   } catch (error) {
-    loader.release();
-    if (!signal?.aborted) throw error;
+    loader?.release();
+    if (!signal?.aborted) throw named(error, tensors.source);
     throw new SwitchyardError('ERR_ABORTED', `[${tensors.source}] got an abort, expected to load`, {
       cause: signal.reason,
     });
   }
 }
 
-async function assemble(files: ModelFiles, loader: WeightLoader, contextLength: number): Promise<Decoder> {
+async function sourceOf(
+  checkpoint: Checkpoint,
+  device: Device,
+  onProgress: LoadDecoderOptions['onProgress'],
+  signal: AbortSignal | undefined,
+): Promise<TensorSource> {
+  if (checkpoint.kind === 'switchyard') return MappedParameters.open(checkpoint, device, onProgress, signal);
+  let total = 0;
+  for (const entry of checkpoint.tensors) total += entry.bytes;
+  return new WeightLoader(device, checkpoint.tensors, total, onProgress, signal);
+}
+
+/** The error with the file in its message: layers that refuse a config do not know where it came from. */
+function named(error: unknown, source: string): unknown {
+  if (!(error instanceof SwitchyardError) || error.message.includes(source)) return error;
+  const { code, message, hint, cause } = error;
+  return new SwitchyardError(code, message.replace(/^\[/, `[${source}: `), {
+    cause,
+    ...(hint === undefined ? {} : { hint }),
+  });
+}
+
+async function assemble(files: ModelFiles, loader: TensorSource, contextLength: number): Promise<Decoder> {
   const config = await withRopeFactors(files.config, loader);
   const { names } = files;
   const d = config.dModel;
@@ -72,7 +95,7 @@ async function assemble(files: ModelFiles, loader: WeightLoader, contextLength: 
   return new Decoder(config, parts);
 }
 
-async function withRopeFactors(config: DecoderConfig, loader: WeightLoader): Promise<DecoderConfig> {
+async function withRopeFactors(config: DecoderConfig, loader: TensorSource): Promise<DecoderConfig> {
   if (config.rope.scaling.type !== 'factors' || config.rope.scaling.factors.length > 0) return config;
   const factors = Array.from(await (await loader.vector('rope_freqs.weight', config.rope.dim / 2)).data());
   return { ...config, rope: { ...config.rope, scaling: { type: 'factors', factors } } };
@@ -82,7 +105,7 @@ async function loadLayer(
   index: number,
   names: LayerNames,
   config: DecoderConfig,
-  loader: WeightLoader,
+  loader: TensorSource,
 ): Promise<DecoderLayer> {
   const { dModel: d, nHeads, nKvHeads, headDim, qkNorm } = config;
   const norm = async (name: string, size = d): Promise<RmsNorm> =>
@@ -127,7 +150,7 @@ async function loadLayer(
 async function loadDense(
   names: LayerNames,
   config: DecoderConfig,
-  loader: WeightLoader,
+  loader: TensorSource,
 ): Promise<FeedForward> {
   const { dModel: d, dFf: f } = config;
   const linear = async (source: LayerNames['gate'], rows: number, columns: number): Promise<Linear> => {
@@ -145,7 +168,7 @@ async function loadDense(
   );
 }
 
-async function loadSparse(names: LayerNames, config: DecoderConfig, loader: WeightLoader): Promise<MoELayer> {
+async function loadSparse(names: LayerNames, config: DecoderConfig, loader: TensorSource): Promise<MoELayer> {
   const { dModel, activation, moe } = config;
   if (!moe || names.router === undefined)
     throw new SwitchyardError('ERR_FORMAT', '[load] got a sparse layer without a router, expected its name');
@@ -162,14 +185,14 @@ async function loadSparse(names: LayerNames, config: DecoderConfig, loader: Weig
 /** Tensors that may stand in a file without taking part: buffers that are computed, and a tied head written twice. */
 const COMPUTED = /(^|\.)(rotary_emb\.inv_freq|masked_bias|rope_freqs\.weight)$/;
 
-function refuseUnused(loader: WeightLoader, config: DecoderConfig, head: string): void {
+function refuseUnused(loader: TensorSource, config: DecoderConfig, head: string): void {
   const unused = loader
     .unused()
     .filter((name) => !COMPUTED.test(name) && !(config.tiedEmbeddings && name === head));
   if (unused.length === 0) return;
   throw new SwitchyardError(
     'ERR_UNSUPPORTED',
-    `[${loader.table.source}] got tensors that no part of the model uses: ${unused.slice(0, 5).join(', ')}${unused.length > 5 ? ` and ${unused.length - 5} more` : ''}, expected none`,
+    `[${loader.source}] got tensors that no part of the model uses: ${unused.slice(0, 5).join(', ')}${unused.length > 5 ? ` and ${unused.length - 5} more` : ''}, expected none`,
     {
       hint: 'the file may be of another family or variant than its config says',
     },

@@ -10,6 +10,8 @@ import { qwen3 } from './families/qwen3.js';
 import { qwen3Moe } from './families/qwen3_moe.js';
 import type { Family, ModelFiles } from './family.js';
 import { ggufConfig, ggufNames } from './gguf.js';
+import { ourNames } from './parts.js';
+import { readPlainConfig } from './plain-config.js';
 
 const FAMILIES: readonly Family[] = [llama, mixtral, olmoe, qwen3, qwen3Moe];
 export const modelTypes: readonly string[] = FAMILIES.map((f) => f.modelType);
@@ -17,6 +19,10 @@ export const modelTypes: readonly string[] = FAMILIES.map((f) => f.modelType);
 /** Config and tensor names of a checkpoint. Throws ERR_UNSUPPORTED_ARCH for a family that is not built. */
 export function describeModel(checkpoint: Checkpoint): ModelFiles {
   const has = (name: string): boolean => checkpoint.tensors.has(name);
+  if (checkpoint.kind === 'switchyard') {
+    const config = readPlainConfig(checkpoint.config, checkpoint.path);
+    return { checkpoint, config, names: ourNames(config) };
+  }
   if (checkpoint.kind === 'gguf') {
     const arch = checkpoint.metadata.getString('general.architecture');
     const candidates = FAMILIES.filter((f) => f.ggufArchitecture === arch);

@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Checkpoint } from '../checkpoint/folder.js';
+import type { Checkpoint, PackedCheckpoint } from '../checkpoint/folder.js';
 import { readJsonFile } from '../checkpoint/json-file.js';
+import { readPackedTokenizer } from '../checkpoint/packed-read.js';
 import { SwitchyardError } from '../core/errors.js';
 import { tokenizerFromGguf } from '../text/gguf-tokenizer.js';
-import { Tokenizer } from '../text/tokenizer.js';
+import { Tokenizer, type TokenizerFiles } from '../text/tokenizer.js';
 
 /** Far above any published tokenizer (the largest have about 20 MB). */
 const LIMITS = { bytes: 256 << 20, depth: 64, values: 1 << 24 };
@@ -13,6 +14,8 @@ const LIMITS = { bytes: 256 << 20, depth: 64, values: 1 << 24 };
 export function loadTokenizer(checkpoint: Checkpoint): Tokenizer {
   if (checkpoint.kind === 'gguf')
     return located(`${checkpoint.path}: `, () => tokenizerFromGguf(checkpoint.metadata));
+  if (checkpoint.kind === 'switchyard')
+    return located(`${checkpoint.path}: `, () => Tokenizer.fromFiles(packedFiles(checkpoint)));
   const { folder } = checkpoint;
   const { tokenizer, tokenizerConfig, specialTokensMap, chatTemplate } = checkpoint.textFiles;
   if (tokenizer === undefined) {
@@ -31,6 +34,28 @@ export function loadTokenizer(checkpoint: Checkpoint): Tokenizer {
     ...(chatTemplate === undefined ? {} : { chatTemplate: readFileSync(chatTemplate, 'utf8') }),
   };
   return located(join(folder, '/'), () => Tokenizer.fromFiles(files));
+}
+
+/** What `Tokenizer.files` was when the file was written. */
+function packedFiles(checkpoint: PackedCheckpoint): TokenizerFiles {
+  const { tokenizerJson, tokenizerConfig, specialTokensMap, chatTemplate, tokens, ...rest } =
+    readPackedTokenizer(checkpoint);
+  const odd = Object.keys(rest)[0];
+  const wrong = (what: string): SwitchyardError =>
+    new SwitchyardError('ERR_FORMAT', `[tokenizer] got ${what}, expected what the file's writer writes`);
+  if (odd !== undefined) throw wrong(`key '${odd.slice(0, 100)}'`);
+  if (chatTemplate !== undefined && typeof chatTemplate !== 'string')
+    throw wrong('a chatTemplate that is no text');
+  const isText = (token: unknown): token is string => typeof token === 'string';
+  if (tokens !== undefined && !(Array.isArray(tokens) && tokens.every(isText)))
+    throw wrong('tokens that are no texts');
+  return {
+    tokenizerJson,
+    tokenizerConfig,
+    specialTokensMap,
+    ...(chatTemplate === undefined ? {} : { chatTemplate }),
+    ...(tokens === undefined ? {} : { tokens: tokens as readonly string[] }),
+  };
 }
 
 /** Puts the place before what errors name: the reader of a tokenizer does not know where its files lie. */

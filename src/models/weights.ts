@@ -9,15 +9,9 @@ import { shapeText, sizeOf } from '../core/shape.js';
 import { type Tensor, tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
 import type { MatrixSource } from './family.js';
+import type { LoadProgress, TensorSource } from './tensor-source.js';
 
-export interface LoadProgress {
-  /** Bytes of the checkpoint read so far, and in all. */
-  readonly loaded: number;
-  readonly total: number;
-  readonly tensor: string;
-}
-
-export class WeightLoader {
+export class WeightLoader implements TensorSource {
   #loaded = 0;
   readonly #used = new Set<string>();
   readonly #packed: Weight[] = [];
@@ -29,6 +23,10 @@ export class WeightLoader {
     readonly onProgress: ((progress: LoadProgress) => void) | undefined,
     readonly signal: AbortSignal | undefined,
   ) {}
+
+  get source(): string {
+    return this.table.source;
+  }
 
   /** A matrix [rows, columns], or a stack of `experts` of them, packed in its stored format. */
   async matrix(source: MatrixSource, rows: number, columns: number, experts = 1): Promise<Weight> {
@@ -56,10 +54,6 @@ export class WeightLoader {
     const values = this.device.addon.readWeight(weight.native, 0, 0, 1);
     this.device.addon.disposeWeight(weight.native);
     return tensor(values);
-  }
-
-  has(name: string): boolean {
-    return this.table.has(name);
   }
 
   /** Reports the end, also where tensors were passed over. */

@@ -80,7 +80,12 @@ export class Tokenizer implements TokenPieces {
   #marked: LibraryTokenizer | undefined;
   #mark = '';
 
-  private constructor(json: TokenizerJson, config: TokenizerConfig, files: TokenizerFiles) {
+  /** @param files what it was made from, as plain data */
+  private constructor(
+    json: TokenizerJson,
+    config: TokenizerConfig,
+    readonly files: TokenizerFiles,
+  ) {
     this.#json = json;
     this.#library = build(json, config);
     const { vocab } = this.#library.model;

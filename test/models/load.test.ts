@@ -7,7 +7,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { defaultDevice } from '../../src/core/device.js';
 import { SwitchyardError } from '../../src/core/errors.js';
 import { loadModel } from '../../src/generate/language-model.js';
-import type { LoadProgress } from '../../src/models/weights.js';
+import type { LoadProgress } from '../../src/models/tensor-source.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import {
   random,
