@@ -3,6 +3,7 @@ import * as coreOps from './core/ops/index.js';
 import type { LanguageModel } from './generate/language-model.js';
 import { loadModel } from './generate/language-model.js';
 import * as modelNames from './models/index.js';
+import type { SaveOptions } from './models/save.js';
 import type { UpcycleOptions } from './models/upcycle.js';
 
 export { grad, valueAndGrad } from './core/autograd.js';
@@ -29,6 +30,9 @@ export const ops = coreOps;
 /** Model families and what can be made of a model. */
 export const models = {
   ...modelNames,
+  /** Writes a packed file, which `loadModel` maps instead of reading it (docs/packed-file.md). */
+  savePacked: (model: LanguageModel, path: string, options?: SaveOptions): Promise<void> =>
+    model.save(path, options),
   /** Turns each feed-forward layer of a dense model into nExperts equal experts behind a random router. */
   upcycle: (model: LanguageModel, options: UpcycleOptions): Promise<LanguageModel> => model.upcycle(options),
 };

@@ -3,7 +3,7 @@ import { addon } from '../core/addon.js';
 import { SwitchyardError } from '../core/errors.js';
 import { isWeightFormat } from '../core/format.js';
 import { Place, quoted } from './checked.js';
-import { type FileReader, withReader } from './file-reader.js';
+import { withReader } from './file-reader.js';
 import { type JsonObject, type JsonValue, parseJsonObject } from './json-file.js';
 import {
   byteOrderMark,
@@ -31,7 +31,8 @@ export interface PackedFile {
   readonly vectors: ReadonlyMap<string, PackedVector>;
   /** Matrices and vectors in one table, as of any checkpoint. */
   readonly tensors: TensorTable;
-  readonly tokenizerBytes: number;
+  /** The content of the tokenizer's files, for parsePackedTokenizer: read at once, as the file may be gone later. */
+  readonly tokenizer: Buffer;
 }
 
 /** Far above any model (the largest published ones have about 100,000 matrices). */
@@ -49,6 +50,7 @@ export function readPacked(path: string): PackedFile {
     const [headerBytes, tokenizerBytes] = readPreamble(preamble, reader.size, reader.place);
     const json = Buffer.from(reader.bytes(headerBytes, 'header'));
     const head = Buffer.concat([preamble, json]);
+    const tokenizer = Buffer.from(reader.bytes(tokenizerBytes, 'tokenizer'));
     const place = new Place(path, 'header');
     const header = parseJsonObject(json, place, headerLimits);
     const {
@@ -67,7 +69,7 @@ export function readPacked(path: string): PackedFile {
       matrices,
       vectors,
       tensors: tableOf(path, matrices, vectors),
-      tokenizerBytes,
+      tokenizer,
     };
   });
 }
@@ -237,20 +239,16 @@ function tableOf(
 }
 
 /** The content of the tokenizer's files, as it was written. */
-export function readPackedTokenizer({ path, head, tokenizerBytes }: PackedFile): JsonObject {
-  const place = new Place(path, 'tokenizer');
-  return withReader(path, (reader) => {
-    checkHead(reader, head);
-    const json = Buffer.from(reader.bytes(tokenizerBytes, 'tokenizer'));
-    return parseJsonObject(json, place, tokenizerLimits);
-  });
-}
+export const parsePackedTokenizer = ({ path, tokenizer }: PackedFile): JsonObject =>
+  parseJsonObject(tokenizer, new Place(path, 'tokenizer'), tokenizerLimits);
 
 /** The values of all vectors. */
 export function readPackedVectors({ path, head, vectors }: PackedFile): Map<string, Float32Array> {
   const values = new Map<string, Float32Array>();
   withReader(path, (reader) => {
-    checkHead(reader, head);
+    // Another process may have put another file in its place since.
+    if (!reader.bytes(head.length, 'header').equals(head))
+      throw reader.place.io('another file than a moment ago', 'the same file');
     for (const { name, size, offset } of [...vectors.values()].sort((a, b) => a.offset - b.offset)) {
       reader.seek(offset);
       // A copy: aligned, and not in the way of the reader's window.
@@ -259,10 +257,4 @@ export function readPackedVectors({ path, head, vectors }: PackedFile): Map<stri
     }
   });
   return values;
-}
-
-/** Refuses a file that was put in the place of the one whose header was read. */
-function checkHead(reader: FileReader, head: Buffer): void {
-  if (reader.size >= head.length && reader.bytes(head.length, 'header').equals(head)) return;
-  throw reader.place.io('another file than a moment ago', 'the same file');
 }

@@ -65,7 +65,7 @@ export const VARIABLES = {
   ),
   model: variable(
     'SWITCHYARD_MODEL',
-    'the model of commands that got no --model: a GGUF file or a folder',
+    'the model of commands that got no --model: a GGUF file, a folder or a packed file',
     text,
   ),
   dtype: variable(

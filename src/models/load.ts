@@ -62,10 +62,11 @@ async function sourceOf(
   return new WeightLoader(device, checkpoint.tensors, total, onProgress, signal);
 }
 
-/** The error with the file in its message: layers that refuse a config do not know where it came from. */
+/** The error with the file in its message: layers that refuse their options do not know that a file gave them. */
 function named(error: unknown, source: string): unknown {
   if (!(error instanceof SwitchyardError) || error.message.includes(source)) return error;
-  const { code, message, hint, cause } = error;
+  const { message, hint, cause } = error;
+  const code = error.code === 'ERR_OPTION' || error.code === 'ERR_SHAPE' ? 'ERR_FORMAT' : error.code;
   return new SwitchyardError(code, message.replace(/^\[/, `[${source}: `), {
     cause,
     ...(hint === undefined ? {} : { hint }),

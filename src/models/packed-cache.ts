@@ -72,8 +72,8 @@ export class PackedCache {
         if (old && name !== basename(this.file)) await rm(join(this.folder, name), { force: true });
       }
     } catch (error) {
-      signal?.throwIfAborted();
-      process.emitWarning(error as Error);
+      if (signal?.aborted) throw error;
+      process.emitWarning(`[packedCache] could not write ${this.file}: ${String(error)}`);
     }
   }
 }

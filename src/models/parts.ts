@@ -11,7 +11,7 @@ import type { Decoder } from './decoder.js';
 import { type LayerNames, type TensorNames, whole } from './family.js';
 
 /** A bias has the name of its matrix with .bias for .weight. */
-export function ourNames({ moe }: DecoderConfig): TensorNames {
+export function ourNames({ moe, qkNorm }: DecoderConfig): TensorNames {
   const sparse = new Set(moe?.layers);
   const layer = (i: number): LayerNames => {
     const at = (part: string): string => `layers.${i}.${part}.weight`;
@@ -22,6 +22,7 @@ export function ourNames({ moe }: DecoderConfig): TensorNames {
       k: at('attention.k'),
       v: at('attention.v'),
       o: at('attention.o'),
+      ...(qkNorm === null ? {} : { qNorm: at('attention.q_norm'), kNorm: at('attention.k_norm') }),
       feedForwardNorm: at('feed_forward_norm'),
       ...(sparse.has(i) ? { router: at('router') } : {}),
       gate: whole(at(`${block}.gate`)),
@@ -54,12 +55,14 @@ export class PartList {
     this.#matrix(names.embedding, 'embedding', parts.embedding.weight);
     for (const [i, layer] of parts.layers.entries()) {
       const at = names.layer(i);
-      const { q, k, v, o } = layer.attention;
+      const { q, k, v, o, qNorm, kNorm } = layer.attention;
       this.#norm(at.attentionNorm, layer.attentionNorm);
       this.#linear(at.q, 'attention', q);
       this.#linear(at.k, 'attention', k);
       this.#linear(at.v, 'attention', v);
       this.#linear(at.o, 'attention', o);
+      if (at.qNorm !== undefined && qNorm) this.#norm(at.qNorm, qNorm);
+      if (at.kNorm !== undefined && kNorm) this.#norm(at.kNorm, kNorm);
       this.#norm(at.feedForwardNorm, layer.feedForwardNorm);
       if (layer.feedForward instanceof MoELayer) this.#sparse(at, layer.feedForward);
       else this.#dense(at, layer.feedForward);

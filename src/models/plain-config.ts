@@ -15,7 +15,7 @@ export function plainConfig(config: DecoderConfig): Readonly<Record<string, unkn
 export function readPlainConfig(source: Readonly<Record<string, unknown>>, where: string): DecoderConfig {
   const c = new PlainReader(source, `${where}: config`);
   // Every field by name: a new one is a type error here.
-  const config: Required<DecoderConfig> = {
+  const { windowLayers, ...config }: { [K in keyof Required<DecoderConfig>]: DecoderConfig[K] } = {
     family: c.text('family'),
     dModel: c.int('dModel', 'width'),
     nLayers: c.int('nLayers', 'layers'),
@@ -29,17 +29,21 @@ export function readPlainConfig(source: Readonly<Record<string, unknown>>, where
     activation: c.oneOf('activation', ACTIVATION_BY_NAME, ''),
     rope: readRopeConfig(c.part('rope')),
     window: c.int('window', 'length', undefined, 0),
+    windowLayers: c.raw('windowLayers') === undefined ? undefined : c.layers('windowLayers'),
     tiedEmbeddings: c.flag('tiedEmbeddings'),
     attentionBias: c.flag('attentionBias'),
+    qkNorm: c.raw('qkNorm') === undefined ? null : c.oneOf('qkNorm', QK_NORMS, ''),
+    clipQkv: c.optional('clipQkv'),
     feedForwardBias: c.flag('feedForwardBias'),
     moe: c.raw('moe') === undefined ? null : readMoE(c.part('moe')),
     bosId: c.ids('bosId')[0] ?? null,
     eosIds: c.ids('eosIds'),
   };
   c.finish();
-  return checkConfig(config, where);
+  return checkConfig({ ...config, ...(windowLayers ? { windowLayers } : {}) }, where);
 }
 
+const QK_NORMS = { head: 'head', heads: 'heads' } as const;
 const ACTIVATION_BY_NAME = Object.fromEntries(
   Object.keys(ACTIVATIONS).map((name) => [name, name as Activation]),
 );
@@ -72,7 +76,7 @@ class PlainReader extends ConfigReader {
   }
 
   /** Numbers of layers, rising. */
-  layers(key: string): number[] {
+  override layers(key: string): number[] {
     const value = this.raw(key);
     const rising = (v: unknown, i: number, all: unknown[]): boolean =>
       Number.isInteger(v) && (v as number) >= 0 && (i === 0 || (v as number) > (all[i - 1] as number));

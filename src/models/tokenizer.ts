@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Checkpoint, PackedCheckpoint } from '../checkpoint/folder.js';
 import { readJsonFile } from '../checkpoint/json-file.js';
-import { readPackedTokenizer } from '../checkpoint/packed-read.js';
+import { parsePackedTokenizer } from '../checkpoint/packed-read.js';
 import { SwitchyardError } from '../core/errors.js';
 import { tokenizerFromGguf } from '../text/gguf-tokenizer.js';
 import { Tokenizer, type TokenizerFiles } from '../text/tokenizer.js';
@@ -14,8 +14,10 @@ const LIMITS = { bytes: 256 << 20, depth: 64, values: 1 << 24 };
 export function loadTokenizer(checkpoint: Checkpoint): Tokenizer {
   if (checkpoint.kind === 'gguf')
     return located(`${checkpoint.path}: `, () => tokenizerFromGguf(checkpoint.metadata));
-  if (checkpoint.kind === 'switchyard')
-    return located(`${checkpoint.path}: `, () => Tokenizer.fromFiles(packedFiles(checkpoint)));
+  if (checkpoint.kind === 'switchyard') {
+    const files = packedFiles(checkpoint);
+    return located(`${checkpoint.path}: `, () => Tokenizer.fromFiles(files));
+  }
   const { folder } = checkpoint;
   const { tokenizer, tokenizerConfig, specialTokensMap, chatTemplate } = checkpoint.textFiles;
   if (tokenizer === undefined) {
@@ -39,10 +41,13 @@ export function loadTokenizer(checkpoint: Checkpoint): Tokenizer {
 /** What `Tokenizer.files` was when the file was written. */
 function packedFiles(checkpoint: PackedCheckpoint): TokenizerFiles {
   const { tokenizerJson, tokenizerConfig, specialTokensMap, chatTemplate, tokens, ...rest } =
-    readPackedTokenizer(checkpoint);
+    parsePackedTokenizer(checkpoint);
   const odd = Object.keys(rest)[0];
   const wrong = (what: string): SwitchyardError =>
-    new SwitchyardError('ERR_FORMAT', `[tokenizer] got ${what}, expected what the file's writer writes`);
+    new SwitchyardError(
+      'ERR_FORMAT',
+      `[${checkpoint.path}: tokenizer] got ${what}, expected what its writer writes`,
+    );
   if (odd !== undefined) throw wrong(`key '${odd.slice(0, 100)}'`);
   if (chatTemplate !== undefined && typeof chatTemplate !== 'string')
     throw wrong('a chatTemplate that is no text');

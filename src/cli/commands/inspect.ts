@@ -25,7 +25,7 @@ const BAR = 24;
 
 export function inspectCommand(): Command {
   return newCommand('inspect', 'tells what a model is, from the headers of its files')
-    .argument('[path]', 'GGUF file or Hugging Face folder; default: SWITCHYARD_MODEL')
+    .argument('[path]', 'GGUF file, Hugging Face folder or packed file; default: SWITCHYARD_MODEL')
     .addOption(contextOption('length for the memory estimate; default: as loading takes it'))
     .addOption(kvCacheOption())
     .action(inspect);
