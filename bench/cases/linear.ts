@@ -9,9 +9,21 @@ import { rotationBytes } from '../harness/machine.js';
 import { measure } from '../harness/measure.js';
 import { checkFormats, computeOf, randomValues, randomWeight } from '../harness/random-weights.js';
 
-const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'q8_0', 'q4_0', 'q4_1', 'q4_k', 'q6_k'];
+const FORMATS: readonly WeightFormat[] = [
+  'f32',
+  'bf16',
+  'q8_0',
+  'int8',
+  'int8_g128',
+  'q4_0',
+  'q4_1',
+  'int4_g64',
+  'int4_g128',
+  'q4_k',
+  'q6_k',
+];
 /** Few enough rows that reading the weights decides, enough that arithmetic does. */
-const ROWS = [1, 8, 512];
+const ROWS = [1, 8, 64, 512];
 /** Weights behind one call from JavaScript at most, so that its cost does not count. */
 const PER_CALL = 32;
 
@@ -42,7 +54,7 @@ async function run(
   rows: number,
 ): Promise<void> {
   const { format, rows: n, columns: k, bytes } = weights[0] as Weight;
-  const inMany = rows > 64;
+  const inMany = rows > 32;
   const perCall = Math.min(weights.length, inMany ? 2 : PER_CALL);
   const programs: Executable[] = [];
   for (let at = 0; at + perCall <= weights.length; at += perCall) {

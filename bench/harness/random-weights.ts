@@ -1,6 +1,14 @@
 /** Weights with random bits in any format, for cases that need sizes and not meaning. */
 import type { Device } from '../../src/core/device.js';
-import { type ComputeMode, isQuantized, isWeightFormat, type WeightFormat } from '../../src/core/format.js';
+import {
+  type ComputeMode,
+  isQuantized,
+  isStoredFormat,
+  isWeightFormat,
+  type StoredFormat,
+  WEIGHT_FORMATS,
+  type WeightFormat,
+} from '../../src/core/format.js';
 import { Weight } from '../../src/core/weight.js';
 
 interface Layout {
@@ -12,7 +20,7 @@ interface Layout {
 }
 
 /** Stored blocks of GGUF files. */
-const LAYOUTS: Record<WeightFormat, Layout> = {
+const LAYOUTS: Record<StoredFormat, Layout> = {
   f32: { values: 1, bytes: 4, scales: [] },
   f16: { values: 1, bytes: 2, scales: [] },
   bf16: { values: 1, bytes: 2, scales: [] },
@@ -41,7 +49,7 @@ function xorshift(seed: number): () => number {
 }
 
 /** Random normal-sized values as stored bytes of `values` values. */
-export function randomBytes(format: WeightFormat, values: number, seed = 1): Uint8Array {
+export function randomBytes(format: StoredFormat, values: number, seed = 1): Uint8Array {
   const { values: per, bytes, scales } = LAYOUTS[format];
   const out = new Uint8Array((values / per) * bytes);
   const next = xorshift(seed);
@@ -73,9 +81,11 @@ export async function randomWeight(
   columns: number,
   experts = 1,
 ): Promise<Weight> {
-  const data = randomBytes(format, rows * columns);
+  // Formats that files do not have are quantised from values.
+  const stored = isStoredFormat(format) ? format : 'bf16';
+  const data = randomBytes(stored, rows * columns);
   const parts = Array.from({ length: experts }, () => ({ data, offset: 0, bytes: data.byteLength }));
-  const source = { format, experts, rows, columns, parts };
+  const source = { format: stored, as: format, experts, rows, columns, parts };
   const native = await device.addon.packWeight(device.native, source);
   return new Weight(native, format, experts, rows, columns, device.addon.weightInfo(native).bytes);
 }
@@ -92,6 +102,6 @@ export const computeOf = (format: WeightFormat): ComputeMode => (isQuantized(for
 export function checkFormats(names: readonly string[], otherwise: readonly WeightFormat[]): WeightFormat[] {
   const wrong = names.find((name) => !isWeightFormat(name));
   if (wrong !== undefined)
-    throw new Error(`[bench] got format '${wrong}', expected one of ${Object.keys(LAYOUTS).join(', ')}`);
+    throw new Error(`[bench] got format '${wrong}', expected one of ${WEIGHT_FORMATS.join(', ')}`);
   return names.length > 0 ? (names as WeightFormat[]) : [...otherwise];
 }

@@ -1,12 +1,12 @@
-// packWeight, openPacked, repeatWeight, readWeight, copyWeight, weightInfo, disposeWeight
+// packWeight, weightError, openPacked, repeatWeight, readWeight, copyWeight, packedBytes, weightInfo, disposeWeight
 #include "binding/weights.h"
-
-#include <utility>
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "binding/arguments.h"
+#include "formats/format_table.h"
 #include "runtime/file.h"
 #include "runtime/mapped_file.h"
 #include "runtime/weight.h"
@@ -104,19 +104,38 @@ class OpenTask : public PromiseTask {
  private:
   // Another process may have put another file in its place since JavaScript read the head.
   void check_head(const File& file, const MappedFile* mapped) const {
-    const auto size = static_cast<int64_t>(head.size());
-    std::vector<std::byte> copy(mapped == nullptr ? head.size() : 0);
-    const std::byte* there = copy.data();
-    if (mapped != nullptr && size <= mapped->bytes()) {
-      there = mapped->data();
-    } else {
-      file.read(0, size, copy.data());
-    }
-    const bool same = std::equal(head.begin(), head.end(), there);
+    std::vector<std::byte> there(head.size());
+    file.read(0, static_cast<int64_t>(head.size()), there.data());
+    const bool same = there == head && (mapped == nullptr || std::equal(head.begin(), head.end(), mapped->data()));
     if (mapped != nullptr) mapped->check();
     if (!same) fail(ErrorCode::kIo, "[file] got another file at '%s' than a moment ago, expected the same", path.c_str());
   }
 };
+
+class ErrorTask : public PromiseTask {
+ public:
+  std::shared_ptr<const Weight> weight, reference;
+  std::shared_ptr<std::atomic<bool>> abort;
+  WeightError sums;
+
+  void perform(Executor& executor) override {
+    sums = weight_error(*weight, *reference, executor.pool(), executor.threads(), abort.get());
+    for (const Weight* w : {weight.get(), reference.get()}) {
+      if (w->file()) w->file()->check();
+    }
+  }
+  void cancel() override { *abort = true; }
+  Napi::Value result(State&, Napi::Env env) override {
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("difference", sums.difference);
+    result.Set("reference", sums.reference);
+    return result;
+  }
+};
+
+std::shared_ptr<std::atomic<bool>> abort_of(Napi::Value value) {
+  return value.IsUndefined() ? std::make_shared<std::atomic<bool>>(false) : handle<std::atomic<bool>>(value);
+}
 
 Format format_of(Napi::Value value, const char* where) {
   Format format;
@@ -184,6 +203,10 @@ Napi::Value pack_weight(State& state, const Napi::CallbackInfo& info) {
   source.rows = integer(from.Get("rows"), "packWeight rows", 1);
   source.columns = integer(from.Get("columns"), "packWeight columns", 1, kMaxColumns);
   // Told here rather than by the task, which cannot count the rows of parts without it.
+  if (is_packed_only(source.stored)) {
+    fail(ErrorCode::kFormat, "[packWeight] got '%s' of format %s, expected a format that files have", source.name.c_str(),
+         format_info(source.stored).name);
+  }
   const int block = format_info(source.stored).values_per_block;
   if (source.columns % block != 0) {
     fail(ErrorCode::kShape, "[packWeight] got %lld columns for '%s', expected a multiple of %d",
@@ -195,7 +218,7 @@ Napi::Value pack_weight(State& state, const Napi::CallbackInfo& info) {
     Napi::HandleScope scope(info.Env());
     read_part(*task, object(list.Get(i), "packWeight parts"));
   }
-  task->abort = info[2].IsUndefined() ? std::make_shared<std::atomic<bool>>(false) : handle<std::atomic<bool>>(info[2]);
+  task->abort = abort_of(info[2]);
   task->usage = state.usage;
   return state.submit(info.Env(), executor, std::move(task));
 }
@@ -223,8 +246,17 @@ Napi::Value open_packed(State& state, const Napi::CallbackInfo& info) {
   }
   const auto head = bytes(from.Get("head"), "openPacked head");
   task->head.assign(head.begin(), head.end());
-  task->abort = info[2].IsUndefined() ? std::make_shared<std::atomic<bool>>(false) : handle<std::atomic<bool>>(info[2]);
+  task->abort = abort_of(info[2]);
   task->usage = state.usage;
+  return state.submit(info.Env(), executor, std::move(task));
+}
+
+Napi::Value weight_error_of(State& state, const Napi::CallbackInfo& info) {
+  const auto executor = handle<Executor>(info[0]);
+  auto task = std::make_unique<ErrorTask>();
+  task->weight = handle<ProgramWeight>(info[1])->weight;
+  task->reference = handle<ProgramWeight>(info[2])->weight;
+  task->abort = abort_of(info[3]);
   return state.submit(info.Env(), executor, std::move(task));
 }
 
@@ -307,6 +339,7 @@ std::vector<ProgramWeight> program_weights(Napi::Value value) {
 void init_weights(Napi::Env env, Napi::Object exports) {
   exports.Set("packWeight", Napi::Function::New<promise_entry<pack_weight>>(env, "packWeight"));
   exports.Set("openPacked", Napi::Function::New<promise_entry<open_packed>>(env, "openPacked"));
+  exports.Set("weightError", Napi::Function::New<promise_entry<weight_error_of>>(env, "weightError"));
   exports.Set("repeatWeight", Napi::Function::New<entry<repeat_weight>>(env, "repeatWeight"));
   exports.Set("readWeight", Napi::Function::New<entry<read_weight>>(env, "readWeight"));
   exports.Set("copyWeight", Napi::Function::New<entry<copy_weight>>(env, "copyWeight"));

@@ -87,7 +87,7 @@ int64_t linear_shared_scratch(int64_t rows, int64_t columns, int64_t experts, st
   bool f32 = false, int8 = false, bf16 = false;
   for (const Weight* w : weights) {
     const bool floats = is_float_format(w->format());
-    (compute == 2 && !floats ? int8 : compute == 1 && floats ? bf16 : f32) = true;
+    (compute == 2 && admits_int8(w->format()) ? int8 : compute == 1 && floats ? bf16 : f32) = true;
   }
   const auto bytes = [&](int64_t per_row) { return aligned(checked_mul(rows, per_row, "linear")); };
   const int64_t count = checked_mul(experts, static_cast<int64_t>(weights.size()), "linear") + 1;

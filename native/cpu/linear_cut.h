@@ -21,9 +21,12 @@ constexpr double kSmallestTask = 16 << 10;  // bytes: below, claiming costs more
 constexpr double kSerialCost = 48 << 10;    // a call below takes less time than waking the pool
 constexpr int64_t kSplitRows = 64;          // fewer rows do not pay for expanding a slab again
 
+// Formats whose products can take int8 activations.
+constexpr bool admits_int8(Format f) { return !is_float_format(f) && !is_packed_only(f); }
+
 inline Form form_of(const LinearTable& table, Format format, int compute) {
   const int f = static_cast<int>(format);
-  if (compute == 2 && !is_float_format(format)) return kFormInt8;
+  if (compute == 2 && admits_int8(format)) return kFormInt8;
   if (compute == 1 && is_float_format(format)) return table.bf16[f] != nullptr ? kFormBf16 : kFormRounded;
   return kFormF32;
 }

@@ -21,8 +21,14 @@ constexpr FormatInfo kFormatTable[kFormatCount] = {
     {"q4_k", 256, 144, 4, 32, ScaleKind::kSuperMin, 0},
     {"q5_k", 256, 176, 5, 32, ScaleKind::kSuperMin, 0},
     {"q6_k", 256, 210, 6, 16, ScaleKind::kSuper, 32},
+    {"int8", 32, 0, 8, 0, ScaleKind::kRow, 128},
+    {"int8_g64", 32, 0, 8, 64, ScaleKind::kScale, 128},
+    {"int8_g128", 32, 0, 8, 128, ScaleKind::kScale, 128},
+    {"int4_g64", 32, 0, 4, 64, ScaleKind::kScale, 8},
+    {"int4_g128", 32, 0, 4, 128, ScaleKind::kScale, 8},
 };
 
+constexpr bool is_packed_only(Format f) { return kFormatTable[static_cast<int>(f)].bytes_per_block == 0; }
 constexpr bool is_float_format(Format f) { return kFormatTable[static_cast<int>(f)].scales == ScaleKind::kNone; }
 
 }  // namespace switchyard

@@ -93,6 +93,7 @@ void pack_scales(const FormatInfo& info, const StoredBlock& b, int chunk_in_bloc
         scales[16 + lane] = static_cast<std::byte>(b.n[chunk_in_block]);
       }
       break;
+    case ScaleKind::kRow:
     case ScaleKind::kNone: break;
   }
 }
@@ -102,33 +103,32 @@ struct Scale {
 };
 
 // The one formula of s and m; the vector kernels compute the same operations in the same order.
+Scale scale_of(const FormatInfo& info, float d, float dmin, int c, int n) {
+  const float zero = static_cast<float>(-info.zero);
+  switch (info.scales) {
+    case ScaleKind::kSuperMin: return {d * static_cast<float>(c), -(dmin * static_cast<float>(n))};
+    case ScaleKind::kScaleMin: return {d, dmin};
+    case ScaleKind::kSuper: d *= static_cast<float>(c); [[fallthrough]];
+    default: return {d, d * zero};
+  }
+}
+
 Scale scale_at(const FormatInfo& info, const PanelLayout& layout, const std::byte* panel, int lane, int64_t k) {
   const int64_t chunk = k / kChunk;
   const int half = info.group == 16 ? static_cast<int>(k / 16 % 2) : 0;
-  const std::byte* scales = panel + layout.scales_at + chunk * chunk_scale_bytes(info.scales);
+  const std::byte* scales = panel + layout.scales_at + chunk / chunks_per_scale(info) * scale_bytes(info.scales);
   const std::byte* supers = panel + layout.supers_at + chunk / kSuperChunks * super_bytes(info.scales);
-  const float zero = static_cast<float>(-info.zero);
+  const auto f16 = [lane](const std::byte* at) { return f16_to_f32(half_at(at + 2 * lane)); };
+  const auto u8 = [&](int at) { return std::to_integer<int>(scales[at + lane]); };
   switch (info.scales) {
-    case ScaleKind::kScale: {
-      const float s = f16_to_f32(half_at(scales + 2 * lane));
-      return {s, s * zero};
-    }
-    case ScaleKind::kScaleMin:
-      return {f16_to_f32(half_at(scales + 2 * lane)), f16_to_f32(half_at(scales + 32 + 2 * lane))};
-    case ScaleKind::kSuper: {
-      const float d = f16_to_f32(half_at(supers + 2 * lane));
-      const float s = d * static_cast<float>(static_cast<int8_t>(scales[16 * half + lane]));
-      return {s, s * zero};
-    }
+    case ScaleKind::kScale: return scale_of(info, f16(scales), 0, 0, 0);
+    case ScaleKind::kRow: return scale_of(info, float_at(Format::kF32, scales + 4 * lane), 0, 0, 0);
+    case ScaleKind::kScaleMin: return scale_of(info, f16(scales), f16(scales + 32), 0, 0);
+    case ScaleKind::kSuper: return scale_of(info, f16(supers), 0, static_cast<int8_t>(u8(16 * half)), 0);
     default: {
-      const float d = f16_to_f32(half_at(supers + 2 * lane)), dmin = f16_to_f32(half_at(supers + 32 + 2 * lane));
-      int c = std::to_integer<int>(scales[16 * half + lane]), n = c >> 4;
-      if (info.group == 16) {
-        c &= 15;
-      } else {
-        n = std::to_integer<int>(scales[16 + lane]);
-      }
-      return {d * static_cast<float>(c), -(dmin * static_cast<float>(n))};
+      const int c = u8(16 * half);
+      if (info.group == 16) return scale_of(info, f16(supers), f16(supers + 32), c & 15, c >> 4);
+      return scale_of(info, f16(supers), f16(supers + 32), c, u8(16));
     }
   }
 }
@@ -146,7 +146,8 @@ PanelLayout panel_layout(Format f, int64_t columns) {
   }
   const int64_t chunks = columns / kChunk;
   layout.scales_at = chunks * chunk_code_bytes(info.code_bits);
-  layout.supers_at = align_up(layout.scales_at + chunks * chunk_scale_bytes(info.scales));
+  const int64_t per_scale = chunks_per_scale(info), scales = (chunks + per_scale - 1) / per_scale;
+  layout.supers_at = align_up(layout.scales_at + scales * scale_bytes(info.scales));
   layout.bytes = align_up(layout.supers_at + (chunks + kSuperChunks - 1) / kSuperChunks * super_bytes(info.scales));
   return layout;
 }
@@ -154,6 +155,10 @@ PanelLayout panel_layout(Format f, int64_t columns) {
 int64_t stored_row_bytes(Format f, int64_t columns) {
   const FormatInfo& info = format_info(f);
   return columns / info.values_per_block * info.bytes_per_block;
+}
+
+void pack_chunk(const FormatInfo& info, const uint8_t* codes, int64_t chunk, std::byte* panel, int lane) {
+  pack_codes(codes, info.code_bits, panel + chunk * chunk_code_bytes(info.code_bits), lane);
 }
 
 void pack_block_row(Format f, const PanelLayout& layout, const std::byte* row, std::byte* panel, int lane) {
@@ -164,13 +169,32 @@ void pack_block_row(Format f, const PanelLayout& layout, const std::byte* row, s
     read_stored_block(f, row + b * info.bytes_per_block, &block);
     for (int i = 0; i < chunks_per_block; i++) {
       const int64_t chunk = b * chunks_per_block + i;
-      pack_codes(block.codes + i * kChunk, info.code_bits, panel + chunk * chunk_code_bytes(info.code_bits), lane);
-      pack_scales(info, block, i, panel + layout.scales_at + chunk * chunk_scale_bytes(info.scales), lane);
+      pack_chunk(info, block.codes + i * kChunk, chunk, panel, lane);
+      pack_scales(info, block, i, panel + layout.scales_at + chunk * scale_bytes(info.scales), lane);
     }
     std::byte* supers = panel + layout.supers_at + b * super_bytes(info.scales);
     if (info.scales == ScaleKind::kSuper || info.scales == ScaleKind::kSuperMin) put_half(supers, lane, block.d);
     if (info.scales == ScaleKind::kSuperMin) put_half(supers + 32, lane, block.m);
   }
+}
+
+void decode_block_row(Format f, const std::byte* row, int64_t columns, float* out) {
+  const FormatInfo& info = format_info(f);
+  StoredBlock block{};
+  for (int64_t b = 0; b < columns / info.values_per_block; b++, out += info.values_per_block) {
+    read_stored_block(f, row + b * info.bytes_per_block, &block);
+    const float d = f16_to_f32(block.d), m = f16_to_f32(block.m);
+    for (int g = 0; g < info.values_per_block / info.group; g++) {
+      const Scale scale = scale_of(info, d, m, block.c[g % 16], block.n[g % 16]);
+      for (int i = g * info.group; i < (g + 1) * info.group; i++) {
+        out[i] = std::fma(scale.s, static_cast<float>(block.codes[i]), scale.m);
+      }
+    }
+  }
+}
+
+void decode_float_row(Format f, const std::byte* values, int64_t stride, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i++) out[i] = float_at(f, values + i * stride);
 }
 
 void pack_float_row(Format stored, Format packed, const std::byte* values, int64_t stride, int64_t first,
@@ -207,7 +231,7 @@ void decode_lane(Format f, const PanelLayout& layout, const std::byte* panel, in
   }
   for (int64_t i = 0; i < count;) {
     const Scale scale = scale_at(info, layout, panel, lane, first + i);
-    const int64_t group_end = ((first + i) / info.group + 1) * info.group - first;
+    const int64_t group_end = info.group == 0 ? count : ((first + i) / info.group + 1) * info.group - first;
     for (; i < count && i < group_end; i++) {
       const int64_t k = first + i;
       const std::byte* chunk = panel + k / kChunk * chunk_code_bytes(info.code_bits);

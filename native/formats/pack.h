@@ -16,8 +16,9 @@
 //             1 bit    1 vector; bit v belongs to code vector v
 //           3 bits = a 2-bit plane, then a 1-bit plane with bit 2; 5 = 4 + 1; 6 = 4-bit plane, then a 2-bit plane
 //           with bits 4 and 5.
-//   scales  per chunk of 32 values:
+//   scales  per chunk of 32 values, or per group where that is larger:
 //             kScale      f16 s[16]
+//             kRow        f32 s[16], once per panel
 //             kScaleMin   f16 s[16], f16 m[16]
 //             kSuper      i8 c[2][16] (groups of 16 values)
 //             kSuperMin   u8 c[16], u8 n[16]; q2_k, whose groups have 16 values: u8 (c | n << 4)[2][16]
@@ -44,9 +45,13 @@ struct PanelLayout {
   int64_t bytes = 0;      // of a panel
 };
 
-// Bytes of codes and of scales per chunk (32 values × 16 lanes); block formats only.
+// Bytes of codes per chunk (32 values × 16 lanes) and of one entry of the scales; block formats only.
 constexpr int chunk_code_bytes(int code_bits) { return code_bits * 64; }
-constexpr int chunk_scale_bytes(ScaleKind kind) { return kind == ScaleKind::kScaleMin ? 64 : 32; }
+constexpr int scale_bytes(ScaleKind kind) { return kind == ScaleKind::kScaleMin || kind == ScaleKind::kRow ? 64 : 32; }
+// Chunks that share an entry of the scales.
+constexpr int64_t chunks_per_scale(const FormatInfo& info) {
+  return info.group == 0 ? int64_t{1} << 40 : info.group > kChunk ? info.group / kChunk : 1;
+}
 constexpr int super_bytes(ScaleKind kind) {
   return kind == ScaleKind::kSuper ? 32 : kind == ScaleKind::kSuperMin ? 64 : 0;
 }
@@ -56,11 +61,19 @@ constexpr int64_t kMaxColumns = int64_t{1} << 40;
 
 PanelLayout panel_layout(Format f, int64_t columns);
 
-// Bytes of one stored row of K values (K a multiple of values_per_block).
+// Bytes of one stored row of K values (K a multiple of values_per_block); not for formats that exist packed only.
 int64_t stored_row_bytes(Format f, int64_t columns);
 
 // Packs one stored row of a block format into one lane of a panel that was zero before.
 void pack_block_row(Format f, const PanelLayout& layout, const std::byte* row, std::byte* panel, int lane);
+
+// One stored row of a block format in f32, as it would be decoded once packed.
+void decode_block_row(Format f, const std::byte* row, int64_t columns, float* out);
+// `count` values of a float format, `stride` bytes apart, in f32.
+void decode_float_row(Format f, const std::byte* values, int64_t stride, int64_t count, float* out);
+
+// Packs the codes of chunk `chunk` (32 of them) into one lane of a panel that was zero before.
+void pack_chunk(const FormatInfo& info, const uint8_t* codes, int64_t chunk, std::byte* panel, int lane);
 
 // Packs `count` float values that stand for k = first, first + 1, … of one lane. `stride` in bytes between stored
 // values; `stored` and `packed` are float formats.

@@ -91,7 +91,7 @@ int64_t rows_bound(const Weight& w, int compute, int64_t rows) {
   const bool floats = is_float_format(w.format());
   const int64_t k = w.columns();
   int64_t per_row = f32_row_bytes(k);
-  if (compute == 2 && !floats) per_row = int8_row_bytes(k);
+  if (compute == 2 && admits_int8(w.format())) per_row = int8_row_bytes(k);
   if (compute == 1 && floats) per_row = std::max(per_row, bf16_row_bytes(k));
   return aligned(checked_mul(rows, per_row, "moe_experts"));
 }

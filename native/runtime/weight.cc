@@ -1,9 +1,11 @@
 #include "runtime/weight.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <map>
 
 #include "formats/format_table.h"
+#include "formats/quantize.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
 #include "runtime/mapped_file.h"
@@ -20,15 +22,22 @@ struct Piece {
   int part = 0;
   bool by_columns = false;
   int64_t first = 0, count = 0;  // rows or columns of the part
-  int64_t at = 0, bytes = 0;     // from the part's start
+  int64_t at = 0, bytes = 0;     // from the part's start; a gathered part: of its first column
 };
 
 struct PartPlan {
   int64_t first_row = 0;  // in the flattened weight
   int64_t row_step = 0;   // bytes
   int64_t column_step = 0;  // bytes; block formats: unused
+  // Stored by columns, but wanted by whole rows: a piece is a run of rows of every column, read one by one.
+  bool gathered = false;
   const File* file = nullptr;
 };
+
+// Quantisers see whole rows, and blocks are decoded by rows.
+bool by_whole_rows(const WeightSource& source) {
+  return !is_float_format(source.stored) || (source.as && !is_float_format(*source.as));
+}
 
 [[noreturn]] void refuse(const std::string& name, ErrorCode code, const std::string& text) {
   throw Error(code, "[weight] '" + name + "': " + text);
@@ -54,11 +63,15 @@ void check_sizes(const std::string& name, Format format, int64_t experts, int64_
 void check_source(const WeightSource& source) {
   const FormatInfo& info = format_info(source.stored);
   check_sizes(source.name, source.stored, source.experts, source.rows, source.columns);
-  if (source.as && *source.as != source.stored && !(is_float_format(source.stored) && is_float_format(*source.as))) {
+  if (is_packed_only(source.stored)) {
+    refuse(source, ErrorCode::kFormat, std::string("got ") + info.name + " as the stored format, expected one that files have");
+  }
+  if (source.as && *source.as != source.stored && !is_float_format(*source.as) && !has_quantizer(*source.as)) {
     refuse(source, ErrorCode::kFormat,
            std::string("got ") + info.name + " to be packed as " + format_info(*source.as).name +
-               ", expected two float formats");
+               ", expected a float format or one that values can be quantised to");
   }
+  check_sizes(source.name, source.as.value_or(source.stored), source.experts, source.rows, source.columns);
 }
 
 // Checks one part and cuts it in pieces.
@@ -82,6 +95,7 @@ PartPlan plan_part(const WeightSource& source, int index, int64_t first_row, std
   const int64_t row_bytes = stored_row_bytes(source.stored, source.columns);
   plan.row_step = strided ? checked_mul(part.row_stride, size, "weight") : row_bytes;
   plan.column_step = strided ? checked_mul(part.column_stride, size, "weight") : size;
+  plan.gathered = strided && part.column_stride > part.row_stride && by_whole_rows(source);
   const bool by_columns = strided && part.column_stride > part.row_stride;
   const int64_t count = by_columns ? source.columns : part.rows;
   const int64_t step = by_columns ? plan.column_step : plan.row_step;
@@ -96,12 +110,37 @@ PartPlan plan_part(const WeightSource& source, int index, int64_t first_row, std
            "got " + std::to_string(part.bytes) + " bytes for " + std::to_string(part.rows) + " rows, expected " +
                (strided ? "at least " : "") + std::to_string(span));
   }
+  if (plan.gathered) {
+    const int64_t rows = std::max<int64_t>(1, (kPieceBytes / source.columns - size) / plan.row_step + 1);
+    for (int64_t first = 0; first < part.rows; first += rows) {
+      const int64_t n = std::min(rows, part.rows - first);
+      pieces->push_back({index, false, first, n, first * plan.row_step, (n - 1) * plan.row_step + size});
+    }
+    return plan;
+  }
   const int64_t per_piece = std::max<int64_t>(1, (kPieceBytes - one) / step + 1);
   for (int64_t first = 0; first < count; first += per_piece) {
     const int64_t n = std::min(per_piece, count - first);
     pieces->push_back({index, by_columns, first, n, first * step, (n - 1) * step + one});
   }
   return plan;
+}
+
+// A row of f32 into one lane of a panel; `row` counts the rows of all experts.
+void pack_converted(const WeightSource& source, int64_t row, const std::vector<float>& values, Format format,
+                    const PanelLayout& layout, std::byte* panel, int lane) {
+  if (is_float_format(format)) {
+    pack_float_row(Format::kF32, format, reinterpret_cast<const std::byte*>(values.data()), sizeof(float), 0,
+                   source.columns, panel, lane);
+    return;
+  }
+  const int64_t wrong = quantize_row(format, layout, values.data(), panel, lane);
+  if (wrong == source.columns) return;
+  char text[160];
+  std::snprintf(text, sizeof text, "got %g in expert %lld, row %lld, column %lld, expected finite values that %s can hold",
+                static_cast<double>(values[wrong]), static_cast<long long>(row / source.rows),
+                static_cast<long long>(row % source.rows), static_cast<long long>(wrong), format_info(format).name);
+  refuse(source, ErrorCode::kFormat, text);
 }
 
 }  // namespace
@@ -137,41 +176,60 @@ std::shared_ptr<Weight> Weight::pack(const WeightSource& source, ThreadPool& poo
       new Weight(source.as.value_or(source.stored), source.experts, source.rows, source.columns));
   std::byte* const packed = weight->allocate();
 
+  // Values that change their format pass through a row of f32, unless one float format becomes another.
+  const bool convert = weight->format_ != source.stored && by_whole_rows(source);
   int64_t buffer_bytes = 0;
   for (const Piece& piece : pieces) {
-    if (plans[piece.part].file != nullptr) buffer_bytes = std::max(buffer_bytes, piece.bytes);
+    const PartPlan& plan = plans[piece.part];
+    if (plan.file == nullptr) continue;
+    const int64_t spans = plan.gathered ? source.columns : 1;
+    buffer_bytes = std::max(buffer_bytes, checked_mul(piece.bytes, spans, "weight"));
   }
   const int width = std::max(1, std::min(threads, pool.threads()));
   std::vector<std::unique_ptr<std::byte[]>> buffers(width);
+  std::vector<std::vector<float>> rows(width);
 
   pool.parallel_for(static_cast<int64_t>(pieces.size()), width, [&](int64_t task, int worker) {
-    if (abort != nullptr && abort->load(std::memory_order_relaxed)) {
+    const auto check_abort = [&] {
+      if (abort == nullptr || !abort->load(std::memory_order_relaxed)) return;
       fail(ErrorCode::kAborted, "[weight] '%s': aborted", source.name.c_str());
-    }
+    };
+    check_abort();
     const Piece& piece = pieces[task];
     const PartPlan& plan = plans[piece.part];
     const WeightPart& part = source.parts[piece.part];
     const std::byte* from = part.memory == nullptr ? nullptr : part.memory + piece.at;
+    int64_t column_step = plan.column_step;
     if (plan.file != nullptr) {
       std::unique_ptr<std::byte[]>& buffer = buffers[worker];
       if (!buffer) buffer.reset(new std::byte[buffer_bytes]);
       try {
-        plan.file->read(part.offset + piece.at, piece.bytes, buffer.get());
+        for (int64_t c = 0; c < (plan.gathered ? source.columns : 1); c++) {
+          plan.file->read(part.offset + piece.at + c * plan.column_step, piece.bytes, buffer.get() + c * piece.bytes);
+        }
       } catch (const Error& e) {
         refuse(source, e.code(), e.what());
       }
       from = buffer.get();
+      if (plan.gathered) column_step = piece.bytes;
     }
+    std::vector<float>& values = rows[worker];
+    if (convert) values.resize(source.columns);
     const int64_t first = piece.by_columns ? 0 : piece.first, count = piece.by_columns ? part.rows : piece.count;
     for (int64_t i = 0; i < count; i++) {
       const int64_t row = plan.first_row + first + i, expert = row / source.rows, n = row % source.rows;
       std::byte* panel = packed + expert * weight->expert_stride_ + n / kPanel * weight->layout_.bytes;
       const std::byte* stored = from + i * plan.row_step;
       const int lane = static_cast<int>(n % kPanel);
-      if (!floats) {
+      if (convert) {
+        check_abort();
+        if (floats) decode_float_row(source.stored, stored, column_step, source.columns, values.data());
+        else decode_block_row(source.stored, stored, source.columns, values.data());
+        pack_converted(source, row, values, weight->format_, weight->layout_, panel, lane);
+      } else if (!floats) {
         pack_block_row(source.stored, weight->layout_, stored, panel, lane);
       } else {
-        pack_float_row(source.stored, weight->format_, stored, plan.column_step, piece.by_columns ? piece.first : 0,
+        pack_float_row(source.stored, weight->format_, stored, column_step, piece.by_columns ? piece.first : 0,
                        piece.by_columns ? piece.count : source.columns, panel, lane);
       }
     }
@@ -253,6 +311,44 @@ void Weight::read(int64_t expert, int64_t row, int64_t rows, float* out) const {
     decode_lane(format_, layout_, panel(expert, (row + i) / kPanel), static_cast<int>((row + i) % kPanel), 0,
                 columns(), out + i * columns());
   }
+}
+
+WeightError weight_error(const Weight& weight, const Weight& reference, ThreadPool& pool, int threads,
+                         const std::atomic<bool>* abort) {
+  const int64_t columns = weight.columns(), rows = weight.rows();
+  if (weight.experts() != reference.experts() || rows != reference.rows() || columns != reference.columns()) {
+    fail(ErrorCode::kShape, "[weight] got %lld x [%lld, %lld] to compare with %lld x [%lld, %lld], expected equal sizes",
+         static_cast<long long>(weight.experts()), static_cast<long long>(rows), static_cast<long long>(columns),
+         static_cast<long long>(reference.experts()), static_cast<long long>(reference.rows()),
+         static_cast<long long>(reference.columns()));
+  }
+  const int width = std::max(1, std::min(threads, pool.threads()));
+  std::vector<std::vector<float>> buffers(width);
+  std::vector<WeightError> panels(weight.experts() * weight.panels());
+  pool.parallel_for(static_cast<int64_t>(panels.size()), width, [&](int64_t task, int worker) {
+    if (abort != nullptr && abort->load(std::memory_order_relaxed)) fail(ErrorCode::kAborted, "[weight] aborted");
+    std::vector<float>& buffer = buffers[worker];
+    buffer.resize(2 * columns);
+    float *a = buffer.data(), *b = a + columns;
+    const int64_t expert = task / weight.panels(), first = task % weight.panels() * kPanel;
+    WeightError sums;
+    for (int64_t row = first; row < std::min(rows, first + kPanel); row++) {
+      weight.read(expert, row, 1, a);
+      reference.read(expert, row, 1, b);
+      for (int64_t k = 0; k < columns; k++) {
+        const double difference = static_cast<double>(a[k]) - b[k];
+        sums.difference += difference * difference;
+        sums.reference += static_cast<double>(b[k]) * b[k];
+      }
+    }
+    panels[task] = sums;
+  });
+  WeightError all;
+  for (const WeightError& panel : panels) {
+    all.difference += panel.difference;
+    all.reference += panel.reference;
+  }
+  return all;
 }
 
 }  // namespace switchyard

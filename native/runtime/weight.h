@@ -30,7 +30,8 @@ struct WeightPart {
 struct WeightSource {
   std::string name;  // of the tensor, for messages
   Format stored = Format::kF32;
-  std::optional<Format> as;  // convert to another float format while packing; float formats only
+  // Convert while packing: to a float format, or to one that has a quantiser (formats/quantize.h).
+  std::optional<Format> as;
   int64_t experts = 1;
   int64_t rows = 0;     // N, per expert
   int64_t columns = 0;  // K; block formats: a multiple of the block
@@ -57,8 +58,9 @@ class PackedMemory;
 class Weight {
  public:
   // Reads the parts in bounded pieces and packs them on `threads` threads. Memory beyond the packed size: at most one
-  // piece (1 MiB, or one stored row) per thread. Throws kShape, kFormat, kIo (names the tensor and the file),
-  // kOutOfMemory, or kAborted soon after *abort becomes true.
+  // piece (1 MiB, or one stored row) per thread, and a row of f32 where values change their format. Throws kShape,
+  // kFormat (also for values that a quantiser cannot take), kIo (names the tensor and the file), kOutOfMemory, or
+  // kAborted soon after *abort becomes true.
   static std::shared_ptr<Weight> pack(const WeightSource& source, ThreadPool& pool, int threads,
                                       const std::atomic<bool>* abort = nullptr);
 
@@ -105,5 +107,15 @@ class Weight {
   std::shared_ptr<PackedMemory> memory_;      // one of the two holds the bytes
   std::shared_ptr<const MappedFile> file_;
 };
+
+// How far a weight lies from the values it stands for, in sums over all elements.
+struct WeightError {
+  double difference = 0;  // Σ (weight - reference)²
+  double reference = 0;   // Σ reference²
+};
+// Decodes both row by row, on `threads` threads; the sums do not depend on their number. Throws kShape for other sizes,
+// kAborted.
+WeightError weight_error(const Weight& weight, const Weight& reference, ThreadPool& pool, int threads,
+                         const std::atomic<bool>* abort = nullptr);
 
 }  // namespace switchyard

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -53,10 +54,11 @@ std::vector<std::byte> random_rows(Format f, int64_t rows, int64_t columns) {
 }
 
 std::shared_ptr<Weight> pack(Format f, int64_t experts, int64_t rows, int64_t columns,
-                             const std::vector<std::byte>& bytes) {
+                             const std::vector<std::byte>& bytes, std::optional<Format> as = {}) {
   WeightSource source;
   source.name = "w";
   source.stored = f;
+  source.as = as;
   source.experts = experts;
   source.rows = rows;
   source.columns = columns;
@@ -69,7 +71,8 @@ std::shared_ptr<Weight> pack(Format f, int64_t experts, int64_t rows, int64_t co
 }
 
 std::shared_ptr<Weight> random_weight(Format f, int64_t experts, int64_t rows, int64_t columns) {
-  return pack(f, experts, rows, columns, random_rows(f, experts * rows, columns));
+  const Format stored = is_packed_only(f) ? Format::kF32 : f;
+  return pack(stored, experts, rows, columns, random_rows(stored, experts * rows, columns), f);
 }
 
 std::vector<float> random_matrix(int64_t rows, int64_t columns) {
@@ -182,7 +185,7 @@ double error_of_product(const std::vector<float>& y, const std::vector<float>& x
 constexpr double kTolerance[3] = {2e-6, 8e-3, 1.5e-2};
 
 int mode_of(Format f, int compute) {
-  if (compute == 2) return is_float_format(f) ? 0 : 2;
+  if (compute == 2) return is_float_format(f) || is_packed_only(f) ? 0 : 2;
   if (compute == 1) return is_float_format(f) ? 1 : 0;
   return 0;
 }
@@ -194,7 +197,7 @@ void test_products() {
     const Format f = static_cast<Format>(fi);
     const int block = format_info(f).values_per_block;
     const std::vector<int64_t> columns = block == 1    ? std::vector<int64_t>{1, 31, 32, 77, 300}
-                                         : block == 32 ? std::vector<int64_t>{32, 96, 576}
+                                         : block == 32 ? std::vector<int64_t>{32, 96, 160, 576}
                                                        : std::vector<int64_t>{256, 512};
     for (const int64_t n : sizes_n) {
       for (const int64_t k : columns) {
@@ -448,8 +451,10 @@ void test_sources() {
   odd.stored = Format::kQ4_0;
   CHECK(test::holds(test::error_of([&] { Weight::pack(odd, pool(), 2); }), "expected a multiple of 32 for q4_0"));
   odd.columns = 32;
-  odd.as = Format::kF16;
-  CHECK(test::holds(test::error_of([&] { Weight::pack(odd, pool(), 2); }), "expected two float formats"));
+  odd.as = Format::kQ5_0;
+  CHECK(test::holds(test::error_of([&] { Weight::pack(odd, pool(), 2); }), "got q4_0 to be packed as q5_0"));
+  odd.stored = Format::kInt8;
+  CHECK(test::holds(test::error_of([&] { Weight::pack(odd, pool(), 2); }), "got int8 as the stored format"));
 }
 
 void test_half() {

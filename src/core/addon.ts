@@ -53,7 +53,7 @@ export interface WeightSource {
   /** Of the tensor, for messages. */
   name?: string;
   format: string;
-  /** Packed format where it differs from the stored one; float formats only. */
+  /** Packed format where it differs from the stored one: a float format, or one that values can be quantised to. */
   as?: string;
   experts: number;
   rows: number;
@@ -190,6 +190,13 @@ export interface Addon {
   packedBytes(format: string, experts: number, rows: number, columns: number): number;
   /** Copies packed bytes from `offset` on, as many as `target` holds. */
   copyWeight(weight: NativeWeight, offset: number, target: Uint8Array): void;
+  /** How far a weight lies from a reference of the same sizes: Σ (weight - reference)² and Σ reference². */
+  weightError(
+    runtime: NativeRuntime,
+    weight: NativeWeight,
+    reference: NativeWeight,
+    abort?: NativeAbort,
+  ): Promise<{ difference: number; reference: number }>;
   /** The same packed bytes for `experts` experts, without a copy. */
   repeatWeight(weight: NativeWeight, experts: number): NativeWeight;
   /** Decoded values of `rows` rows from `row` on, of one expert. */

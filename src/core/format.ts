@@ -1,7 +1,7 @@
 import { SwitchyardError } from './errors.js';
 
-/** Formats of packed weights, in the order of native/formats/format.h, with the bits one value takes in a file. */
-export const WEIGHT_FORMATS = [
+/** Formats that weights have in files, in the order of native/formats/format.h. */
+export const STORED_FORMATS = [
   'f32',
   'f16',
   'bf16',
@@ -16,12 +16,24 @@ export const WEIGHT_FORMATS = [
   'q5_k',
   'q6_k',
 ] as const;
+/**
+ * Formats that exist packed only, made by quantising. int8 has one scale a row, the others one for 64 or 128 values of
+ * a row. In groups of 32 the same is q8_0 and q4_0.
+ */
+export const PACKED_FORMATS = ['int8', 'int8_g64', 'int8_g128', 'int4_g64', 'int4_g128'] as const;
+export const WEIGHT_FORMATS = [...STORED_FORMATS, ...PACKED_FORMATS] as const;
+export type StoredFormat = (typeof STORED_FORMATS)[number];
 export type WeightFormat = (typeof WEIGHT_FORMATS)[number];
+
+/** Formats that values can be quantised to. */
+export const QUANTIZER_FORMATS = ['q8_0', 'q4_0', 'q4_1', ...PACKED_FORMATS] as const;
 
 export const isWeightFormat = (name: string): name is WeightFormat =>
   (WEIGHT_FORMATS as readonly string[]).includes(name);
+export const isStoredFormat = (name: string): name is StoredFormat =>
+  (STORED_FORMATS as readonly string[]).includes(name);
 /** Whether values are stored in blocks of small integers with scales. */
-export const isQuantized = (format: WeightFormat): boolean => format.startsWith('q');
+export const isQuantized = (format: WeightFormat): boolean => !['f32', 'f16', 'bf16'].includes(format);
 
 /** How linear layers compute: f32 is exact; bf16 and int8 round the activations for speed. */
 export const COMPUTE_MODES = ['f32', 'bf16', 'int8'] as const;

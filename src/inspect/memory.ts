@@ -4,8 +4,11 @@ import { type KvType, kvBytes, type WeightFormat } from '../core/format.js';
 /** Outputs that lie side by side in one panel of a packed weight (native/formats/pack.h). */
 const PANEL = 16;
 const ALIGN = 64;
-/** Bits of a code, bytes of scales per 32 values, bytes of super-scales per 256 values; for the 16 rows of a panel. */
-const BLOCK_LAYOUT: Readonly<Partial<Record<WeightFormat, readonly [number, number, number]>>> = {
+/**
+ * Bits of a code, bytes of an entry of the scales, bytes of super-scales per 256 values, for the 16 rows of a panel;
+ * values per entry of the scales (default 32).
+ */
+const BLOCK_LAYOUT: Readonly<Partial<Record<WeightFormat, readonly [number, number, number, number?]>>> = {
   q8_0: [8, 32, 0],
   q4_0: [4, 32, 0],
   q4_1: [4, 64, 0],
@@ -16,6 +19,11 @@ const BLOCK_LAYOUT: Readonly<Partial<Record<WeightFormat, readonly [number, numb
   q4_k: [4, 32, 64],
   q5_k: [5, 32, 64],
   q6_k: [6, 32, 32],
+  int8: [8, 64, 0, Infinity],
+  int8_g64: [8, 32, 0, 64],
+  int8_g128: [8, 32, 0, 128],
+  int4_g64: [4, 32, 0, 64],
+  int4_g128: [4, 32, 0, 128],
 };
 
 export interface MatrixSize {
@@ -36,10 +44,11 @@ export function packedBytes({ format, rows, columns, experts = 1 }: MatrixSize):
 function panelBytes(format: WeightFormat, columns: number): number {
   const layout = BLOCK_LAYOUT[format];
   if (!layout) return format === 'f32' ? 4 * PANEL * columns : 4 * PANEL * Math.ceil(columns / 2);
-  const [bits, scales, supers] = layout;
+  const [bits, scales, supers, group = 32] = layout;
   const chunks = columns / 32;
   const codes = chunks * bits * 64;
-  return alignUp(alignUp(codes + chunks * scales) + Math.ceil(chunks / 8) * supers);
+  const entries = group === Infinity ? 1 : Math.ceil(columns / group);
+  return alignUp(alignUp(codes + entries * scales) + Math.ceil(chunks / 8) * supers);
 }
 
 export interface CacheSizes {

@@ -4,7 +4,7 @@ import type { TensorEntry, TensorTable } from '../checkpoint/tensor-file.js';
 import type { NativeAbort, WeightPart, WeightSource } from '../core/addon.js';
 import type { Device } from '../core/device.js';
 import { SwitchyardError } from '../core/errors.js';
-import { isWeightFormat, type WeightFormat } from '../core/format.js';
+import { isStoredFormat, type WeightFormat } from '../core/format.js';
 import { shapeText, sizeOf } from '../core/shape.js';
 import { type Tensor, tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
@@ -115,7 +115,7 @@ export class WeightLoader implements TensorSource {
     experts: number,
     as?: WeightFormat,
   ): Promise<Weight> {
-    if (!isWeightFormat(entry.format)) {
+    if (!isStoredFormat(entry.format)) {
       throw new SwitchyardError(
         'ERR_UNSUPPORTED',
         `[${entry.path}] got tensor ${entry.name} ${shapeText(entry.shape)} of type ${entry.format}, expected a float or block type that weights may have`,

@@ -3,7 +3,7 @@
  * the comparison of the op table with the native kernels. table.test.ts fails for an op without one.
  */
 import { DTYPES, type DType, dtypeCode } from '../../src/core/dtype.js';
-import { WEIGHT_FORMATS } from '../../src/core/format.js';
+import { isQuantized, WEIGHT_FORMATS } from '../../src/core/format.js';
 import type { Attrs } from '../../src/core/op.js';
 import { storedChannels } from '../../src/core/ops/attention.js';
 import type { Shape } from '../../src/core/shape.js';
@@ -361,8 +361,8 @@ one('matmul', 'empty sum', [f32([2, 3, 0]), f32([2, 0, 2])], plain);
 
 const exact = { compute: 0 };
 for (const format of WEIGHT_FORMATS) {
-  const columns = format.endsWith('_k') ? 512 : format.startsWith('q') ? 96 : 37;
-  const quantised = format.startsWith('q');
+  const columns = format.endsWith('_k') ? 512 : isQuantized(format) ? 96 : 37;
+  const quantised = isQuantized(format);
   one('linear', format, [f32([5, columns]), weight(35, columns, format)], exact, { gradient: !quantised });
   one('linear', `${format} row`, [f32([1, columns]), weight(16, columns, format)], exact, fixed);
   one('linear_transposed', format, [f32([3, 35]), weight(35, columns, format)], {}, { gradient: !quantised });

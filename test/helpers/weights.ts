@@ -1,6 +1,6 @@
 /** Packed weights of every format from seeded bytes. */
 import { defaultDevice } from '../../src/core/device.js';
-import { isQuantized, type WeightFormat } from '../../src/core/format.js';
+import { isStoredFormat, type WeightFormat } from '../../src/core/format.js';
 import { Weight } from '../../src/core/weight.js';
 import { bfloatBits, halfBits } from './interpreter/value.js';
 import { generator } from './random.js';
@@ -32,7 +32,7 @@ function bytesOf({ format, experts, rows, columns }: WeightSpec, seed: number): 
   const next = generator(seed);
   const count = experts * rows * columns;
   const block = BLOCKS[format];
-  if (isQuantized(format) && block) {
+  if (block) {
     const bytes = new Uint8Array((count / block.values) * block.bytes);
     const view = new DataView(bytes.buffer);
     for (let i = 0; i < bytes.length; i++) bytes[i] = next() * 256;
@@ -51,9 +51,11 @@ function bytesOf({ format, experts, rows, columns }: WeightSpec, seed: number): 
 export async function packWeight(spec: WeightSpec, seed = 1): Promise<Weight> {
   const device = defaultDevice();
   const { format, experts, rows, columns } = spec;
-  const data = bytesOf(spec, seed);
+  const stored = isStoredFormat(format) ? format : 'f32';
+  const data = bytesOf({ ...spec, format: stored }, seed);
   const native = await device.addon.packWeight(device.native, {
-    format,
+    format: stored,
+    as: format,
     experts,
     rows,
     columns,

@@ -2,14 +2,15 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { storageFormats } from '../../src/checkpoint/tensor-file.js';
 import { Device } from '../../src/core/device.js';
-import { WEIGHT_FORMATS } from '../../src/core/format.js';
+import { isStoredFormat, WEIGHT_FORMATS } from '../../src/core/format.js';
 import { cacheBytesPerToken, estimateMemory, packedBytes } from '../../src/inspect/memory.js';
 
 describe('packedBytes', () => {
   const device = new Device({ threads: 1 });
 
   it.each(WEIGHT_FORMATS)('%s: what the native side really takes', async (format) => {
-    const { valuesPerBlock, bytesPerBlock } = storageFormats[format];
+    const stored = isStoredFormat(format) ? format : 'q8_0';
+    const { valuesPerBlock, bytesPerBlock } = storageFormats[stored];
     const size = fc.record({
       experts: fc.integer({ min: 1, max: 3 }),
       rows: fc.integer({ min: 1, max: 50 }),
@@ -19,7 +20,8 @@ describe('packedBytes', () => {
       const columns = blocks * valuesPerBlock;
       const data = new Uint8Array(experts * rows * blocks * bytesPerBlock);
       const parts = [{ data, offset: 0, bytes: data.length }];
-      const weight = await device.addon.packWeight(device.native, { format, experts, rows, columns, parts });
+      const source = { format: stored, as: format, experts, rows, columns, parts };
+      const weight = await device.addon.packWeight(device.native, source);
       expect(packedBytes({ format, experts, rows, columns })).toBe(device.addon.weightInfo(weight).bytes);
       device.addon.disposeWeight(weight);
     });

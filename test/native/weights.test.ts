@@ -107,7 +107,8 @@ describe('packWeight', () => {
   it.each([
     ['a format nobody knows', { format: 'q9' }, 'ERR_OPTION'],
     ['no format', { format: undefined }, 'ERR_OPTION'],
-    ['a conversion to blocks', { as: 'q4_1' }, 'ERR_FORMAT'],
+    ['a conversion to blocks that nothing makes', { as: 'q4_k' }, 'ERR_FORMAT'],
+    ['a quantised format of odd width', { as: 'q4_1' }, 'ERR_SHAPE'],
     ['no experts', { experts: 0 }, 'ERR_OPTION'],
     ['NaN rows', { rows: NaN }, 'ERR_OPTION'],
     ['2^60 columns', { columns: 2 ** 60 }, 'ERR_OPTION'],

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ggufTensorTypes } from '../../src/checkpoint/gguf.js';
 import { device } from '../../src/core/device.js';
-import { isWeightFormat, WEIGHT_FORMATS } from '../../src/core/format.js';
+import { isWeightFormat, STORED_FORMATS } from '../../src/core/format.js';
 import { expectClose } from './compare.js';
 import { ofKind, readJson, StoredTensors } from './folders.js';
 import { reasonFor } from './not-yet.js';
@@ -18,8 +18,8 @@ interface BlockType {
 /** Decoded values differ at most by the order of two multiplications. */
 const TOLERANCE = 1e-6;
 
-it('every packed format has a number in GGUF files', () => {
-  expect(Object.values(ggufTensorTypes)).toEqual(expect.arrayContaining([...WEIGHT_FORMATS]));
+it('every stored format has a number in GGUF files', () => {
+  expect(Object.values(ggufTensorTypes)).toEqual(expect.arrayContaining([...STORED_FORMATS]));
 });
 
 describe.each(ofKind('blocks'))('quantised blocks of $name', ({ path }) => {

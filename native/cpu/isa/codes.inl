@@ -5,9 +5,10 @@ struct Spec {
   static constexpr FormatInfo kInfo = kFormatTable[static_cast<int>(f)];
   static constexpr int kBits = kInfo.code_bits;
   static constexpr int kCodeBytes = chunk_code_bytes(kBits);
-  static constexpr int kScaleBytes = chunk_scale_bytes(kInfo.scales);
+  static constexpr int kScaleBytes = scale_bytes(kInfo.scales);
+  static constexpr int64_t kScaleChunks = chunks_per_scale(kInfo);
   static constexpr int kSuperBytes = super_bytes(kInfo.scales);
-  static constexpr int kGroups = kChunk / (kInfo.group > 1 ? kInfo.group : kChunk);  // per chunk
+  static constexpr int kGroups = kInfo.group == 16 ? 2 : 1;  // per chunk
   static constexpr bool kHasMin = kInfo.scales == ScaleKind::kScaleMin || kInfo.scales == ScaleKind::kSuperMin;
   static constexpr int kLowBits = kBits == 3 ? 2 : kBits == 5 || kBits == 6 ? 4 : kBits;
 };
@@ -53,6 +54,8 @@ inline void load_scale(const std::byte* scales, const std::byte* supers, int hal
   using S = Spec<f>;
   if constexpr (S::kInfo.scales == ScaleKind::kScale) {
     *s = f_load_f16(scales);
+  } else if constexpr (S::kInfo.scales == ScaleKind::kRow) {
+    *s = f_load(scales);
   } else if constexpr (S::kInfo.scales == ScaleKind::kScaleMin) {
     *s = f_load_f16(scales);
     *m = f_load_f16(scales + 32);

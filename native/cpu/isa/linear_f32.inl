@@ -47,7 +47,7 @@ void direct(const PanelJob& job, const std::byte* panel, float* y, int64_t outpu
   } else {
     for (int64_t c = 0; c < k_all / kChunk; c++) {
       const std::byte* codes = panel + c * S::kCodeBytes;
-      const std::byte* scales = panel + job.layout.scales_at + c * S::kScaleBytes;
+      const std::byte* scales = panel + job.layout.scales_at + c / S::kScaleChunks * S::kScaleBytes;
       const std::byte* supers = panel + job.layout.supers_at + c / kSuperChunks * S::kSuperBytes;
       for (int p = 0; p < P; p++) {
         for (int line = 0; line < S::kCodeBytes; line += 64) prefetch(codes + p * stride + line + ahead);
@@ -121,7 +121,7 @@ void expand(const std::byte* panel, const PanelLayout& layout, int64_t k0, int64
   } else {
     for (int64_t c = k0 / kChunk; c < (k0 + n) / kChunk; c++) {
       const std::byte* codes = panel + c * S::kCodeBytes;
-      const std::byte* scales = panel + layout.scales_at + c * S::kScaleBytes;
+      const std::byte* scales = panel + layout.scales_at + c / S::kScaleChunks * S::kScaleBytes;
       const std::byte* supers = panel + layout.supers_at + c / kSuperChunks * S::kSuperBytes;
       for (int h = 0; h < S::kGroups; h++) {
         F s, m;
