@@ -65,14 +65,16 @@ async function one(bench: Bench, shape: Shape, type: KvType, torch: TorchAttenti
     for (const y of outputs) device.addon.disposeBuffer(y);
     return time;
   };
+  const step = queries === 1;
   const limited = { ...options, seconds: Math.min(options.seconds, SECONDS) };
-  const result = await contest(limited, bench.note, ours, peer ? [peer] : []);
+  const result = await contest({ ...bench, options: limited }, ours, peer ? [peer] : [], [
+    step ? 'read' : 'f32',
+  ]);
   program.dispose();
   for (const b of inputs) device.addon.disposeBuffer(b);
 
   // Scores and mixing, of the half that a causal mask leaves.
   const flops = 2 * queries * (2 * keys - queries + 1) * heads * HEAD_DIM;
-  const step = queries === 1;
   const work = step ? layers * bytes : flops;
   const rate = (ms: number): number => work / ms / 1e6;
   const limit = step ? await limits.bandwidth() : await limits.operations('f32');

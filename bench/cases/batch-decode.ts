@@ -39,10 +39,10 @@ export default defineCase({
         const texts = Array.from({ length: sequences }, (_, i) => text.slice(i * length, (i + 1) * length));
         const prompts = texts.map((ids) => ids.slice(0, DEPTH));
         const { ours, peers: theirs } = await contest(
-          options,
-          note,
+          bench,
           async () => (await together(model, texts, newTokens)).ms,
           contestants(peers, (peer) => peer.decodeMany?.(prompts, newTokens)),
+          ['read', model.dtype],
         );
         const rate = (ms: number): number => (1000 * sequences * (newTokens - 1)) / ms;
         const met = await metShare(model, texts, newTokens);

@@ -17,7 +17,7 @@ export default defineCase({
     const { options, limits, emit, note } = bench;
     const { model, name, path } = await openBenchModel(bench, { contextLength: 2048 });
     const peers = await startModelPeers(options, path, note);
-    const limit = (await limits.bandwidth()) / workOfStep(model.decoder, 1).bytes;
+    const { bytes } = workOfStep(model.decoder, 1);
     const newTokens = options.smoke ? 4 : NEW_TOKENS;
     try {
       for (const depth of options.smoke ? [8] : DEPTHS) {
@@ -28,10 +28,10 @@ export default defineCase({
           return (await generation.result()).timings.decodeMs / (newTokens - 1);
         };
         const { ours: us, peers: theirs } = await contest(
-          options,
-          note,
+          bench,
           ours,
           contestants(peers, async (peer) => (await peer.decode(prompt, newTokens)) / (newTokens - 1)),
+          ['read'],
         );
         const rate = (ms: number): number => 1000 / ms;
         emit({
@@ -40,7 +40,7 @@ export default defineCase({
           format: model.dtype,
           unit: 'tokens/s',
           values: us.map(rate),
-          limit,
+          limit: (await limits.bandwidth()) / bytes,
           peers: converted(theirs, rate),
         });
       }

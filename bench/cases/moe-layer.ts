@@ -77,10 +77,10 @@ async function forward(
     const at = (turn: number): NativeBuffer[] => [inputs[turn % inputs.length] as NativeBuffer];
     const figure = { shape: `${name}, ${plural(tokens, 'token')}`, format };
     const { ours, peers: theirs } = await contest(
-      options,
-      note,
+      { ...bench, options },
       (turn) => timed(plain, at(turn)),
       peers.map((peer) => ({ name: peer.name, run: () => peer.forward(tokens) })),
+      ['read', compute],
     );
     const all = experts.gate.bytes + experts.up.bytes + experts.down.bytes;
     const work = {

@@ -82,8 +82,7 @@ async function training(
     const inputs = randomInputs(bench, tokens, dModel);
     const directions: Record<'forward' | 'backward', PartTimes[]> = { forward: [], backward: [] };
     const { ours, peers: theirs } = await contest(
-      options,
-      note,
+      { ...bench, options },
       async (turn) => {
         clocked.clear();
         const [from, upstream] = [turn, turn + 1].map((i) => inputs[i % inputs.length] as NativeBuffer);
@@ -94,6 +93,7 @@ async function training(
         return time;
       },
       peers.map((peer) => ({ name: peer.name, run: () => peer.train(tokens) })),
+      ['read', 'f32'],
     );
     // Weights are read twice and their gradients written once.
     const work = {

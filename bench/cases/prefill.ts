@@ -23,10 +23,10 @@ export default defineCase({
           return (await generation.result()).timings.promptMs;
         };
         const { ours: us, peers: theirs } = await contest(
-          options,
-          note,
+          bench,
           ours,
           contestants(peers, (peer) => peer.prefill(prompt)),
+          ['read', model.dtype],
         );
         const rate = (ms: number): number => (1000 * length) / ms;
         emit({

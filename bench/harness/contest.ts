@@ -1,5 +1,6 @@
-/** Us and our peers in turns. */
-import type { BenchOptions } from './case.js';
+/** Us, our peers and the machine's limits in turns. */
+import type { LimitName } from '../../src/core/addon.js';
+import type { Bench } from './case.js';
 import type { PeerValues } from './figure.js';
 import { interleave } from './measure.js';
 
@@ -18,13 +19,16 @@ export interface ContestResult {
  * Measures us and every peer, A B C A B C …. A peer that fails is left out with a note: what we measure of ourselves must not
  * depend on it.
  * @param ours is told which turn it is, so that no input need come twice in a row
+ * @param rates limits that are measured in every turn too: two virtual cores may be one core's two threads in one minute and
+ *   two cores in the next, and a share of what the machine gave a minute ago would say nothing. `limits` then tells their medians.
  */
 export async function contest(
-  options: BenchOptions,
-  note: (text: string) => void,
+  { options, note, limits }: Pick<Bench, 'options' | 'note' | 'limits'>,
   ours: (turn: number) => Promise<number>,
   peers: readonly Contestant[],
+  rates: readonly LimitName[] = [],
 ): Promise<ContestResult> {
+  limits.restart(rates);
   const failed = new Set<Contestant>();
   let turn = 0;
   const all = [
@@ -40,6 +44,11 @@ export async function contest(
       }
     }),
   ];
+  if (rates.length > 0)
+    all.push(async () => {
+      await limits.sample(rates);
+      return 0;
+    });
   const [us, ...them] = await interleave(options, all);
   return {
     ours: us as number[],

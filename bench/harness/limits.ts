@@ -1,10 +1,16 @@
 import type { LimitName } from '../../src/core/addon.js';
 import type { Device } from '../../src/core/device.js';
 import type { ComputeMode } from '../../src/core/format.js';
+import { summarize } from './statistics.js';
 
-/** The machine's own rates, measured once a process when first asked for: shares are of the best run. */
+const RUNS = 7;
+/** Within a turn of a contest. */
+const SAMPLE_RUNS = 3;
+
+/** The machine's own rates: the median of what a contest has sampled in its turns, else measured once a process. */
 export class LimitBook {
-  readonly #rates = new Map<string, Promise<number | null>>();
+  readonly #once = new Map<string, Promise<number | null>>();
+  readonly #sampled = new Map<LimitName, number[]>();
 
   constructor(
     readonly device: Device,
@@ -21,12 +27,34 @@ export class LimitBook {
     return this.#rate(mode, threads);
   }
 
-  #rate(what: LimitName, threads: number): Promise<number | null> {
+  /** Forgets the samples of these rates. */
+  restart(rates: readonly LimitName[]): void {
+    for (const what of rates) this.#sampled.delete(what);
+  }
+
+  /** Measures these rates on all threads once more. */
+  async sample(rates: readonly LimitName[]): Promise<void> {
+    for (const what of rates) {
+      const runs = await measureLimit(
+        this.device,
+        what,
+        this.device.threads,
+        this.smoke,
+        this.device.isa,
+        SAMPLE_RUNS,
+      );
+      if (runs) this.#sampled.set(what, [...(this.#sampled.get(what) ?? []), Math.max(...runs)]);
+    }
+  }
+
+  async #rate(what: LimitName, threads: number): Promise<number | null> {
+    const samples = threads === this.device.threads ? this.#sampled.get(what) : undefined;
+    if (samples) return summarize(samples).median;
     const key = `${what} ${threads}`;
-    let rate = this.#rates.get(key);
+    let rate = this.#once.get(key);
     if (!rate) {
       rate = measureLimit(this.device, what, threads, this.smoke).then((runs) => runs && Math.max(...runs));
-      this.#rates.set(key, rate);
+      this.#once.set(key, rate);
     }
     return rate;
   }
@@ -39,8 +67,9 @@ export async function measureLimit(
   threads: number,
   smoke: boolean,
   tier: string = isa,
+  runs = RUNS,
 ): Promise<number[] | null> {
-  const size = smoke ? { bytes: 8 << 20, milliseconds: 2, runs: 1 } : { runs: 7 };
+  const size = smoke ? { bytes: 8 << 20, milliseconds: 2, runs: 1 } : { runs };
   try {
     return await addon.measureLimit(native, what, { threads, tier, ...size });
   } catch (error) {
