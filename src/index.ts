@@ -22,6 +22,7 @@ export { LanguageModel, type LoadModelOptions } from './generate/language-model.
 export { type Sampler, type SamplerOptions, samplers } from './generate/sampler.js';
 export * as moe from './moe/index.js';
 export * as nn from './nn/index.js';
+export * as quantize from './quantize/index.js';
 export { loadModel };
 
 /** Every op, by name: `ops.matmul(a, b)`. */

@@ -1,4 +1,5 @@
-// packWeight, weightError, openPacked, repeatWeight, readWeight, copyWeight, packedBytes, weightInfo, disposeWeight
+// packWeight, convertWeight, weightError, openPacked, repeatWeight, readWeight, copyWeight, packedBytes, weightInfo,
+// disposeWeight
 #include "binding/weights.h"
 
 #include <algorithm>
@@ -133,6 +134,26 @@ class ErrorTask : public PromiseTask {
   }
 };
 
+class ConvertTask : public PromiseTask {
+ public:
+  std::shared_ptr<const Weight> from;
+  Format as = Format::kF32;
+  std::vector<int64_t> experts;
+  std::shared_ptr<std::atomic<bool>> abort;
+  std::shared_ptr<MemoryUsage> usage;
+  std::shared_ptr<Counted> converted;
+
+  void perform(Executor& executor) override {
+    auto weight = Weight::convert(*from, as, experts, executor.pool(), executor.threads(), abort.get());
+    converted = std::make_shared<Counted>(std::move(weight), usage);
+  }
+  void cancel() override { *abort = true; }
+  Napi::Value result(State&, Napi::Env env) override {
+    const Weight* weight = converted->weight.get();
+    return make_weight(env, std::shared_ptr<const Weight>(std::move(converted), weight));
+  }
+};
+
 std::shared_ptr<std::atomic<bool>> abort_of(Napi::Value value) {
   return value.IsUndefined() ? std::make_shared<std::atomic<bool>>(false) : handle<std::atomic<bool>>(value);
 }
@@ -251,6 +272,17 @@ Napi::Value open_packed(State& state, const Napi::CallbackInfo& info) {
   return state.submit(info.Env(), executor, std::move(task));
 }
 
+Napi::Value convert_weight(State& state, const Napi::CallbackInfo& info) {
+  const auto executor = handle<Executor>(info[0]);
+  auto task = std::make_unique<ConvertTask>();
+  task->from = handle<ProgramWeight>(info[1])->weight;
+  task->as = format_of(info[2], "convertWeight as");
+  task->experts = integers(info[3], "convertWeight experts");
+  task->abort = abort_of(info[4]);
+  task->usage = state.usage;
+  return state.submit(info.Env(), executor, std::move(task));
+}
+
 Napi::Value weight_error_of(State& state, const Napi::CallbackInfo& info) {
   const auto executor = handle<Executor>(info[0]);
   auto task = std::make_unique<ErrorTask>();
@@ -339,6 +371,7 @@ std::vector<ProgramWeight> program_weights(Napi::Value value) {
 void init_weights(Napi::Env env, Napi::Object exports) {
   exports.Set("packWeight", Napi::Function::New<promise_entry<pack_weight>>(env, "packWeight"));
   exports.Set("openPacked", Napi::Function::New<promise_entry<open_packed>>(env, "openPacked"));
+  exports.Set("convertWeight", Napi::Function::New<promise_entry<convert_weight>>(env, "convertWeight"));
   exports.Set("weightError", Napi::Function::New<promise_entry<weight_error_of>>(env, "weightError"));
   exports.Set("repeatWeight", Napi::Function::New<entry<repeat_weight>>(env, "repeatWeight"));
   exports.Set("readWeight", Napi::Function::New<entry<read_weight>>(env, "readWeight"));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <map>
 
 #include "formats/format_table.h"
@@ -286,6 +287,47 @@ std::shared_ptr<Weight> Weight::read(const PackedRange& range, const File& file,
     }
     file.read(range.offset + at, std::min(kPieceBytes, weight->bytes_ - at), packed + at);
   }
+  return weight;
+}
+
+std::shared_ptr<Weight> Weight::convert(const Weight& from, Format as, const std::vector<int64_t>& experts,
+                                        ThreadPool& pool, int threads, const std::atomic<bool>* abort) {
+  WeightSource source;  // for messages
+  source.stored = from.format();
+  source.experts = static_cast<int64_t>(experts.size());
+  source.rows = from.rows();
+  source.columns = from.columns();
+  check_sizes(source.name, as, source.experts, source.rows, source.columns);
+  if (as != from.format() && !is_float_format(as) && !has_quantizer(as)) {
+    refuse(source, ErrorCode::kFormat, std::string("got ") + format_info(as).name + ", expected a format that values can be quantised to");
+  }
+  for (const int64_t expert : experts) {
+    if (expert >= 0 && expert < from.experts()) continue;
+    refuse(source, ErrorCode::kShape,
+           "got expert " + std::to_string(expert) + ", expected one of " + std::to_string(from.experts()));
+  }
+  std::shared_ptr<Weight> weight(new Weight(as, source.experts, source.rows, source.columns));
+  std::byte* const packed = weight->allocate();
+  const int width = std::max(1, std::min(threads, pool.threads()));
+  std::vector<std::vector<float>> rows(width);
+  pool.parallel_for(source.experts * from.panels(), width, [&](int64_t task, int worker) {
+    if (abort != nullptr && abort->load(std::memory_order_relaxed)) fail(ErrorCode::kAborted, "[weight] aborted");
+    const int64_t expert = task / from.panels(), number = task % from.panels();
+    const std::byte* old = from.panel(experts[expert], number);
+    std::byte* panel = packed + expert * weight->expert_stride_ + number * weight->layout_.bytes;
+    if (as == from.format()) {
+      std::memcpy(panel, old, static_cast<size_t>(weight->layout_.bytes));
+      return;
+    }
+    std::vector<float>& values = rows[worker];
+    values.resize(source.columns);
+    for (int64_t row = number * kPanel; row < std::min(source.rows, (number + 1) * kPanel); row++) {
+      const int lane = static_cast<int>(row % kPanel);
+      decode_lane(from.format(), from.layout(), old, lane, 0, source.columns, values.data());
+      pack_converted(source, expert * source.rows + row, values, as, weight->layout_, panel, lane);
+    }
+  });
+  if (from.file()) from.file()->check();
   return weight;
 }
 

@@ -70,6 +70,11 @@ class Weight {
   static std::shared_ptr<Weight> read(const PackedRange& range, const File& file,
                                       const std::atomic<bool>* abort = nullptr);
 
+  // Some experts of a weight, in the order given, as another format: through f32 where the format changes. Throws kFormat
+  // for a format without a quantiser and values that it cannot hold, kShape, kOutOfMemory, kAborted.
+  static std::shared_ptr<Weight> convert(const Weight& from, Format as, const std::vector<int64_t>& experts,
+                                         ThreadPool& pool, int threads, const std::atomic<bool>* abort = nullptr);
+
   // The same bytes seen as `experts` equal experts. This weight must have one expert.
   std::shared_ptr<Weight> repeated(int64_t experts) const;
 

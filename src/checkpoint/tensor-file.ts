@@ -143,7 +143,8 @@ export class TensorTable implements Iterable<TensorEntry> {
     if (entry.shape.length !== shape.length || entry.shape.some((size, i) => size !== shape[i])) {
       throw place.format(`shape [${entry.shape.join(', ')}]`, `[${shape.join(', ')}]`);
     }
-    if (!storageFormats[entry.format].loadable) {
+    // Formats of packed weights that no other file has are not in the table.
+    if (storageFormats[entry.format as StorageFormat]?.loadable === false) {
       const names = Object.entries(storageFormats).filter(([, info]) => info.loadable);
       throw place.unsupported(
         `format ${entry.format}`,

@@ -5,6 +5,7 @@ import { chatCommand } from './commands/chat.js';
 import { doctorCommand } from './commands/doctor.js';
 import { generateCommand } from './commands/generate.js';
 import { inspectCommand } from './commands/inspect.js';
+import { quantizeCommand } from './commands/quantize.js';
 import { routesCommand } from './commands/routes.js';
 import { startCommand } from './commands/start.js';
 
@@ -19,6 +20,7 @@ export function buildProgram(): Command {
     chatCommand,
     inspectCommand,
     routesCommand,
+    quantizeCommand,
     doctorCommand,
     startCommand,
   ])

@@ -190,6 +190,14 @@ export interface Addon {
   packedBytes(format: string, experts: number, rows: number, columns: number): number;
   /** Copies packed bytes from `offset` on, as many as `target` holds. */
   copyWeight(weight: NativeWeight, offset: number, target: Uint8Array): void;
+  /** The experts of the list, in its order, as format `as`: through f32 where that is another one. */
+  convertWeight(
+    runtime: NativeRuntime,
+    weight: NativeWeight,
+    as: string,
+    experts: readonly number[],
+    abort?: NativeAbort,
+  ): Promise<NativeWeight>;
   /** How far a weight lies from a reference of the same sizes: Σ (weight - reference)² and Σ reference². */
   weightError(
     runtime: NativeRuntime,

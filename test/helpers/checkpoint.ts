@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect } from 'vitest';
-import { storageFormats, type TensorTable } from '../../src/checkpoint/tensor-file.js';
+import { type StorageFormat, storageFormats, type TensorTable } from '../../src/checkpoint/tensor-file.js';
 import { SwitchyardError } from '../../src/core/errors.js';
 
 /** A folder that goes when the test file ends. */
@@ -33,7 +33,7 @@ export function expectSound(tensors: TensorTable): void {
   for (const { path, offset, bytes, shape, format } of tensors) {
     const size = sizes.get(path) ?? statSync(path).size;
     sizes.set(path, size);
-    const { valuesPerBlock, bytesPerBlock } = storageFormats[format];
+    const { valuesPerBlock, bytesPerBlock } = storageFormats[format as StorageFormat];
     const count = shape.reduce((product, dim) => product * BigInt(dim), 1n);
     const sound =
       Number.isSafeInteger(offset) &&

@@ -2,12 +2,16 @@ import { Presets, SingleBar } from 'cli-progress';
 import { bytesText } from './numbers.js';
 import { wantsColor } from './style.js';
 
-/** A bar of bytes on stderr, on a terminal only; it disappears when it is done. */
+/** A bar of bytes, or of what `text` says, on stderr, on a terminal only; it disappears when it is done. */
 export class ByteBar {
   readonly #bar: SingleBar | null;
   #started = false;
 
-  constructor(label: string, stream: NodeJS.WriteStream = process.stderr) {
+  constructor(
+    label: string,
+    readonly text: (total: number) => string = bytesText,
+    stream: NodeJS.WriteStream = process.stderr,
+  ) {
     const color = wantsColor(stream) ? ['\u001b[36m', '\u001b[0m'] : ['', ''];
     this.#bar = stream.isTTY
       ? new SingleBar(
@@ -25,7 +29,7 @@ export class ByteBar {
 
   update({ loaded, total }: { loaded: number; total: number }): void {
     if (!this.#bar) return;
-    if (!this.#started) this.#bar.start(total, 0, { size: bytesText(total) });
+    if (!this.#started) this.#bar.start(total, 0, { size: this.text(total) });
     this.#started = true;
     this.#bar.update(loaded);
   }

@@ -1,0 +1,46 @@
+/** A decoder over windows of a text: what it computes for each token, with bounded memory. */
+import { attention } from '../core/ops/attention.js';
+import { compileOn } from '../core/program/compile.js';
+import { type Tensor, tensor } from '../core/tensor.js';
+import type { LanguageModel } from '../generate/language-model.js';
+import { windowOf } from '../models/config.js';
+
+export interface WindowOutput {
+  /** After the final norm: what the head reads, [N, D]. */
+  readonly hidden: Tensor;
+  /** Per sparse layer: i32 [N, K] and [N, K]. */
+  readonly routing: readonly { readonly expertIds: Tensor; readonly combineWeights: Tensor }[];
+}
+
+export class Scorer {
+  readonly #run;
+
+  constructor(readonly model: LanguageModel) {
+    const { decoder, device, dtype } = model;
+    this.#run = compileOn(
+      () => device,
+      (tokens: Tensor, positions: Tensor, offsets: Tensor): WindowOutput => {
+        const attend =
+          (layer: number) =>
+          (q: Tensor, k: Tensor, v: Tensor): Tensor =>
+            attention(q, k, v, offsets, offsets, { window: windowOf(decoder.config, layer), prefix: null });
+        // Logits of all tokens at once would be gigabytes for large vocabularies: the head comes later, by chunks.
+        const { hiddenStates, routing } = decoder.forward({ tokens, positions, attend }, dtype);
+        return {
+          hidden: hiddenStates.at(-1) as Tensor,
+          routing: routing.map(({ expertIds, combineWeights }) => ({ expertIds, combineWeights })),
+        };
+      },
+      { device },
+    );
+  }
+
+  run(ids: readonly number[]): Promise<WindowOutput> {
+    const positions = Int32Array.from(ids, (_, i) => i);
+    return this.#run(tensor(Int32Array.from(ids)), tensor(positions), tensor(Int32Array.of(0, ids.length)));
+  }
+
+  dispose(): void {
+    this.#run.dispose();
+  }
+}
