@@ -57,7 +57,7 @@ async function forward(
   format: WeightFormat,
   peers: readonly LayerPeer[],
 ): Promise<void> {
-  const { device, limits, emit, note } = bench;
+  const { device, limits, emit } = bench;
   const { dModel, dFf, nExperts, topK } = sizes;
   const experts = {
     gate: await randomWeight(device, format, dFf, dModel, nExperts),

@@ -58,7 +58,7 @@ async function training(
   { name, ...sizes }: Layer,
   peers: readonly LayerPeer[],
 ): Promise<void> {
-  const { device, limits, emit, note } = bench;
+  const { device, limits, emit } = bench;
   const { dModel, dFf, nExperts, topK } = sizes;
   const shapes: Shape[] = [
     [nExperts, dModel],

@@ -33,7 +33,7 @@ export default defineCase({
         await model.generate(promptOf(model, 8), { maxTokens: 1, ignoreEos: true }).result();
         firstTokens.push(performance.now() - start);
       }
-      emit({ metric: 'second start', shape, unit: 'ms', values: starts, limit: GOAL_MS });
+      emit({ metric: 'second start', shape, unit: 'ms', values: starts, limit: GOAL_MS, goal: true });
       emit({ metric: 'second start to the first token', shape, unit: 'ms', values: firstTokens });
     } finally {
       rmSync(folder, { recursive: true, force: true });
