@@ -97,7 +97,7 @@ export async function quantizeModel(
   try {
     await writeModel(model, path, conversion, options);
   } finally {
-    conversion.release();
+    conversion.dispose();
   }
   const { tensors } = conversion;
   const sum = (key: 'bytesBefore' | 'bytesAfter'): number => tensors.reduce((n, t) => n + t[key], 0);
@@ -168,13 +168,14 @@ class Conversion {
   readonly #parts: PartList;
   readonly #plans = new Map<MatrixToWrite, Plan>();
   readonly #abort: NativeAbort;
+  readonly #onAbort = (): void => this.#device.addon.abort(this.#abort);
   #current: { readonly matrix: MatrixToWrite; readonly native: NativeWeight } | null = null;
 
   constructor(
     { decoder, device }: LanguageModel,
     rules: FormatRules,
     dropped: readonly DroppedExperts[] | null,
-    signal: AbortSignal | undefined,
+    readonly signal: AbortSignal | undefined,
   ) {
     const { config } = decoder;
     const left = dropped?.[0]?.kept.length;
@@ -183,7 +184,7 @@ class Conversion {
     this.#device = device;
     this.#parts = new PartList(decoder);
     this.#abort = device.addon.createAbort();
-    signal?.addEventListener('abort', () => device.addon.abort(this.#abort), { once: true });
+    signal?.addEventListener('abort', this.#onAbort, { once: true });
     const keptOf = new Map(dropped?.map(({ layer, kept }) => [layer, kept]));
     for (const part of this.#parts.matrices) this.#plan(part, rules, keptOf);
   }
@@ -229,13 +230,18 @@ class Conversion {
 
   async read(matrix: MatrixToWrite, offset: number, target: Uint8Array): Promise<void> {
     if (this.#current?.matrix !== matrix) {
-      this.release();
+      this.#release();
       this.#current = { matrix, native: await this.#convert(matrix, this.#plans.get(matrix) as Plan) };
     }
     this.#device.addon.copyWeight(this.#current.native, offset, target);
   }
 
-  release(): void {
+  dispose(): void {
+    this.signal?.removeEventListener('abort', this.#onAbort);
+    this.#release();
+  }
+
+  #release(): void {
     if (this.#current) this.#device.addon.disposeWeight(this.#current.native);
     this.#current = null;
   }
