@@ -84,16 +84,19 @@ void check_offsets(const char* where, const int32_t* offsets, int64_t experts, i
 
 int64_t linear_shared_scratch(int64_t rows, int64_t columns, int64_t experts, std::span<const Weight* const> weights,
                               int compute) {
-  bool f32 = false, int8 = false, bf16 = false;
+  // Each form once.
+  bool f32 = false, bf16 = false, int8[kForms] = {};
   for (const Weight* w : weights) {
     const bool floats = is_float_format(w->format());
-    (compute == 2 && admits_int8(w->format()) ? int8 : compute == 1 && floats ? bf16 : f32) = true;
+    (compute == 2 && !floats ? int8[int8_form(w->format())] : compute == 1 && floats ? bf16 : f32) = true;
   }
   const auto bytes = [&](int64_t per_row) { return aligned(checked_mul(rows, per_row, "linear")); };
   const int64_t count = checked_mul(experts, static_cast<int64_t>(weights.size()), "linear") + 1;
   int64_t total = aligned(checked_mul(count, 8, "linear"));
   if (f32) total += bytes(f32_row_bytes(columns));
-  if (int8) total += bytes(int8_row_bytes(columns));
+  for (int form = 0; form < kForms; form++) {
+    if (int8[form]) total += bytes(row_bytes(static_cast<Form>(form), columns));
+  }
   // A tier with bf16 arithmetic packs bf16 rows; the others keep rounded rows, and blocks of them.
   if (bf16) total += std::max(bytes(bf16_row_bytes(columns)), 2 * bytes(f32_row_bytes(columns)));
   return total;
@@ -113,7 +116,7 @@ void run_linear(const LinearCall& call, const Context& context) {
   const std::byte* as_is[kForms] = {};  // rows as they are, for f32_direct
   std::byte* blocks[kForms] = {};
   as_is[kFormF32] = reinterpret_cast<const std::byte*>(call.x);
-  for (const Form form : {kFormF32, kFormInt8, kFormRounded, kFormBf16}) {
+  for (const Form form : {kFormF32, kFormInt8, kFormG64, kFormG128, kFormRounded, kFormBf16}) {
     if (!needed[form]) continue;
     const int64_t per_row = row_bytes(form, k);
     if (form == kFormRounded) {
@@ -126,8 +129,7 @@ void run_linear(const LinearCall& call, const Context& context) {
     blocks[form] = scratch.take(used * per_row);
     const bool f32 = form == kFormF32 || form == kFormRounded;
     pack_rows({f32 ? reinterpret_cast<const float*>(as_is[form]) : call.x, call.rows, k, call.offsets, experts,
-               block_rows(table, form), per_row,
-               f32 ? table.pack_f32 : form == kFormInt8 ? table.pack_int8 : table.pack_bf16, blocks[form],
+               block_rows(table, form), per_row, pack_of(table, form), blocks[form],
                f32 ? table.direct_rows : 0},
               context);
   }

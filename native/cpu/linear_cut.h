@@ -12,31 +12,52 @@ constexpr int64_t kAlign = 64;
 inline int64_t aligned(int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 
 // The forms that activations are read in.
-enum Form { kFormF32, kFormRounded, kFormInt8, kFormBf16, kForms };
+enum Form { kFormF32, kFormRounded, kFormInt8, kFormG64, kFormG128, kFormBf16, kForms };
 
 // Cost is counted in bytes of weights read; a multiply-add counts as the time of so many bytes.
-constexpr double kMacCost[kForms] = {0.12, 0.12, 0.05, 0.05};
+constexpr double kMacCost[kForms] = {0.12, 0.12, 0.05, 0.04, 0.04, 0.05};
 constexpr double kTasksPerThread = 8;
 constexpr double kSmallestTask = 16 << 10;  // bytes: below, claiming costs more than balance gains
 constexpr double kSerialCost = 48 << 10;    // a call below takes less time than waking the pool
 constexpr int64_t kSplitRows = 64;          // fewer rows do not pay for expanding a slab again
 
-// Formats whose products can take int8 activations.
-constexpr bool admits_int8(Format f) { return !is_float_format(f) && !is_packed_only(f); }
+constexpr bool is_int8(Form form) { return form == kFormInt8 || form == kFormG64 || form == kFormG128; }
+constexpr Int8Layout layout_of(Form form) {
+  return form == kFormG64 ? kInt8G64 : form == kFormG128 ? kInt8G128 : kInt8Groups;
+}
+// The form of int8 activations for a block format.
+constexpr Form int8_form(Format format) {
+  const int group = int8_layout(kFormatTable[static_cast<int>(format)]).group;
+  return group == 128 ? kFormG128 : group == 64 ? kFormG64 : kFormInt8;
+}
 
 inline Form form_of(const LinearTable& table, Format format, int compute) {
-  const int f = static_cast<int>(format);
-  if (compute == 2 && admits_int8(format)) return kFormInt8;
-  if (compute == 1 && is_float_format(format)) return table.bf16[f] != nullptr ? kFormBf16 : kFormRounded;
+  if (compute == 2 && !is_float_format(format)) return int8_form(format);
+  if (compute == 1 && is_float_format(format)) {
+    return table.bf16[static_cast<int>(format)] != nullptr ? kFormBf16 : kFormRounded;
+  }
   return kFormF32;
 }
 
 inline int64_t row_bytes(Form form, int64_t k) {
-  return form == kFormInt8 ? int8_row_bytes(k) : form == kFormBf16 ? bf16_row_bytes(k) : f32_row_bytes(k);
+  return is_int8(form) ? layout_of(form).row_bytes(k) : form == kFormBf16 ? bf16_row_bytes(k) : f32_row_bytes(k);
 }
 
 inline int64_t block_rows(const LinearTable& table, Form form) {
-  return form == kFormInt8 ? table.int8_rows : form == kFormBf16 ? table.bf16_rows : table.f32_rows;
+  if (form == kFormInt8) return table.int8_rows;
+  return is_int8(form) ? table.wide_rows : form == kFormBf16 ? table.bf16_rows : table.f32_rows;
+}
+
+inline PackFn pack_of(const LinearTable& table, Form form) {
+  if (is_int8(form)) return form == kFormG64 ? table.pack_g64 : form == kFormG128 ? table.pack_g128 : table.pack_int8;
+  return form == kFormBf16 ? table.pack_bf16 : table.pack_f32;
+}
+
+// The most bytes that a row of K values takes for a weight of this format on any tier: one without bf16 arithmetic
+// keeps rounded rows of f32.
+constexpr int64_t most_row_bytes(Format format, int compute, int64_t k) {
+  if (compute == 2 && !is_float_format(format)) return layout_of(int8_form(format)).row_bytes(k);
+  return compute == 1 && bf16_row_bytes(k) > f32_row_bytes(k) ? bf16_row_bytes(k) : f32_row_bytes(k);
 }
 
 struct Segment {
@@ -85,7 +106,7 @@ struct ScratchCursor {
 
 inline void run_job(const LinearTable& table, const Cut& cut, Format format, const PanelJob& job) {
   const int f = static_cast<int>(format);
-  if (cut.form == kFormInt8) return table.int8[f](job);
+  if (is_int8(cut.form)) return table.int8[f](job);
   if (cut.form == kFormBf16) return table.bf16[f](job);
   if (cut.direct) return table.f32_direct[f](job);
   table.f32_blocks[f](job);

@@ -36,7 +36,7 @@ using PackFn = void (*)(const float* x, int64_t stride, int64_t rows, int64_t k,
 
 struct LinearTable {
   // Rows per block of each form, and the most rows that f32_direct takes.
-  int f32_rows = 0, int8_rows = 0, bf16_rows = 0, direct_rows = 0;
+  int f32_rows = 0, int8_rows = 0, wide_rows = 0, bf16_rows = 0, direct_rows = 0;
   // x: f32 [rows, K] as it is.
   PanelFn f32_direct[kFormatCount] = {};
   // x: f32 blocks [K][rows].
@@ -44,21 +44,41 @@ struct LinearTable {
   // dx[r][k] = Σn dy[r][n]·w[n][k] for `outputs` columns from first_column (a multiple of 32) on; all panels of an
   // expert; x: f32 blocks [N][rows] of dy.
   PanelFn f32_transposed[kFormatCount] = {};
-  // x: int8 blocks (below); null for float formats.
+  // x: int8 blocks of the layout that int8_layout() gives the format; null for float formats.
   PanelFn int8[kFormatCount] = {};
   // x: bf16 blocks [ceil(K / 32)][rows][32]; null for block formats and where the tier has no bf16 arithmetic.
   PanelFn bf16[kFormatCount] = {};
-  PackFn pack_f32 = nullptr, pack_int8 = nullptr, pack_bf16 = nullptr;
+  PackFn pack_f32 = nullptr, pack_int8 = nullptr, pack_g64 = nullptr, pack_g128 = nullptr, pack_bf16 = nullptr;
 };
 
-// int8 blocks: per chunk of 32 values, with R rows in the block:
-//   i8 codes[R][32]; f32 scale[R]; i32 minus_sum[3][R]; f32 scaled_sum[3][R]
-// where the sums are over the first 16 codes, the last 16 and all 32; minus_sum = -Σ codes, scaled_sum = scale · Σ codes.
+// int8 blocks: per group of values along K, with R rows in the block,
+//   i8 codes[R][unit or more]; then `words` times [R] of four bytes.
+// Codes past the last value, up to a whole unit, are zero.
+//   groups of 32       f32 scale[R]; i32 minus_sum[3][R]; f32 scaled_sum[3][R], over the first 16 codes, the last 16 and
+//                      all 32; minus_sum = -Σ codes, scaled_sum = scale · Σ codes
+//   64 and 128 (wide)  f32 scale[R]; i32 minus_sum[R]
+struct Int8Layout {
+  int group, unit, words;
+  // Bytes of a row's codes in a group that has `left` values of the row or more.
+  constexpr int64_t codes(int64_t left) const {
+    return left >= group ? group : (left + unit - 1) / unit * unit;
+  }
+  constexpr int64_t row_bytes(int64_t k) const {
+    return k / group * (group + 4 * words) + (k % group > 0 ? codes(k % group) + 4 * words : 0);
+  }
+};
+constexpr Int8Layout kInt8Groups{32, 32, 7};
+constexpr Int8Layout kInt8G64{64, 64, 2}, kInt8G128{128, 64, 2};
 constexpr int kInt8RowBytes = 60;
+static_assert(kInt8Groups.row_bytes(kChunk) == kInt8RowBytes);
 
-// Bytes of one row of K values in each form.
+// The groups of the activations are those of the weight; a weight with one scale a row takes groups of 128.
+constexpr Int8Layout int8_layout(const FormatInfo& info) {
+  return info.group == 64 ? kInt8G64 : info.group == 128 || info.scales == ScaleKind::kRow ? kInt8G128 : kInt8Groups;
+}
+
+// Bytes of one row of K values in each other form.
 constexpr int64_t f32_row_bytes(int64_t k) { return 4 * k; }
-constexpr int64_t int8_row_bytes(int64_t k) { return k / kChunk * kInt8RowBytes; }
 constexpr int64_t bf16_row_bytes(int64_t k) { return (k + kChunk - 1) / kChunk * 2 * kChunk; }
 
 // Panels that kernels take at once, be it to stream them or as slabs of f32: kSlabPanels × kSlabColumns × 16 floats

@@ -29,7 +29,6 @@ constexpr int64_t kMostBlockRows = 32;
 constexpr int64_t kSerialGather = 32 << 10;  // values; fewer take less time than waking the pool
 constexpr int64_t kTokensPerTask = 8;
 constexpr double kExpertTasksPerThread = 16;
-constexpr int64_t kTokenInt8Words = (kInt8RowBytes - 32) / 4;
 
 struct Layer {
   int64_t N, K, R, D, F, E, used = 0;
@@ -88,12 +87,11 @@ struct Rows {
 
 // The largest that Rows of a weight's activations can be on any tier.
 int64_t rows_bound(const Weight& w, int compute, int64_t rows) {
-  const bool floats = is_float_format(w.format());
-  const int64_t k = w.columns();
-  int64_t per_row = f32_row_bytes(k);
-  if (compute == 2 && admits_int8(w.format())) per_row = int8_row_bytes(k);
-  if (compute == 1 && floats) per_row = std::max(per_row, bf16_row_bytes(k));
-  return aligned(checked_mul(rows, per_row, "moe_experts"));
+  return aligned(checked_mul(rows, most_row_bytes(w.format(), compute, w.columns()), "moe_experts"));
+}
+// And the blocks of one row that the tokens of its gather are quantised to first.
+int64_t tokens_bound(const Weight* w, int compute, int64_t tokens) {
+  return w == nullptr || compute != 2 || is_float_format(w->format()) ? 0 : rows_bound(*w, compute, tokens);
 }
 
 bool two_inputs(const Layer& l) { return l.gate != nullptr && l.gate->format() != l.up->format(); }
@@ -102,22 +100,29 @@ int64_t tile_floats(const Layer& l) { return std::max(kTileFloats, two_inputs(l)
 int64_t linear_scratch(const Layer& l) {
   return aligned(std::max(linear_worker_scratch(l.D), linear_worker_scratch(l.F)));
 }
+int64_t tokens_bytes(const Layer& l) {
+  return std::max(tokens_bound(l.gate, l.compute, l.N), tokens_bound(l.up, l.compute, l.N));
+}
 int64_t count_bound(const Layer& l) { return l.R / kSplitRows + l.E; }
 
 void round_rows(float* x, int64_t n) {
   for (int64_t i = 0; i < n; i++) x[i] = bf16_to_f32(f32_to_bf16(x[i]));
 }
 
-// A block of rows from blocks of one row each (the layout of int8 blocks is that of linear_table.h).
-void join_int8(const std::byte* const* rows, int64_t count, int64_t k, std::byte* out) {
-  for (int64_t chunk = 0; chunk < k / kChunk; chunk++, out += count * kInt8RowBytes) {
+// A block of rows from blocks of one row each.
+void join_int8(const Int8Layout& layout, const std::byte* const* rows, int64_t count, int64_t k, std::byte* out) {
+  int64_t at = 0;
+  for (int64_t first = 0; first < k; first += layout.group) {
+    const int64_t codes = layout.codes(k - first), row = codes + 4 * layout.words;
     for (int64_t r = 0; r < count; r++) {
-      const std::byte* from = rows[r] + chunk * kInt8RowBytes;
-      std::memcpy(out + 32 * r, from, 32);
-      for (int64_t word = 0; word < kTokenInt8Words; word++) {
-        std::memcpy(out + 32 * count + 4 * (word * count + r), from + 32 + 4 * word, 4);
+      const std::byte* from = rows[r] + at;
+      std::memcpy(out + codes * r, from, static_cast<size_t>(codes));
+      for (int64_t word = 0; word < layout.words; word++) {
+        std::memcpy(out + codes * count + 4 * (word * count + r), from + codes + 4 * word, 4);
       }
     }
+    at += row;
+    out += row * count;
   }
 }
 
@@ -129,8 +134,7 @@ void pack_block(const LinearTable& t, const Rows& to, bool direct, float* x, int
     if (reinterpret_cast<float*>(out) != x) std::memcpy(out, x, static_cast<size_t>(rows * to.k) * sizeof(float));
     return;
   }
-  const PackFn pack = to.form == kFormInt8 ? t.pack_int8 : to.form == kFormBf16 ? t.pack_bf16 : t.pack_f32;
-  pack(x, to.k, rows, to.k, out);
+  pack_of(t, to.form)(x, to.k, rows, to.k, out);
 }
 
 // n values of an expert's bias, from `column` on, to each of `rows` rows.
@@ -150,11 +154,11 @@ int64_t expert_of(const int64_t* first, int64_t E, int64_t task) {
 void gather(const Layer& l, const LinearTable& t, const Rows& to, int64_t* first, std::byte* tokens,
             const Context& context) {
   const int width = l.used * l.D < kSerialGather ? 1 : context.threads;
-  const int64_t token_bytes = int8_row_bytes(l.D);
-  if (to.form == kFormInt8) {
+  const int64_t token_bytes = row_bytes(to.form, l.D);
+  if (is_int8(to.form)) {
     context.pool->parallel_for((l.N + kTokensPerTask - 1) / kTokensPerTask, width, [&](int64_t task, int) {
       for (int64_t n = task * kTokensPerTask; n < std::min(l.N, (task + 1) * kTokensPerTask); n++) {
-        t.pack_int8(l.x + n * l.D, l.D, 1, l.D, tokens + n * token_bytes);
+        pack_of(t, to.form)(l.x + n * l.D, l.D, 1, l.D, tokens + n * token_bytes);
       }
     });
   }
@@ -167,10 +171,10 @@ void gather(const Layer& l, const LinearTable& t, const Rows& to, int64_t* first
     cut.rows = s.rows;
     cut.blocks = to.blocks(t, s.rows);
     const int64_t begin = s.first + cut.block_row(task - first[e]), end = s.first + cut.block_row(task - first[e] + 1);
-    if (to.form == kFormInt8) {
+    if (is_int8(to.form)) {
       const std::byte* rows[kMostBlockRows];
       for (int64_t r = begin; r < end; r++) rows[r - begin] = tokens + l.row_token[r] * token_bytes;
-      join_int8(rows, end - begin, l.D, to.at(begin));
+      join_int8(layout_of(to.form), rows, end - begin, l.D, to.at(begin));
       return;
     }
     float* copy = reinterpret_cast<float*>(context.scratch_of(worker));  // [block rows, D]
@@ -404,7 +408,7 @@ void prepare(Instruction& in) {
 
   const auto floats = [](int64_t a, int64_t b) { return aligned(checked_mul(checked_mul(a, b, "moe_experts"), 4, "moe_experts")); };
   in.shared_scratch = 2 * aligned((l.E + 1) * 8) + aligned(count_bound(l) * 4) + rows_bound(*l.up, l.compute, l.R) +
-                      aligned(l.N * int8_row_bytes(l.D)) + floats(l.R, l.F) + rows_bound(*l.down, l.compute, l.R) +
+                      tokens_bytes(l) + floats(l.R, l.F) + rows_bound(*l.down, l.compute, l.R) +
                       floats(l.R, l.D);
   if (two_inputs(l)) in.shared_scratch += rows_bound(*l.gate, l.compute, l.R);
   in.worker_scratch = std::max(linear_scratch(l) + tile_floats(l) * 4, floats(kMostBlockRows, l.D));
@@ -430,7 +434,7 @@ void run(const Instruction& in, const Context& context) {
   const Rows up_x = rows_of(*l.up);
   Rows gate_x = up_x;
   if (two_inputs(l) && form_of(table, l.gate->format(), l.compute) != up_x.form) gate_x = rows_of(*l.gate);
-  std::byte* tokens = scratch.take(l.N * int8_row_bytes(l.D));
+  std::byte* tokens = scratch.take(tokens_bytes(l));
   float* h = reinterpret_cast<float*>(scratch.take(l.R * l.F * 4));
   Rows down_x = rows_of(*l.down);
   float* rows = reinterpret_cast<float*>(scratch.take(l.R * l.D * 4));

@@ -79,3 +79,27 @@ inline void load_scale_f32(const std::byte* scales, const std::byte* supers, int
 // How far ahead the panels are fetched that one row streams through: to the same place of the next panels where these
 // are small (a fixed distance would fetch what is being read already), kPrefetch bytes where they are large.
 inline int64_t prefetch_distance(int64_t panels_bytes) { return panels_bytes <= kNearPanels ? panels_bytes : kPrefetch; }
+
+// Some chunks of some panels, for the wide int8 kernels.
+struct WideSlab {
+  const std::byte* codes;   // of the first panel, from the first chunk on
+  const std::byte* scales;
+  int64_t stride;           // bytes between panels
+  int64_t chunks;
+  bool first, last;         // whether the chains start and end here
+  // What is fetched meanwhile, from memory to the caches: the codes at `ahead`, packed as the weight is, chunk c where
+  // c % turns == turn. Row blocks that pass over a slab take turns, so that memory is read all the time.
+  const std::byte* ahead = nullptr;
+  int64_t turn = 0, turns = 1;
+};
+
+template <Format f, int P>
+inline void fetch_ahead(const WideSlab& slab, int64_t chunk) {
+  if (slab.ahead == nullptr || (slab.turns > 1 && chunk % slab.turns != slab.turn)) return;
+  const std::byte* at = slab.ahead + chunk * Spec<f>::kCodeBytes;
+  SY_UNROLL(4)
+  for (int p = 0; p < P; p++) {
+    SY_UNROLL(8)
+    for (int line = 0; line < Spec<f>::kCodeBytes; line += 64) prefetch(at + p * slab.stride + line);
+  }
+}

@@ -22,6 +22,7 @@ constexpr int kMicroRows = 6, kMicroPanels = 1;
 constexpr int kDirectRows = 7, kDirectChains = 2;
 constexpr int kMicroAhead = 16;
 constexpr int kInt8Rows = 4, kInt8Panels = 1, kInt8StreamPanels = 1;
+constexpr int kWideRows = 4, kWidePanels = 1;
 constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 
 #include "cpu/isa/simd_avx2.inl"
@@ -29,12 +30,15 @@ constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 #include "cpu/isa/linear_f32.inl"
 #include "cpu/isa/quantize.inl"
 #include "cpu/isa/linear_int8.inl"
+#include "cpu/isa/wide_chunks.inl"
+#include "cpu/isa/wide_int8.inl"
 
 }  // namespace linear_avx2
 
 void fill_linear_avx2(LinearTable* table) {
   linear_avx2::fill_f32<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17>(table);
   linear_avx2::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
+  linear_avx2::fill_wide<13, 14, 15, 16, 17>(table);
 }
 
 }  // namespace switchyard

@@ -23,6 +23,7 @@ constexpr int kMicroRows = 14, kMicroPanels = 2;
 constexpr int kDirectRows = 7, kDirectChains = 8;
 constexpr int kMicroAhead = 16;
 constexpr int kInt8Rows = 12, kInt8Panels = 1, kInt8StreamPanels = 1;
+constexpr int kWideRows = 12, kWidePanels = 1;
 constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 
 #include "cpu/isa/simd_avx512.inl"
@@ -30,12 +31,15 @@ constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 #include "cpu/isa/codes.inl"
 #include "cpu/isa/linear_f32.inl"
 #include "cpu/isa/linear_int8.inl"
+#include "cpu/isa/wide_chunks.inl"
+#include "cpu/isa/wide_int8.inl"
 
 }  // namespace linear_avx512
 
 void fill_linear_avx512(LinearTable* table) {
   linear_avx512::fill_f32<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17>(table);
   linear_avx512::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
+  linear_avx512::fill_wide<13, 14, 15, 16, 17>(table);
 }
 
 }  // namespace switchyard

@@ -19,17 +19,21 @@ namespace linear_avx512_vnni {
 #include "cpu/isa/unroll.inl"
 
 constexpr int kInt8Rows = 6, kInt8Panels = 2, kInt8StreamPanels = 4;
+constexpr int kWideRows = 6, kWidePanels = 4;  // 24 sums, 4 code vectors and a broadcast
 constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 
 #include "cpu/isa/simd_avx512.inl"
 #include "cpu/isa/dot_vnni.inl"
 #include "cpu/isa/codes.inl"
 #include "cpu/isa/linear_int8.inl"
+#include "cpu/isa/wide_vnni.inl"
+#include "cpu/isa/wide_int8.inl"
 
 }  // namespace linear_avx512_vnni
 
 void fill_linear_avx512_vnni(LinearTable* table) {
   linear_avx512_vnni::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
+  linear_avx512_vnni::fill_wide<13, 14, 15, 16, 17>(table);
 }
 
 }  // namespace switchyard

@@ -14,6 +14,7 @@ constexpr int kMicroRows = 6, kMicroPanels = 1;
 constexpr int kDirectRows = 4, kDirectChains = 2;
 constexpr int kMicroAhead = 16;
 constexpr int kInt8Rows = 4, kInt8Panels = 1, kInt8StreamPanels = 1;
+constexpr int kWideRows = 4, kWidePanels = 1;
 constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 
 #include "cpu/isa/simd_neon.inl"
@@ -21,12 +22,15 @@ constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 #include "cpu/isa/linear_f32.inl"
 #include "cpu/isa/quantize.inl"
 #include "cpu/isa/linear_int8.inl"
+#include "cpu/isa/wide_chunks.inl"
+#include "cpu/isa/wide_int8.inl"
 
 }  // namespace linear_neon
 
 void fill_linear_neon(LinearTable* table) {
   linear_neon::fill_f32<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17>(table);
   linear_neon::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
+  linear_neon::fill_wide<13, 14, 15, 16, 17>(table);
 }
 
 }  // namespace switchyard

@@ -64,6 +64,7 @@ inline I i_and(const I& x, uint32_t mask) {
   const __m256i m = _mm256_set1_epi32(static_cast<int>(mask));
   return {_mm256_and_si256(x.a, m), _mm256_and_si256(x.b, m)};
 }
+inline I i_add(const I& x, const I& y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 inline I i_or(const I& x, const I& y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
 
 inline __m256 pairs_f16(__m256i x) {

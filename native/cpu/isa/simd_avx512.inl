@@ -34,6 +34,8 @@ inline I i_shl(I a, int n) { return reinterpret_cast<I>(reinterpret_cast<__v16su
 inline I i_shr(I a, int n) { return reinterpret_cast<I>(reinterpret_cast<__v16su>(a) >> n); }
 inline I i_load(const void* p) { return _mm512_loadu_si512(p); }
 inline I i_and(I a, uint32_t mask) { return _mm512_and_si512(a, _mm512_set1_epi32(static_cast<int>(mask))); }
+inline void i_store(void* p, I a) { _mm512_storeu_si512(p, a); }
+inline I i_add(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I i_or(I a, I b) { return _mm512_or_si512(a, b); }
 
 inline F f_byte(I a, int i) {

@@ -84,6 +84,11 @@ inline I i_or(const I& a, const I& b) {
   SY_LANES r.v[j] = vorrq_u32(a.v[j], b.v[j]);
   return r;
 }
+inline I i_add(const I& a, const I& b) {
+  I r;
+  SY_LANES r.v[j] = vaddq_u32(a.v[j], b.v[j]);
+  return r;
+}
 inline I i_shl(const I& a, int n) {
   I r;
   SY_LANES r.v[j] = vshlq_u32(a.v[j], vdupq_n_s32(n));

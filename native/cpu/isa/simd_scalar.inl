@@ -102,6 +102,11 @@ inline I i_or(const I& a, const I& b) {
   SY_LANES r.v[j] = a.v[j] | b.v[j];
   return r;
 }
+inline I i_add(const I& a, const I& b) {
+  I r;
+  SY_LANES r.v[j] = a.v[j] + b.v[j];
+  return r;
+}
 inline I i_shl(const I& a, int n) {
   I r;
   SY_LANES r.v[j] = a.v[j] << n;
