@@ -21,10 +21,13 @@ if (tests.length === 0) {
   process.exit(1);
 }
 
+// Where the machine has all below AMX but not AMX, its kernels are tested with the tile instructions in software.
+const emulate = lacksOnlyAmx();
 // GCC ends vector functions with vzeroupper only under its expensive optimizations; without it all scalar code that
 // runs after one crawls (measured: 50 times slower).
 const flags = [
   '-std=c++20 -O1 -fexpensive-optimizations -g -fno-omit-frame-pointer -fno-math-errno -ffp-contract=off -Wall -Wextra -pthread -Inative',
+  emulate ? '-DSWITCHYARD_EMULATED_AMX' : '',
   sanitize === 'none' ? '' : `-fsanitize=${sanitize} -fno-sanitize-recover=all`,
 ].join(' ');
 const folder = `build/native-test/${sanitize.replace(',', '-')}`;
@@ -38,6 +41,7 @@ const makefile = [
   `LIBRARY := ${library.map(object).join(' ')}`,
   `all: ${programs.join(' ')}`,
   '.SECONDARY:',
+  emulate ? `${folder}/cpu/isa/linear_amx.o: FLAGS += -include native/test/amx_emulation.h` : '',
   `${folder}/%.o: native/%.cc ${folder}/makefile`,
   '\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@$(CXX) $(FLAGS) -MMD -MP -c $< -o $@',
   `${folder}/test/%: ${folder}/test/%.o $(LIBRARY)`,
@@ -46,6 +50,12 @@ const makefile = [
 ].join('\n');
 mkdirSync(path.join(root, folder), { recursive: true });
 writeIfChanged(path.join(root, folder, 'makefile'), `${makefile}\n`);
+
+function lacksOnlyAmx() {
+  if (process.platform !== 'linux' || process.arch !== 'x64') return false;
+  const flags = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1]?.split(' ') ?? [];
+  return flags.includes('avx512_bf16') && flags.includes('avx512_vnni') && !flags.includes('amx_int8');
+}
 
 function writeIfChanged(file, text) {
   if (!existsSync(file) || readFileSync(file, 'utf8') !== text) writeFileSync(file, text);

@@ -16,6 +16,7 @@
 #include "runtime/kernel.h"
 #include "runtime/weight.h"
 #include "test/check.h"
+#include "test/tiers.h"
 
 namespace switchyard {
 namespace {
@@ -185,7 +186,7 @@ double error_of_product(const std::vector<float>& y, const std::vector<float>& x
 constexpr double kTolerance[3] = {2e-6, 8e-3, 1.5e-2};
 
 int mode_of(Format f, int compute) {
-  if (compute == 2) return is_float_format(f) || is_packed_only(f) ? 0 : 2;
+  if (compute == 2) return is_float_format(f) ? 0 : 2;
   if (compute == 1) return is_float_format(f) ? 1 : 0;
   return 0;
 }
@@ -206,7 +207,7 @@ void test_products() {
         w->read(0, 0, n, values.data());
         const std::vector<float> x = random_matrix(33, k), dy = random_matrix(33, n);
         std::vector<float> oracle[3], oracle_dx;
-        for (const Tier tier : present_tiers()) {
+        for (const Tier tier : test::tested_tiers()) {
           for (int compute = 0; compute < 3; compute++) {
             const int mode = mode_of(f, compute);
             const std::vector<float> all = linear(x, 33, {w.get()}, compute, tier, 2)[0];
@@ -242,18 +243,44 @@ void test_products() {
   }
 }
 
+// Rows longer than what the blocked kernels take at once; enough rows that nibbles are unpacked first.
+void test_long_rows() {
+  const int64_t n = 83, k = 4096 + 96, rows = 70;
+  const std::vector<float> x = random_matrix(rows, k);
+  for (const Format f : {Format::kF16, Format::kQ4_1, Format::kInt8, Format::kInt8G64, Format::kInt4G64, Format::kInt4G128}) {
+    const auto w = random_weight(f, 1, n, k);
+    std::vector<float> values(n * k), oracle[3];
+    w->read(0, 0, n, values.data());
+    for (const Tier tier : test::tested_tiers()) {
+      for (const int compute : {0, 2}) {
+        if (mode_of(f, compute) != compute) continue;
+        const std::vector<float> all = linear(x, rows, {w.get()}, compute, tier, 1)[0];
+        if (tier == Tier::kScalar) {
+          oracle[compute] = all;
+          CHECK(error_of_product(all, x, rows, values, n, k, k, 1) <= kTolerance[compute]);
+        }
+        bool ok = same_bits(all, oracle[compute]);
+        for (const int64_t part : {1, 5, 31, 40}) {
+          ok = ok && std::memcmp(linear(x, part, {w.get()}, compute, tier, 2)[0].data(), all.data(), part * n * 4) == 0;
+        }
+        if (!CHECK(ok)) std::fprintf(stderr, "  %s compute=%d tier=%s\n", format_info(f).name, compute, tier_name(tier));
+      }
+    }
+  }
+}
+
 void test_threads_and_shared_activations() {
   const int64_t k = 512;
   const auto q = random_weight(Format::kQ4_K, 1, 300, k), u = random_weight(Format::kQ6_K, 1, 70, k);
-  const auto b = random_weight(Format::kBF16, 1, 130, k);
+  const auto b = random_weight(Format::kBF16, 1, 130, k), wide = random_weight(Format::kInt4G128, 1, 50, k);
   const std::vector<float> x = random_matrix(200, k);
-  for (const Tier tier : present_tiers()) {
+  for (const Tier tier : test::tested_tiers()) {
     for (int compute = 0; compute < 3; compute++) {
       for (const int64_t rows : {1, 5, 200}) {
-        const auto one = linear(x, rows, {q.get(), u.get(), b.get()}, compute, tier, 1);
+        const auto one = linear(x, rows, {q.get(), u.get(), b.get(), wide.get()}, compute, tier, 1);
         for (const int threads : {2, 4}) {
-          const auto y = linear(x, rows, {q.get(), u.get(), b.get()}, compute, tier, threads);
-          CHECK(same_bits(y[0], one[0]) && same_bits(y[1], one[1]) && same_bits(y[2], one[2]));
+          const auto y = linear(x, rows, {q.get(), u.get(), b.get(), wide.get()}, compute, tier, threads);
+          CHECK(same_bits(y[0], one[0]) && same_bits(y[1], one[1]) && same_bits(y[2], one[2]) && same_bits(y[3], one[3]));
         }
         CHECK(same_bits(linear(x, rows, {u.get()}, compute, tier, 2)[0], one[1]));
       }
@@ -262,14 +289,14 @@ void test_threads_and_shared_activations() {
 }
 
 void test_grouped() {
-  const int64_t n = 40, k = 64, rows = 60;
+  const int64_t n = 40, k = 160, rows = 60;
   const std::vector<std::vector<int32_t>> cases = {
       {0, 0, 1, 1, 20, 60}, {0, 60, 60, 60, 60, 60}, {0, 0, 0, 0, 0, 60}, {0, 3, 9, 17, 30, 45}, {0, 0, 0, 0, 0, 0}};
-  for (const Format f : {Format::kF32, Format::kBF16, Format::kQ8_0, Format::kQ4_1}) {
+  for (const Format f : {Format::kF32, Format::kBF16, Format::kQ8_0, Format::kQ4_1, Format::kInt8, Format::kInt4G128}) {
     const auto w = random_weight(f, 5, n, k), single = random_weight(f, 1, n, k), equal = single->repeated(5);
     CHECK(equal->bytes() == single->bytes() && equal->experts() == 5 && equal->panel(4, 0) == single->panel(0, 0));
     const std::vector<float> x = random_matrix(rows, k), dy = random_matrix(rows, n);
-    for (const Tier tier : present_tiers()) {
+    for (const Tier tier : test::tested_tiers()) {
       for (const auto& offsets : cases) {
         const int64_t used = offsets.back();
         for (int compute = 0; compute < 3; compute++) {
@@ -311,13 +338,15 @@ void test_grouped() {
 }
 
 void test_values_that_are_not_finite() {
-  const auto w = random_weight(Format::kQ4_0, 1, 20, 64);
-  std::vector<float> x = random_matrix(3, 64);
-  x[64 + 5] = NAN;
-  x[128 + 40] = INFINITY;
-  for (const Tier tier : present_tiers()) {
-    const auto y = linear(x, 3, {w.get()}, 2, tier, 1)[0];
-    for (int i = 0; i < 20; i++) CHECK(std::isfinite(y[i]) && std::isnan(y[20 + i]) && std::isnan(y[40 + i]));
+  for (const Format f : {Format::kQ4_0, Format::kInt8, Format::kInt8G64, Format::kInt4G128}) {
+    const auto w = random_weight(f, 1, 20, 160);
+    std::vector<float> x = random_matrix(9, 160);
+    x[160 + 5] = NAN;
+    x[320 + 155] = INFINITY;  // in a group that is cut short
+    for (const Tier tier : test::tested_tiers()) {
+      const auto y = linear(x, 9, {w.get()}, 2, tier, 1)[0];
+      for (int i = 0; i < 20; i++) CHECK(std::isfinite(y[i]) && std::isnan(y[20 + i]) && std::isnan(y[40 + i]));
+    }
   }
 }
 
@@ -477,6 +506,7 @@ void test_half() {
 
 int main() {
   using namespace switchyard;
+  test::print_tiers();
   test_half();
   test_decoding();
   test_sources();
@@ -484,6 +514,7 @@ int main() {
   test_values_that_are_not_finite();
   test_threads_and_shared_activations();
   test_grouped();
+  test_long_rows();
   test_products();
   return test::report();
 }

@@ -12,6 +12,7 @@
 #include "formats/half.h"
 #include "run_kernel.h"
 #include "runtime/weight.h"
+#include "tiers.h"
 
 using namespace switchyard;
 using namespace switchyard::test;
@@ -29,7 +30,8 @@ ThreadPool& pool_of(int threads) {
   return *pool;
 }
 
-WeightPtr random_weight(Format f, int64_t E, int64_t rows, int64_t columns, uint32_t seed) {
+WeightPtr random_weight(Format packed, int64_t E, int64_t rows, int64_t columns, uint32_t seed) {
+  const Format f = is_packed_only(packed) ? Format::kF32 : packed;
   std::mt19937 engine(seed);
   const auto put = [](std::byte* p, uint16_t h) { std::memcpy(p, &h, 2); };
   std::vector<std::byte> bytes(static_cast<size_t>(E * rows * stored_row_bytes(f, columns)));
@@ -53,6 +55,7 @@ WeightPtr random_weight(Format f, int64_t E, int64_t rows, int64_t columns, uint
   WeightSource source;
   source.name = "w";
   source.stored = f;
+  source.as = packed;
   source.experts = E;
   source.rows = rows;
   source.columns = columns;
@@ -197,7 +200,7 @@ void formats() {
     for (int i = 0; i < count; i++) {
       const Format f = static_cast<Format>(i), other = static_cast<Format>((i * 5 + 1) % count);
       const auto a = pair_of(f), b = pair_of(other);
-      for (Tier tier : present_tiers()) {
+      for (Tier tier : tested_tiers()) {
         for (int compute : {0, 1, 2}) {
           if (!differs(f, compute)) continue;
           // Many rows for a third of the formats on each tier: under a sanitizer they cost most of the time.
@@ -217,7 +220,7 @@ void activations_and_odd_sizes() {
   const int64_t E = 3, D = 37, F = 53;
   const WeightPtr gate = random_weight(Format::kF32, E, F, D, 1), up = random_weight(Format::kF16, E, F, D, 2),
                   down = random_weight(Format::kBF16, E, D, F, 3);
-  for (Tier tier : present_tiers()) {
+  for (Tier tier : tested_tiers()) {
     for (int activation : {0, 1, 2, 3}) {
       for (int compute : {0, 1}) {
         const Ids ids = random_ids(40 * 3, E, 0, 4);
@@ -232,14 +235,17 @@ void activations_and_odd_sizes() {
 void uneven_routing() {
   const int64_t E = 4, D = 64, F = 64;
   const WeightPtr q = random_weight(Format::kQ8_0, E, F, D, 1), f = random_weight(Format::kF16, E, F, D, 2);
+  const WeightPtr wide = random_weight(Format::kInt4G128, E, F, D, 7), narrower = random_weight(Format::kInt4G64, E, F, D, 8);
   const WeightPtr down = random_weight(Format::kQ8_0, E, D, F, 3), float_down = random_weight(Format::kF32, E, D, F, 4);
-  for (Tier tier : present_tiers()) {
+  for (Tier tier : tested_tiers()) {
     for (int compute : {0, 1, 2}) {
       for (int64_t N : {1, 150, 2100}) {
         if (N > 1000 && (tier != best_tier() || compute == 1)) continue;
         const Ids one(N, 2);
         same_as_composed("all to one", make_layer(N, 1, E, D, F, q, q, down, one), 0, compute, tier);
         same_as_composed("all to one, two formats", make_layer(N, 1, E, D, F, q, f, down, one), 0, compute, tier);
+        same_as_composed("all to one, two groups", make_layer(N, 1, E, D, F, wide, narrower, down, one), 0, compute, tier);
+        same_as_composed("all to one, wide and narrow", make_layer(N, 1, E, D, F, q, wide, down, one), 0, compute, tier);
         same_as_composed("all to one, float down", make_layer(N, 1, E, D, F, q, q, float_down, one), 0, compute, tier);
       }
       same_as_composed("all dropped", make_layer(5, 2, E, D, F, q, q, down, Ids(10, -1)), 0, compute, tier);
@@ -254,7 +260,7 @@ void biases() {
   const int64_t E = 4, D = 37, F = 53;
   const WeightPtr gate = random_weight(Format::kF32, E, F, D, 1), up = random_weight(Format::kF32, E, F, D, 2),
                   down = random_weight(Format::kBF16, E, D, F, 3);
-  for (Tier tier : present_tiers()) {
+  for (Tier tier : tested_tiers()) {
     for (int compute : {0, 1}) {
       for (int64_t N : {1, 40, 900}) {
         if (N > 100 && tier != best_tier()) continue;
@@ -276,12 +282,12 @@ void biases() {
 }
 
 // A token alone gives the bits it has in a batch.
-void alone_as_in_a_batch() {
-  const int64_t N = 64, K = 3, E = 6, D = 128, F = 64;
-  const WeightPtr w = random_weight(Format::kQ4_0, E, F, D, 1), down = random_weight(Format::kQ4_0, E, D, F, 2);
+void alone_as_in_a_batch(Format f, int64_t D) {
+  const int64_t N = 64, K = 3, E = 6, F = 64;
+  const WeightPtr w = random_weight(f, E, F, D, 1), down = random_weight(f, E, D, F, 2);
   const Ids ids = random_ids(N * K, E, 5, 3);
   const Layer batch = make_layer(N, K, E, D, F, w, w, down, ids);
-  for (Tier tier : present_tiers()) {
+  for (Tier tier : tested_tiers()) {
     for (int compute : {0, 2}) {
       const Floats y = fused(batch, 0, compute, 4, tier);
       for (int64_t n : {0, 17, 63}) {
@@ -355,11 +361,13 @@ int main(int argc, char** argv) {
     bench();
     return 0;
   }
+  print_tiers();
   formats();
   activations_and_odd_sizes();
   uneven_routing();
   biases();
-  alone_as_in_a_batch();
+  alone_as_in_a_batch(Format::kQ4_0, 128);
+  for (const Format f : {Format::kInt8, Format::kInt8G64, Format::kInt4G128}) alone_as_in_a_batch(f, 160);
   errors();
   return report();
 }
