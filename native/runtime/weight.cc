@@ -65,7 +65,8 @@ void check_source(const WeightSource& source) {
   const FormatInfo& info = format_info(source.stored);
   check_sizes(source.name, source.stored, source.experts, source.rows, source.columns);
   if (is_packed_only(source.stored)) {
-    refuse(source, ErrorCode::kFormat, std::string("got ") + info.name + " as the stored format, expected one that files have");
+    refuse(source, ErrorCode::kFormat,
+           std::string("got ") + info.name + " as the stored format, expected one that files have");
   }
   if (source.as && *source.as != source.stored && !is_float_format(*source.as) && !has_quantizer(*source.as)) {
     refuse(source, ErrorCode::kFormat,

@@ -116,8 +116,10 @@ __attribute__((target("avx512f"))) inline void dot_bf16(int sum_index, int a_ind
       int pair;
       std::memcpy(&pair, a.data[m] + 4 * k, 4);
       const __m512i x = _mm512_set1_epi32(pair), w = _mm512_load_si512(b.data[k]);
-      even = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(x, 16)), _mm512_castsi512_ps(_mm512_slli_epi32(w, 16)), even);
-      odd = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(x, high)), _mm512_castsi512_ps(_mm512_and_si512(w, high)), odd);
+      const __m512i low_x = _mm512_slli_epi32(x, 16), low_w = _mm512_slli_epi32(w, 16);
+      const __m512i high_x = _mm512_and_si512(x, high), high_w = _mm512_and_si512(w, high);
+      even = _mm512_fmadd_ps(_mm512_castsi512_ps(low_x), _mm512_castsi512_ps(low_w), even);
+      odd = _mm512_fmadd_ps(_mm512_castsi512_ps(high_x), _mm512_castsi512_ps(high_w), odd);
     }
     _mm512_store_ps(sum.data[m], _mm512_add_ps(_mm512_load_ps(sum.data[m]), _mm512_add_ps(even, odd)));
   }

@@ -168,7 +168,7 @@ void wide_tile_panels(const PanelJob& job) {
 
 template <int... kFormats>
 void fill_wide_tiles(LinearTable* table) {
-  ((wide_few_rows[kFormats] = table->int8[kFormats], table->int8[kFormats] = wide_tile_panels<static_cast<Format>(kFormats)>),
-   ...);
+  ((wide_few_rows[kFormats] = table->int8[kFormats]), ...);
+  ((table->int8[kFormats] = wide_tile_panels<static_cast<Format>(kFormats)>), ...);
   table->wide_rows = kWideTileRows;
 }
