@@ -23,7 +23,7 @@ import { type PartTimes, partTimes } from '../harness/moe-parts.js';
 import { checkFormats, randomWeight } from '../harness/random-weights.js';
 import { plural } from '../harness/report.js';
 
-const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'q8_0', 'q4_0'];
+const FORMATS: readonly WeightFormat[] = ['f32', 'bf16', 'int8', 'q8_0', 'int4_g128', 'q4_0'];
 const RUNS = 5;
 
 export default defineCase({

@@ -26,7 +26,9 @@ except Exception as error:  # a build for another processor raises more than Imp
 # Its classes by our format, the best first; those named after AMX hold AVX-512 code for processors without it.
 CLASSES = {
     "bf16": ["AMXBF16_MOE", "AVX2BF16_MOE"],
+    "int8": ["AMXInt8_MOE"],
     "q8_0": ["AMXInt8_MOE"],
+    "int4_g128": ["AMXInt4_MOE"],
     "q4_0": ["AMXInt4_MOE"],
 }
 FOUND = {f: next((c for c in cs if hasattr(kt.moe, c)), None) for f, cs in CLASSES.items()}

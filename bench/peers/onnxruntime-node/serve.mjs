@@ -3,7 +3,7 @@
 import { createInterface } from 'node:readline';
 import { layerModel, randomFloats } from './model.mjs';
 
-const BITS = { f32: 32, q8_0: 8, q4_0: 4 };
+const BITS = { f32: 32, int8: 8, q8_0: 8, int4_g128: 4, q4_0: 4 };
 /** Rows of input, as many as on the other side: different tokens meet different experts. */
 const INPUT_ROWS = 64;
 
