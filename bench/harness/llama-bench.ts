@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import type { ModelPeer } from './model-peers.js';
+import type { ModelPeer } from './model-peer.js';
 
 const NAME = process.platform === 'win32' ? 'llama-bench.exe' : 'llama-bench';
 

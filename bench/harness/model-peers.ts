@@ -2,20 +2,8 @@
 import { existsSync } from 'node:fs';
 import type { Contestant } from './contest.js';
 import { findLlamaBench, llamaBench } from './llama-bench.js';
+import type { ModelPeer } from './model-peer.js';
 import { type PeerOptions, PeerProcess, peerFolder } from './peer-process.js';
-
-/** Asks, each answered in milliseconds; a peer that cannot leaves it out. */
-export interface ModelPeer {
-  readonly name: string;
-  prefill(prompt: readonly number[]): Promise<number>;
-  /** From the first new token to the last, after a prompt. */
-  decode(prompt: readonly number[], newTokens: number): Promise<number>;
-  /** The same for several sequences at a time. */
-  decodeMany?(prompts: readonly (readonly number[])[], newTokens: number): Promise<number>;
-  /** Most bytes it has held above what its process held before it loaded the model. */
-  peakMemory?(): number | null;
-  stop(): void;
-}
 
 /** Starts the peers that are installed; says of node-llama-cpp why it is not there. */
 export async function startModelPeers(
