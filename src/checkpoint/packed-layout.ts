@@ -29,5 +29,6 @@ export interface PackedMatrix {
   /** All experts are one matrix, which is stored once. */
   readonly repeated: boolean;
   readonly offset: number;
+  /** Of the packed weight; of one expert where it is repeated. */
   readonly bytes: number;
 }

@@ -1,7 +1,6 @@
 /** Writes a packed file: header, tokenizer, vectors, and the bytes of each matrix as they lie in memory. */
 import type { FileHandle } from 'node:fs/promises';
 import { addon } from '../core/addon.js';
-import type { WeightFormat } from '../core/format.js';
 import {
   byteOrderMark,
   matrixAlign,
@@ -19,16 +18,7 @@ export interface VectorToWrite {
   readonly values: Float32Array;
 }
 
-export interface MatrixToWrite {
-  readonly name: string;
-  readonly format: WeightFormat;
-  readonly experts: number;
-  readonly rows: number;
-  readonly columns: number;
-  readonly repeated: boolean;
-  /** Of the packed weight; of one expert where it is repeated. */
-  readonly bytes: number;
-}
+export type MatrixToWrite = Omit<PackedMatrix, 'offset'>;
 
 export interface PackedContent {
   /** The model's config as plain data. */

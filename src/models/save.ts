@@ -1,12 +1,13 @@
 /** Writes a decoder as a packed file. */
-import { type MatrixToWrite, type VectorToWrite, writePacked } from '../checkpoint/packed-write.js';
+import { type MatrixToWrite, type PackedContent, writePacked } from '../checkpoint/packed-write.js';
 import type { Device } from '../core/device.js';
 import { checkOptions, SwitchyardError } from '../core/errors.js';
 import { Weight } from '../core/weight.js';
 import type { Matrix } from '../nn/linear.js';
 import type { Tokenizer } from '../text/tokenizer.js';
+import type { DecoderConfig } from './config.js';
 import type { Decoder } from './decoder.js';
-import { PartList } from './parts.js';
+import { PartList, type VectorPart } from './parts.js';
 import { plainConfig } from './plain-config.js';
 import { packValues } from './weights.js';
 
@@ -31,7 +32,6 @@ export async function saveDecoder(
   options: SaveOptions = {},
 ): Promise<void> {
   checkOptions('save', options, ['onProgress', 'signal']);
-  const { onProgress, signal } = options;
   const { addon } = device;
   const { matrices, vectors } = new PartList(decoder);
   const made: Weight[] = [];
@@ -44,19 +44,48 @@ export async function saveDecoder(
       const { repeated } = addon.weightInfo(weight.native);
       weights.set({ name, format, experts, rows, columns, repeated, bytes }, weight);
     }
-    const values: VectorToWrite[] = [];
-    for (const { name, vector } of vectors)
-      values.push({ name, values: Float32Array.from((await vector.data()) as Float32Array) });
+    const content: ModelContent = {
+      config: decoder.config,
+      tokenizer,
+      vectors,
+      matrices: [...weights.keys()],
+      read: (matrix, offset, target) =>
+        addon.copyWeight((weights.get(matrix) as Weight).native, offset, target),
+    };
+    await writeModel(path, content, options);
+  } finally {
+    for (const { native } of made) addon.disposeWeight(native);
+  }
+}
+
+/** A model whose matrices are made or copied when their turn to be written comes. */
+export interface ModelContent extends Pick<PackedContent, 'matrices' | 'read'> {
+  readonly config: DecoderConfig;
+  readonly tokenizer: Tokenizer;
+  readonly vectors: readonly VectorPart[];
+}
+
+/** @throws SwitchyardError ERR_IO where the system refuses, ERR_ABORTED */
+export async function writeModel(
+  path: string,
+  { config, tokenizer, vectors, matrices, read }: ModelContent,
+  { onProgress, signal }: SaveOptions,
+): Promise<void> {
+  try {
     await writePacked(
       path,
       {
-        config: plainConfig(decoder.config),
+        config: plainConfig(config),
         endIds: tokenizer.endIds,
         tokenizer: tokenizer.files,
-        vectors: values,
-        matrices: [...weights.keys()],
-        read: (matrix, offset, target) =>
-          addon.copyWeight((weights.get(matrix) as Weight).native, offset, target),
+        vectors: await Promise.all(
+          vectors.map(async ({ name, vector }) => ({
+            name,
+            values: Float32Array.from((await vector.data()) as Float32Array),
+          })),
+        ),
+        matrices,
+        read,
       },
       {
         signal,
@@ -68,8 +97,6 @@ export async function saveDecoder(
     throw new SwitchyardError('ERR_ABORTED', `[${path}] got an abort, expected to write`, {
       cause: signal.reason,
     });
-  } finally {
-    for (const { native } of made) addon.disposeWeight(native);
   }
 }
 

@@ -1,6 +1,6 @@
 /** A model in other formats, as a packed file, and what that costs. */
 import { statSync } from 'node:fs';
-import { type MatrixToWrite, type VectorToWrite, writePacked } from '../checkpoint/packed-write.js';
+import type { MatrixToWrite } from '../checkpoint/packed-write.js';
 import type { NativeAbort, NativeWeight } from '../core/addon.js';
 import type { Device } from '../core/device.js';
 import { checkOptions, SwitchyardError } from '../core/errors.js';
@@ -10,7 +10,7 @@ import { type LanguageModel, loadModel } from '../generate/language-model.js';
 import type { Role } from '../inspect/parameters.js';
 import type { DecoderConfig } from '../models/config.js';
 import { type MatrixPart, PartList } from '../models/parts.js';
-import { plainConfig } from '../models/plain-config.js';
+import { type ModelContent, writeModel } from '../models/save.js';
 import { packValues } from '../models/weights.js';
 import { chooseDropped, countToDrop, type DroppedExperts, expertLoads } from './drop-experts.js';
 import { checkRules, type FormatRules, formatFor } from './formats.js';
@@ -95,7 +95,14 @@ export async function quantizeModel(
     count > 0 ? chooseDropped(await expertLoads(model, text ?? '', scoring('routing')), count) : null;
   const conversion = new Conversion(model, formats, dropped, signal);
   try {
-    await writeModel(model, path, conversion, options);
+    await writeModel(
+      path,
+      { config: conversion.config, tokenizer: model.tokenizer, ...conversion.content },
+      {
+        ...(signal ? { signal } : {}),
+        onProgress: ({ written, total }) => onProgress?.({ stage: 'writing', done: written, total }),
+      },
+    );
   } finally {
     conversion.dispose();
   }
@@ -116,33 +123,6 @@ export async function quantizeModel(
     await using written = await loadModel(path, { device, dtype, contextLength: settings.contextLength });
     const comparison = await compareModels(model, written, text ?? '', scoring('scoring'));
     return { ...comparison, compute: [model.dtype, written.dtype] };
-  }
-}
-
-async function writeModel(
-  { tokenizer }: LanguageModel,
-  path: string,
-  conversion: Conversion,
-  { signal, onProgress }: QuantizeOptions,
-): Promise<void> {
-  try {
-    await writePacked(
-      path,
-      {
-        config: plainConfig(conversion.config),
-        endIds: tokenizer.endIds,
-        tokenizer: tokenizer.files,
-        vectors: await conversion.vectors(),
-        matrices: conversion.matrices,
-        read: (matrix, offset, target) => conversion.read(matrix, offset, target),
-      },
-      { signal, onProgress: (done, total) => onProgress?.({ stage: 'writing', done, total }) },
-    );
-  } catch (error) {
-    if (!signal?.aborted) throw error;
-    throw new SwitchyardError('ERR_ABORTED', `[${path}] got an abort, expected to write`, {
-      cause: signal.reason,
-    });
   }
 }
 
@@ -221,11 +201,12 @@ class Conversion {
     this.#plans.set(matrix, { part, source, repeated, to, note, experts, rows });
   }
 
-  async vectors(): Promise<VectorToWrite[]> {
-    const list: VectorToWrite[] = [];
-    for (const { name, vector } of this.#parts.vectors)
-      list.push({ name, values: Float32Array.from((await vector.data()) as Float32Array) });
-    return list;
+  get content(): Pick<ModelContent, 'vectors' | 'matrices' | 'read'> {
+    return {
+      vectors: this.#parts.vectors,
+      matrices: this.matrices,
+      read: (matrix, offset, target) => this.read(matrix, offset, target),
+    };
   }
 
   async read(matrix: MatrixToWrite, offset: number, target: Uint8Array): Promise<void> {
@@ -249,10 +230,15 @@ class Conversion {
   async #convert({ name, bytes }: MatrixToWrite, plan: Plan): Promise<NativeWeight> {
     const { addon, native: runtime } = this.#device;
     const { part, source, to, note, experts, rows } = plan;
-    const all = experts.map((_, i) => i);
-    const before = await this.#chosen(plan);
+    const chosen = await this.#chosen(plan);
+    const before = chosen ?? source.native;
+    let native: NativeWeight | null = null;
     try {
-      const native = await addon.convertWeight(runtime, before, to, all, this.#abort);
+      const all = experts.map((_, i) => i);
+      native =
+        chosen && to === source.format && !rows
+          ? chosen
+          : await addon.convertWeight(runtime, before, to, all, this.#abort);
       let error = 0;
       if (to !== source.format || rows) {
         const sums = await addon.weightError(runtime, native, before, this.#abort);
@@ -274,13 +260,17 @@ class Conversion {
       const { code, message, hint } = error;
       throw new SwitchyardError(code, `[${name}] ${message}`, hint === undefined ? {} : { hint });
     } finally {
-      addon.disposeWeight(before);
+      if (chosen && chosen !== native) addon.disposeWeight(chosen);
     }
   }
 
-  /** The part of the source that stays, in its own format; a router without some of its rows passes through float32. */
-  async #chosen({ source, experts, rows }: Plan): Promise<NativeWeight> {
+  /**
+   * The part of the source that stays, in its own format; null: all of it. A router without some of its rows passes through
+   * float32.
+   */
+  async #chosen({ source, experts, rows }: Plan): Promise<NativeWeight | null> {
     const { addon, native: runtime } = this.#device;
+    if (!rows && experts.length === source.experts) return null;
     if (!rows) return addon.convertWeight(runtime, source.native, source.format, experts, this.#abort);
     const values = new Float32Array(rows.length * source.columns);
     for (const [i, row] of rows.entries())
