@@ -3,6 +3,7 @@ import { type PackedFile, readPackedVectors } from '../checkpoint/packed-read.js
 import type { NativeWeight } from '../core/addon.js';
 import type { Device } from '../core/device.js';
 import { SwitchyardError } from '../core/errors.js';
+import { withNativeAbort } from '../core/native-abort.js';
 import { type Tensor, tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
 import type { MatrixSource } from './family.js';
@@ -31,12 +32,8 @@ export class MappedParameters implements TensorSource {
     signal?.throwIfAborted();
     const vectors = readPackedVectors(file);
     const matrices = [...file.matrices.values()];
-    const abort = addon.createAbort();
-    const onAbort = (): void => addon.abort(abort);
-    signal?.addEventListener('abort', onAbort, { once: true });
-    let natives: NativeWeight[];
-    try {
-      natives = await addon.openPacked(
+    const natives = await withNativeAbort(addon, signal, (abort) =>
+      addon.openPacked(
         runtime,
         {
           path: file.path,
@@ -52,10 +49,8 @@ export class MappedParameters implements TensorSource {
           })),
         },
         abort,
-      );
-    } finally {
-      signal?.removeEventListener('abort', onAbort);
-    }
+      ),
+    );
     const weights = matrices.map(({ name, format, experts, rows, columns, repeated, bytes }, i) => {
       let native = natives[i] as NativeWeight;
       if (repeated) {

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, openSync, readdirSync, readSync, realpathSync, statSync } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { ggufMagic } from '../checkpoint/gguf.js';
 import { packedFileVersion, packedMagic } from '../checkpoint/packed-layout.js';
 import type { Device } from '../core/device.js';
 import { SwitchyardError } from '../core/errors.js';
@@ -82,7 +83,7 @@ const hash = (text: string): string => createHash('sha256').update(text).digest(
 
 /** Size and time of the files that make the model, and the versions of what is written. */
 function stateOf(path: string, device: Device): string {
-  const gguf = startsWith(path, Buffer.from('GGUF'));
+  const gguf = startsWith(path, Buffer.from(ggufMagic));
   const folder = gguf ? null : statSync(path).isDirectory() ? path : dirname(path);
   const names = folder === null ? [path] : readdirSync(folder).map((name) => join(folder, name));
   const facts = names.sort().map((name) => {

@@ -1,10 +1,11 @@
 /** Reads the tensors of a checkpoint into packed weights, one after another: each byte is read and packed once. */
 
 import type { TensorEntry, TensorTable } from '../checkpoint/tensor-file.js';
-import type { NativeAbort, WeightPart, WeightSource } from '../core/addon.js';
+import type { WeightPart, WeightSource } from '../core/addon.js';
 import type { Device } from '../core/device.js';
 import { SwitchyardError } from '../core/errors.js';
 import { isStoredFormat, type WeightFormat } from '../core/format.js';
+import { withNativeAbort } from '../core/native-abort.js';
 import { shapeText, sizeOf } from '../core/shape.js';
 import { type Tensor, tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
@@ -130,12 +131,10 @@ export class WeightLoader implements TensorSource {
       parts,
       ...(as ? { as } : {}),
     };
-    this.signal?.throwIfAborted();
-    const abort: NativeAbort = addon.createAbort();
-    const onAbort = (): void => addon.abort(abort);
-    this.signal?.addEventListener('abort', onAbort, { once: true });
     try {
-      const native = await addon.packWeight(runtime, source, abort);
+      const native = await withNativeAbort(addon, this.signal, (abort) =>
+        addon.packWeight(runtime, source, abort),
+      );
       const info = addon.weightInfo(native);
       const weight = new Weight(native, info.format as WeightFormat, experts, rows, columns, info.bytes);
       this.#packed.push(weight);
@@ -145,8 +144,6 @@ export class WeightLoader implements TensorSource {
     } catch (error) {
       this.signal?.throwIfAborted();
       throw error;
-    } finally {
-      this.signal?.removeEventListener('abort', onAbort);
     }
   }
 }
