@@ -3,18 +3,9 @@ import type { BenchOptions } from '../../bench/harness/case.js';
 import { contest, converted } from '../../bench/harness/contest.js';
 import { LimitBook } from '../../bench/harness/limits.js';
 import { Device } from '../../src/core/device.js';
+import { benchOptions } from '../helpers/bench-options.js';
 
-const options: BenchOptions = {
-  smoke: false,
-  threads: 1,
-  model: null,
-  formats: [],
-  shapes: [],
-  tokens: [],
-  runs: 2,
-  seconds: 0,
-  peers: true,
-};
+const options = benchOptions({ runs: 2, peers: true });
 
 const device = new Device({ threads: 1 });
 const bench = (with_: BenchOptions, notes: string[] = []) => ({

@@ -1,20 +1,9 @@
 import { expect, it } from 'vitest';
 import type { BenchOptions } from '../../bench/harness/case.js';
 import { layersOf, tokenCounts } from '../../bench/harness/layers.js';
+import { benchOptions } from '../helpers/bench-options.js';
 
-const options = (given: Partial<BenchOptions>): BenchOptions => ({
-  smoke: false,
-  threads: 1,
-  model: null,
-  formats: [],
-  shapes: [],
-  tokens: [],
-  runs: 1,
-  seconds: 0,
-  peers: false,
-  ...given,
-});
-const names = (given: Partial<BenchOptions>): string[] => layersOf(options(given)).map((l) => l.name);
+const names = (given: Partial<BenchOptions>): string[] => layersOf(benchOptions(given)).map((l) => l.name);
 
 it.each([
   [[], ['OLMoE', 'Mixtral/4', 'Qwen3-30B']],
@@ -33,7 +22,7 @@ it('names a shape that is none', () => {
 
 it('is tiny in smoke runs, whatever else is asked for', () => {
   expect(names({ smoke: true, shapes: ['olmoe'] })).toEqual(['smoke']);
-  expect(tokenCounts(options({ smoke: true, tokens: [2048] }))).toEqual([1, 8]);
+  expect(tokenCounts(benchOptions({ smoke: true, tokens: [2048] }))).toEqual([1, 8]);
 });
 
 it.each([
@@ -41,5 +30,5 @@ it.each([
   [[], [3], [3]],
   [[5, 7], [3], [5, 7]],
 ])('token counts %j beside %j are %j', (tokens, otherwise, expected) => {
-  expect(tokenCounts(options({ tokens }), otherwise)).toEqual(expected);
+  expect(tokenCounts(benchOptions({ tokens }), otherwise)).toEqual(expected);
 });

@@ -1,18 +1,8 @@
 import { expect, it } from 'vitest';
-import type { BenchOptions } from '../../bench/harness/case.js';
 import { interleave, measure } from '../../bench/harness/measure.js';
+import { benchOptions } from '../helpers/bench-options.js';
 
-const options: BenchOptions = {
-  smoke: false,
-  threads: 1,
-  model: null,
-  formats: [],
-  shapes: [],
-  tokens: [],
-  runs: 3,
-  seconds: 0,
-  peers: false,
-};
+const options = benchOptions({ runs: 3 });
 
 it('warms up, then runs in turns at least as often as asked', async () => {
   const order: string[] = [];
