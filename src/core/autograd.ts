@@ -6,6 +6,7 @@ import { isFloat } from './dtype.js';
 import { SwitchyardError } from './errors.js';
 import type { Node } from './op.js';
 import { add, ones, zeros } from './ops/elementwise.js';
+import { sumTo } from './ops/reduce.js';
 import { identity } from './ops/shape.js';
 import { sameShape, shapeText } from './shape.js';
 import { Tensor } from './tensor.js';
@@ -70,8 +71,9 @@ export function gradients(output: Tensor, wrt: readonly Tensor[], seed?: Tensor)
     if (grads.every((g) => g === null)) continue;
     const flows = backward(node, grads);
     node.inputs.forEach((input, i) => {
-      const g = flows[i];
-      if (!g || !(input instanceof Tensor) || !isFloat(input.dtype)) return;
+      const flow = flows[i];
+      if (!flow || !(input instanceof Tensor) || !isFloat(input.dtype)) return;
+      const g = sumTo(flow, input.shape); // an operand that was broadcast gets the sum over its copies
       const before = total.get(input);
       total.set(input, before ? add(before, g) : g);
     });

@@ -10,8 +10,7 @@ import {
 import { arrayOf, type TypedArray } from './dtype.js';
 import { type Env, readEnv, TIERS, type Tier } from './env.js';
 import { checkOptions, SwitchyardError } from './errors.js';
-import { evaluate } from './program/compile.js';
-import { connectRuntime, type Tensor } from './tensor.js';
+import type { Tensor } from './tensor.js';
 import { type ProgramTracer, Tracer } from './trace.js';
 
 export interface DeviceOptions {
@@ -130,8 +129,3 @@ export function defaultDevice(): Device {
 
 /** A device with other threads or another tier than the default one. */
 export const device = (options: DeviceOptions = {}): Device => new Device(options);
-
-connectRuntime(
-  (tensors) => evaluate(tensors, defaultDevice()),
-  (t) => defaultDevice().read(t),
-);

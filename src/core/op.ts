@@ -34,7 +34,7 @@ export interface GradientContext {
   readonly grads: readonly (Tensor | null)[];
 }
 
-/** The gradient of each input; null where none flows. */
+/** The gradient of each input, in its shape or in one that it broadcasts to; null where none flows. */
 export type GradientRule = (context: GradientContext) => readonly (Tensor | null)[];
 
 /** How a node becomes a native instruction: operands may be seen in other shapes than the graph's. */

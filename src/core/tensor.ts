@@ -11,7 +11,7 @@ export type Source =
   | { readonly kind: 'placeholder' }
   | { readonly kind: 'node'; readonly node: Node; readonly index: number };
 
-/** Evaluates tensors; set by device.ts so that this file knows no device. */
+/** Evaluates tensors; set by program/compile.ts so that this file knows no device. */
 export type Evaluate = (tensors: readonly Tensor[]) => Promise<void>;
 export type Read = (tensor: Tensor) => TypedArray;
 

@@ -1,6 +1,6 @@
 /** Timings of kernels: a Perfetto trace (SWITCHYARD_TRACE) and a line per kernel (SWITCHYARD_DEBUG=2). */
 import { writeFileSync } from 'node:fs';
-import type { Device } from './device.js';
+import type { Addon, NativeRuntime } from './addon.js';
 import { instructionCost } from './program/describe.js';
 import type { Instruction, Lowering } from './program/ir.js';
 import { shapeText } from './shape.js';
@@ -17,12 +17,18 @@ interface Event {
 
 const shapesOf = (i: Instruction): string => i.inputs.map((v) => (v ? shapeText(v.shape) : '–')).join(' ');
 
+/** Where timings come from: a device. */
+export interface TraceSource {
+  readonly addon: Addon;
+  readonly native: NativeRuntime;
+}
+
 /** Who is told of programs and of the ends of their runs. */
 export interface ProgramTracer {
   /** Makes a program known by the number that its events carry. */
   know(id: number, program: Lowering): void;
   /** Takes the timings of the runs that ended since the last call, whichever program they ran. */
-  collect(device: Device): void;
+  collect(source: TraceSource): void;
   /** Hands over what it has gathered, at the latest at exit. */
   write(): void;
 }
@@ -49,8 +55,8 @@ export class Tracer implements ProgramTracer {
     this.#programs.set(id, program);
   }
 
-  collect(device: Device): void {
-    for (const { program, instruction, phase, start, duration } of device.addon.takeTrace(device.native)) {
+  collect({ addon, native }: TraceSource): void {
+    for (const { program, instruction, phase, start, duration } of addon.takeTrace(native)) {
       const i = this.#programs.get(program)?.instructions[instruction];
       if (!i) continue;
       if (phase !== undefined) {

@@ -12,7 +12,6 @@ import {
 } from '../op.js';
 import { broadcastShapes, checkShape, type Shape, sameShape } from '../shape.js';
 import { Tensor } from '../tensor.js';
-import { sumTo } from './reduce.js';
 
 export type TensorLike = Tensor | number;
 
@@ -111,7 +110,7 @@ const pair = (
   gb: (p: ReturnType<typeof parts>) => Tensor,
 ): Tensor[] => {
   const p = parts(c);
-  return [sumTo(ga(p), p.a.shape), sumTo(gb(p), p.b.shape)];
+  return [ga(p), gb(p)];
 };
 
 export const add = binary('add', 'arithmetic', { float: 'add', int: 'add_i32' }, (c) =>
@@ -258,9 +257,8 @@ const whereOp = defineOp({
     ];
   },
   gradient({ inputs, grads }) {
-    const [c, a, b] = inputs as Tensor[] as [Tensor, Tensor, Tensor];
-    const g = grads[0] as Tensor;
-    return [null, sumTo(where(c, g, 0), a.shape), sumTo(where(c, 0, g), b.shape)];
+    const [c, g] = [inputs[0] as Tensor, grads[0] as Tensor];
+    return [null, where(c, g, 0), where(c, 0, g)];
   },
   emit: (e, r, inputs) =>
     e.op(isFloat((inputs[1] as Tensor).dtype) ? 'select' : 'select_i32', r[0], r[1], r[2]),

@@ -1,4 +1,6 @@
 /** Every op, for `import { ops }`. Importing this file fills the op table. */
+import '../program/compile.js'; // whoever makes tensors with ops can also have their values
+
 export * from './assignment.js';
 export * from './attention.js';
 export * from './combine.js';

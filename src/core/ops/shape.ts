@@ -12,7 +12,6 @@ import {
   stridesOf,
 } from '../shape.js';
 import type { Tensor } from '../tensor.js';
-import { sumTo } from './reduce.js';
 
 const reshapeOp = defineOp({
   name: 'reshape',
@@ -120,7 +119,7 @@ const broadcastOp = defineOp({
     }
     return [{ dtype: x.dtype, shape }];
   },
-  gradient: ({ inputs, grads }) => [sumTo(grads[0] as Tensor, (inputs[0] as Tensor).shape)],
+  gradient: ({ grads }) => [grads[0] as Tensor],
   lower(node) {
     const x = node.inputs[0] as Tensor;
     const shape = node.attrs.shape as Shape;

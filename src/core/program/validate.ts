@@ -1,24 +1,20 @@
 import type { NativeBuffer } from '../addon.js';
-import { isFloat } from '../dtype.js';
+import type { Device } from '../device.js';
 import { SwitchyardError } from '../errors.js';
 import { Tensor } from '../tensor.js';
-import type { Executable, RunOptions } from './compile.js';
 
 /** Largest difference allowed, relative to the largest value; int8 and bf16 activations amplify rounding. */
 const TOLERANCE = 2e-2;
 
-/** Runs the unfused program on the same inputs and compares every float output (SWITCHYARD_VALIDATE). */
-export async function compareWithTwin(
-  program: Executable,
-  inputs: readonly NativeBuffer[],
+/** Compares every f32 output of a program with that of its unfused twin on the same inputs (SWITCHYARD_VALIDATE). */
+export function compareWithTwin(
+  device: Device,
+  types: readonly Tensor[],
   outputs: readonly NativeBuffer[],
-  options: RunOptions,
-): Promise<void> {
-  const { device, twin } = program;
-  if (!twin) return;
-  const others = await twin.run(inputs, options);
-  program.lowering.outputs.forEach((t, i) => {
-    if (!isFloat(t.dtype) || t.dtype !== 'f32') return;
+  others: readonly NativeBuffer[],
+): void {
+  types.forEach((t, i) => {
+    if (t.dtype !== 'f32') return;
     const got = device.read(Tensor.ofBuffer(outputs[i] as NativeBuffer, t.dtype, t.shape));
     const expected = device.read(Tensor.ofBuffer(others[i] as NativeBuffer, t.dtype, t.shape));
     let worst = 0;
