@@ -1,6 +1,7 @@
 import type { StepOptions, StepOutput } from '../../src/generate/engine.js';
 import type { LanguageModel } from '../../src/generate/language-model.js';
 import { samplers } from '../../src/generate/sampler.js';
+import { Sampling } from '../../src/generate/sampling.js';
 import { type Bench, defineCase } from '../harness/case.js';
 import { contest, converted } from '../harness/contest.js';
 import { leastTime, workOfStep } from '../harness/cost.js';
@@ -75,10 +76,14 @@ async function together(
   newTokens: number,
   options: StepOptions = {},
 ): Promise<{ ms: number; steps: StepOutput[] }> {
-  const rows = texts.map((text) => ({ text, sequence: engine.newSequence(), sampler: samplers.greedy() }));
+  const rows = texts.map((text) => ({
+    text,
+    sequence: engine.newSequence(),
+    sampling: new Sampling(samplers.greedy()),
+  }));
   const step = (from: number, to: number, some = rows): Promise<StepOutput> =>
     engine.step(
-      some.map((row) => ({ ...row, tokens: row.text.slice(from, to), history: [], drawn: 0 })),
+      some.map((row) => ({ ...row, tokens: row.text.slice(from, to) })),
       options,
     );
   try {

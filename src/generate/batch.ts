@@ -60,7 +60,7 @@ export async function generateAll(
       let next = 0;
       for (const { row, step } of batch) {
         row.fed = Math.min(row.fed + step.tokens.length, row.continuation.prompt.length);
-        if (!step.sampler) continue;
+        if (!step.sampling) continue;
         row.continuation.take(results[next++] as (typeof results)[number]);
         row.continuation.decode();
         if (row.continuation.finished) row.sequence.release();
@@ -100,9 +100,7 @@ function nextStep(open: readonly Row[]): { row: Row; step: StepRow }[] {
       step: {
         sequence,
         tokens,
-        sampler: chooses ? continuation.sampler : null,
-        history: chooses ? continuation.history : [],
-        drawn: made.length,
+        sampling: chooses ? continuation.sampling : null,
       },
     });
   }

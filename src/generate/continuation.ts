@@ -3,8 +3,8 @@ import { SwitchyardError } from '../core/errors.js';
 import { StopStrings } from '../text/stop-strings.js';
 import { StreamDecoder } from '../text/stream-decoder.js';
 import type { Tokenizer } from '../text/tokenizer.js';
-import type { StepResult } from './engine.js';
 import { type Sampler, type SamplerOptions, samplers } from './sampler.js';
+import { type Choice, Sampling } from './sampling.js';
 
 export interface GeneratedPart {
   /** New text, never half a character; may be empty. */
@@ -38,7 +38,7 @@ export interface ContinuationHost {
 export class Continuation {
   readonly tokens: number[] = [];
   readonly logprobs: number[] = [];
-  readonly sampler: Sampler;
+  readonly sampling: Sampling;
   readonly maxTokens: number;
   text = '';
   finishReason: FinishReason = 'abort';
@@ -54,16 +54,11 @@ export class Continuation {
   ) {
     this.maxTokens = roomFor(prompt.length, options.maxTokens, host.contextLength);
     const { stopTokens = [], ignoreEos = false, stop = [] } = options;
-    this.sampler = options.sampler ?? samplerOf(options);
+    this.sampling = new Sampling(options.sampler ?? samplerOf(options), prompt);
     this.#ends = (token) => stopTokens.includes(token) || (!ignoreEos && host.endIds.has(token));
     this.#decoder = new StreamDecoder(host.tokenizer, { skipSpecialTokens: true });
     this.#stops = new StopStrings([stop].flat());
     if (this.maxTokens === 0) this.finishReason = 'length';
-  }
-
-  /** Tokens that the repetition penalty looks at. */
-  get history(): readonly number[] {
-    return this.sampler.repetitionPenalty === 1 ? [] : [...this.prompt, ...this.tokens];
   }
 
   get finished(): boolean {
@@ -71,7 +66,9 @@ export class Continuation {
   }
 
   /** Notes the next token and says whether it is the last one, as far as tokens tell: a stop string may still end it. */
-  take({ token, logprob }: StepResult): boolean {
+  take(choice: Choice): boolean {
+    const { token, logprob } = choice;
+    this.sampling.take(choice);
     this.tokens.push(token);
     this.logprobs.push(logprob);
     if (this.#ends(token)) this.finishReason = 'stop';

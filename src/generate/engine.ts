@@ -11,7 +11,7 @@ import { Tensor } from '../core/tensor.js';
 import { windowOf } from '../models/config.js';
 import type { Decoder } from '../models/decoder.js';
 import { KV_BLOCK, KvCache, KvSequence } from '../nn/kv-cache.js';
-import type { Sampler } from './sampler.js';
+import type { Choice, Sampling } from './sampling.js';
 
 /** Tokens of one step at most: large enough for the matrix units, small enough that an abort is quick. */
 export const MAX_CHUNK = 512;
@@ -21,34 +21,26 @@ export interface StepRow {
   readonly sequence: KvSequence;
   /** Tokens to feed, at least one. */
   readonly tokens: readonly number[];
-  /** null: the tokens are only written to the cache. */
-  readonly sampler: Sampler | null;
-  /** All tokens of the sequence so far, for the repetition penalty. */
-  readonly history: readonly number[];
-  /** Number of tokens drawn before: the place in the sampler's random stream. */
-  readonly drawn: number;
+  /** How the token behind them is chosen; null: the tokens are only written to the cache. */
+  readonly sampling: Sampling | null;
 }
 
-export interface StepResult {
-  readonly token: number;
-  /** Of the token under the raw logits. */
-  readonly logprob: number;
-}
+export type StepResult = Choice;
 
 export interface StepOptions {
   abort?: NativeAbort;
   /** Also return which experts each fed token met. */
   routing?: boolean;
-  /** Also return the logits that each row with a sampler chose from. */
+  /** Also return the logits that each row with a sampling chose from. */
   logits?: boolean;
 }
 
 export interface StepOutput {
-  /** For each row with a sampler, in order. */
+  /** For each row with a sampling, in order. */
   readonly results: StepResult[];
   /** Per sparse layer, i32 [N, K] of the tokens fed, in order. */
   readonly experts: Int32Array[];
-  /** f32 [rows with a sampler, V], if asked for. */
+  /** f32 [rows with a sampling, V], if asked for. */
   readonly logits: Float32Array | null;
 }
 
@@ -134,8 +126,8 @@ export class StepEngine {
   ): Promise<StepOutput> {
     if (this.#disposed) throw new DisposedError('model');
     const real = rows.reduce((n, row) => n + row.tokens.length, 0);
-    const sampling = rows.filter((row) => row.sampler !== null);
-    const penalty = sampling.some((row) => row.sampler?.repetitionPenalty !== 1);
+    const sampling = rows.flatMap((row) => row.sampling ?? []);
+    const penalty = sampling.some(({ sampler }) => sampler.repetitionPenalty !== 1);
     const form = {
       tokens: paddedTokens(real),
       rows: rows.length,
@@ -153,7 +145,7 @@ export class StepEngine {
   #fill(
     program: StepProgram,
     rows: readonly StepRow[],
-    sampling: readonly StepRow[],
+    sampling: readonly Sampling[],
     historyLength: number,
   ): void {
     const [tokens, positions, slots, offsets, lengths, table, picked, history, params, seeds] =
@@ -184,14 +176,14 @@ export class StepEngine {
       offsets[r + 1] = at;
       lengths[r] = row.sequence.length;
       table.set(row.sequence.blocks, r * this.#tableWidth);
-      if (row.sampler) picked[s++] = at - 1;
+      if (row.sampling) picked[s++] = at - 1;
     });
     history.fill(-1);
-    sampling.forEach((row, i) => {
-      const { temperature, topK, topP, repetitionPenalty, seed } = row.sampler as Sampler;
+    sampling.forEach(({ sampler, history: past, drawn }, i) => {
+      const { temperature, topK, topP, repetitionPenalty, seed } = sampler;
       params.set([temperature, topK, topP, repetitionPenalty], 4 * i);
-      seeds.set([seed, row.drawn], 2 * i);
-      if (historyLength > 0) history.set(row.history.slice(-historyLength), i * historyLength);
+      seeds.set([seed, drawn], 2 * i);
+      if (historyLength > 0) history.set(past.slice(-historyLength), i * historyLength);
     });
     const { addon } = this.device;
     program.arrays.forEach((array, i) => {

@@ -11,7 +11,7 @@ import {
 } from './continuation.js';
 import { routingLines } from './debug.js';
 import { MAX_CHUNK, type StepEngine, type StepOutput } from './engine.js';
-import type { Sampler } from './sampler.js';
+import type { Sampling } from './sampling.js';
 
 export interface GenerateOptions extends ContinuationOptions {
   signal?: AbortSignal;
@@ -127,19 +127,15 @@ export class Generation implements AsyncIterable<GeneratedPart> {
   async *#run(): AsyncGenerator<GeneratedPart> {
     const { engine, device } = this.#host;
     const { signal } = this.#options;
-    const { prompt, sampler, tokens: made } = this.#continuation;
+    const { prompt, sampling, tokens: made } = this.#continuation;
     const abort = device.addon.createAbort();
     const onAbort = (): void => device.addon.abort(abort);
     signal?.addEventListener('abort', onAbort, { once: true });
     const sequence = engine.newSequence();
     let pending: Promise<StepOutput> | null = null;
     let failure: unknown = null;
-    const step = (tokens: readonly number[], chooser: Sampler | null): Promise<StepOutput> => {
-      const history = chooser ? this.#continuation.history : [];
-      const run = engine.step([{ sequence, tokens, sampler: chooser, history, drawn: made.length }], {
-        abort,
-        routing: this.#routing,
-      });
+    const step = (tokens: readonly number[], chooser: Sampling | null): Promise<StepOutput> => {
+      const run = engine.step([{ sequence, tokens, sampling: chooser }], { abort, routing: this.#routing });
       run.catch(() => undefined); // awaited later
       return run;
     };
@@ -150,7 +146,7 @@ export class Generation implements AsyncIterable<GeneratedPart> {
       let at = 0;
       for (; prompt.length - at > MAX_CHUNK; at += MAX_CHUNK)
         this.#count(await step(prompt.slice(at, at + MAX_CHUNK), null));
-      pending = step(prompt.slice(at), sampler);
+      pending = step(prompt.slice(at), sampling);
       let first = 0;
       do {
         const output: StepOutput = await pending;
@@ -164,7 +160,7 @@ export class Generation implements AsyncIterable<GeneratedPart> {
         this.#count(output);
         const result = output.results[0] as { token: number; logprob: number };
         // the next step runs while this token is decoded and handed out
-        if (!this.#continuation.take(result)) pending = step([result.token], sampler);
+        if (!this.#continuation.take(result)) pending = step([result.token], sampling);
         yield this.#continuation.decode();
       } while (pending && !this.#continuation.finished);
     } catch (error) {

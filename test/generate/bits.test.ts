@@ -7,6 +7,7 @@ import type { Tier } from '../../src/core/env.js';
 import { MAX_CHUNK } from '../../src/generate/engine.js';
 import { type LanguageModel, type LoadModelOptions, loadModel } from '../../src/generate/language-model.js';
 import { samplers } from '../../src/generate/sampler.js';
+import { Sampling } from '../../src/generate/sampling.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { random, TINY_VOCABULARY, tinyGguf, writeTinyFolder } from '../helpers/tiny-model.js';
 import { distance, expectSame } from '../parity/compare.js';
@@ -57,14 +58,14 @@ async function continueAll(
   batch: readonly (readonly number[])[],
   steps = STEPS,
 ): Promise<Float32Array[]> {
-  const sampler = samplers.greedy();
+  const sampling = new Sampling(samplers.greedy());
   const sequences = batch.map(() => model.engine.newSequence());
   const logits = batch.map(() => new Float32Array(steps * TINY_VOCABULARY));
   let fed = batch;
   for (let n = 0; n < steps; n++) {
     const rows = fed.map((tokens, b) => {
       const sequence = sequences[b] as (typeof sequences)[number];
-      return { sequence, tokens, sampler, history: [], drawn: n };
+      return { sequence, tokens, sampling };
     });
     const out = await model.engine.step(rows, { logits: true });
     logits.forEach((all, b) => {
@@ -143,8 +144,8 @@ describe.each(cases)('$title', ({ file, dtype, kvCache }) => {
   it('a prompt of several chunks, and the same in pieces of another size', async () => {
     const prompt = ids(MAX_CHUNK + 61);
     const sequence = model.engine.newSequence();
-    const rest = { history: [], drawn: 0, sequence };
-    const row = { ...rest, tokens: prompt, sampler: samplers.greedy() };
+    const greedy = new Sampling(samplers.greedy());
+    const row = { sequence, tokens: prompt, sampling: greedy };
     const whole = (await model.engine.step([row], { logits: true })).logits as Float32Array;
     sequence.release();
     if (kvCache === 'f32') {
@@ -160,8 +161,8 @@ describe.each(cases)('$title', ({ file, dtype, kvCache }) => {
     let last: Float32Array | null = null;
     for (let at = 0; at < prompt.length; at += 100) {
       const part = prompt.slice(at, at + 100);
-      const sampler = at + 100 >= prompt.length ? samplers.greedy() : null;
-      last = (await model.engine.step([{ ...rest, tokens: part, sampler }], { logits: true })).logits;
+      const sampling = at + 100 >= prompt.length ? greedy : null;
+      last = (await model.engine.step([{ sequence, tokens: part, sampling }], { logits: true })).logits;
     }
     sequence.release();
     expectSame('pieces of 100', last as Float32Array, whole);

@@ -5,6 +5,7 @@ import { DisposedError, type ErrorCode, SwitchyardError } from '../../src/core/e
 import type { GenerateOptions } from '../../src/generate/generation.js';
 import { type LanguageModel, type LoadModelOptions, loadModel } from '../../src/generate/language-model.js';
 import { samplers } from '../../src/generate/sampler.js';
+import { Sampling } from '../../src/generate/sampling.js';
 import { KV_BLOCK } from '../../src/nn/kv-cache.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { writeTinyFolder } from '../helpers/tiny-model.js';
@@ -338,7 +339,7 @@ describe('a cache of', () => {
     const sequence = m.engine.newSequence();
     const rows: Float32Array[] = [];
     for (const tokens of [prompt, ...[...Buffer.from(' what each token meets')].map((id) => [id])]) {
-      const row = { sequence, tokens, sampler: samplers.greedy(), history: [], drawn: 0 };
+      const row = { sequence, tokens, sampling: new Sampling(samplers.greedy()) };
       rows.push((await m.engine.step([row], { logits: true })).logits as Float32Array);
     }
     await m.dispose();

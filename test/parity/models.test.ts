@@ -4,6 +4,7 @@ import { SwitchyardError } from '../../src/core/errors.js';
 import { GENERATE_OPTIONS } from '../../src/generate/generation.js';
 import { type LanguageModel, loadModel } from '../../src/generate/language-model.js';
 import { samplers } from '../../src/generate/sampler.js';
+import { Sampling } from '../../src/generate/sampling.js';
 import type { ForwardInputs, ForwardOutput } from '../../src/models/forward.js';
 import { openModel } from '../../src/models/load.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
@@ -232,7 +233,7 @@ async function cachedLogits(model: LanguageModel, row: GreedyRow): Promise<Float
   const all: Float32Array[] = [];
   for (let n = 0; n < row.continuation.length; n++) {
     const tokens = n === 0 ? row.prompt : [row.continuation[n - 1] as number];
-    const fed = { sequence, tokens, sampler: samplers.greedy(), history: [], drawn: n };
+    const fed = { sequence, tokens, sampling: new Sampling(samplers.greedy()) };
     const { logits } = await model.engine.step([fed], { logits: true });
     all.push(logits as Float32Array);
   }
