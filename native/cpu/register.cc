@@ -13,6 +13,7 @@ void register_elementwise(KernelRegistry&);
 void register_gather(KernelRegistry&);
 void register_grouped_matmul(KernelRegistry&);
 void register_grouped_matmul_grad(KernelRegistry&);
+void register_kv_copy(KernelRegistry&);
 void register_kv_write(KernelRegistry&);
 void register_linear(KernelRegistry&);
 void register_matmul(KernelRegistry&);
@@ -43,6 +44,7 @@ const KernelRegistry& cpu_kernels() {
     register_gather(r);
     register_grouped_matmul(r);
     register_grouped_matmul_grad(r);
+    register_kv_copy(r);
     register_kv_write(r);
     register_linear(r);
     register_matmul(r);

@@ -9,7 +9,7 @@ import {
 } from '../inspect/memory.js';
 import { countParameters, type ParameterCount, type Role, sumParameters } from '../inspect/parameters.js';
 import type { LayerNames, MatrixSource, ModelFiles } from '../models/family.js';
-import { KV_BLOCK } from '../nn/kv-cache.js';
+import { KV_BLOCK } from '../nn/kv-blocks.js';
 
 export interface FormatUse {
   readonly format: string;

@@ -1,6 +1,6 @@
 /** Several prompts continued together: one ragged batch a step. */
 import { checkOptions, SwitchyardError } from '../core/errors.js';
-import type { KvSequence } from '../nn/kv-cache.js';
+import type { KvSequence } from '../nn/kv-sequence.js';
 import { Continuation } from './continuation.js';
 import { MAX_CHUNK, type StepRow } from './engine.js';
 import {

@@ -5,12 +5,16 @@ import type { Device } from '../core/device.js';
 import { DisposedError } from '../core/errors.js';
 import type { ComputeMode, KvType } from '../core/format.js';
 import { kvWrite, type PagedKeys, pagedAttention } from '../core/ops/attention.js';
+import { kvCopy } from '../core/ops/kv-copy.js';
 import { sample } from '../core/ops/sampling.js';
+import { concat, reshape, slice } from '../core/ops/shape.js';
 import { Executable } from '../core/program/compile.js';
 import { Tensor } from '../core/tensor.js';
 import { windowOf } from '../models/config.js';
 import type { Decoder } from '../models/decoder.js';
-import { KV_BLOCK, KvCache, KvSequence } from '../nn/kv-cache.js';
+import { KV_BLOCK } from '../nn/kv-blocks.js';
+import { KvCache } from '../nn/kv-cache.js';
+import { type BlockCopy, KvSequence, type KvSequenceOptions } from '../nn/kv-sequence.js';
 import type { Choice, Sampling } from './sampling.js';
 
 /** Tokens of one step at most: large enough for the matrix units, small enough that an abort is quick. */
@@ -23,7 +27,14 @@ export interface StepRow {
   readonly tokens: readonly number[];
   /** How the token behind them is chosen; null: the tokens are only written to the cache. */
   readonly sampling: Sampling | null;
+  /** How tokens behind the ones before the last are chosen, the last of them behind the last but one: drafts to be checked. */
+  readonly earlier?: readonly Sampling[];
+  /** Where `sequence.extend` has put the tokens. Default: the step extends the sequence itself. */
+  readonly slots?: readonly number[];
 }
+
+const samplingsOf = ({ earlier = [], sampling }: StepRow): readonly Sampling[] =>
+  sampling ? [...earlier, sampling] : [];
 
 export type StepResult = Choice;
 
@@ -36,11 +47,11 @@ export interface StepOptions {
 }
 
 export interface StepOutput {
-  /** For each row with a sampling, in order. */
+  /** For each row with a sampling, in order; its earlier ones first. */
   readonly results: StepResult[];
   /** Per sparse layer, i32 [N, K] of the tokens fed, in order. */
   readonly experts: Int32Array[];
-  /** f32 [rows with a sampling, V], if asked for. */
+  /** f32 [results, V], if asked for. */
   readonly logits: Float32Array | null;
 }
 
@@ -58,7 +69,6 @@ interface StepProgram {
   readonly executable: Executable;
   readonly buffers: NativeBuffer[];
   readonly arrays: readonly (Int32Array | Float32Array | Uint32Array)[];
-  readonly sampled: number;
 }
 
 /** Tokens a step is padded to: few programs, little waste. */
@@ -68,9 +78,17 @@ export function paddedTokens(n: number): number {
   return Math.ceil(n / step) * step;
 }
 
+/** Sequences, and choices, a step is padded to. */
+export function paddedRows(n: number): number {
+  if (n <= 4) return n;
+  const step = 2 ** Math.floor(Math.log2(n - 1) - 1);
+  return Math.ceil(n / step) * step;
+}
+
 export class StepEngine {
   readonly cache: KvCache;
   readonly #programs = new Map<string, StepProgram>();
+  readonly #copies = new Map<number, StepProgram>();
   readonly #tableWidth: number;
   #queue: Promise<unknown> = Promise.resolve();
   #disposed = false;
@@ -88,8 +106,8 @@ export class StepEngine {
     this.#tableWidth = Math.ceil(contextLength / KV_BLOCK);
   }
 
-  newSequence(): KvSequence {
-    return new KvSequence(this.cache);
+  newSequence(options: KvSequenceOptions = {}): KvSequence {
+    return new KvSequence(this.cache, options);
   }
 
   /** Runs after all steps asked for before. */
@@ -112,11 +130,12 @@ export class StepEngine {
   async dispose(): Promise<void> {
     this.#disposed = true;
     await this.#queue;
-    for (const { executable, buffers } of this.#programs.values()) {
+    for (const { executable, buffers } of [...this.#programs.values(), ...this.#copies.values()]) {
       executable.dispose();
       for (const b of buffers) this.device.addon.disposeBuffer(b);
     }
     this.#programs.clear();
+    this.#copies.clear();
     this.cache.dispose();
   }
 
@@ -126,20 +145,22 @@ export class StepEngine {
   ): Promise<StepOutput> {
     if (this.#disposed) throw new DisposedError('model');
     const real = rows.reduce((n, row) => n + row.tokens.length, 0);
-    const sampling = rows.flatMap((row) => row.sampling ?? []);
+    const sampling = rows.flatMap(samplingsOf);
     const penalty = sampling.some(({ sampler }) => sampler.repetitionPenalty !== 1);
     const form = {
       tokens: paddedTokens(real),
-      rows: rows.length,
-      sampled: sampling.length,
+      rows: paddedRows(rows.length),
+      sampled: paddedRows(sampling.length),
       history: penalty ? this.contextLength : 0,
       routing,
       logits: logits && sampling.length > 0,
     };
     const program = await this.#program(form);
     this.#fill(program, rows, sampling, form.history);
+    await this.#copy(this.cache.takeCopies(), abort);
     const outputs = await program.executable.run(program.buffers, abort ? { abort } : {});
-    return this.#collect(program, outputs, real, form);
+    for (const row of rows) if (!row.slots) row.sequence.commit();
+    return this.#collect(outputs, real, sampling.length, form);
   }
 
   #fill(
@@ -167,8 +188,8 @@ export class StepEngine {
     let at = 0;
     let s = 0;
     rows.forEach((row, r) => {
-      const start = row.sequence.length;
-      const places = row.sequence.extend(row.tokens.length);
+      const places = row.slots ?? row.sequence.extend(row.tokens);
+      const start = row.sequence.length - row.tokens.length;
       tokens.set(row.tokens, at);
       slots.set(places, at);
       for (let i = 0; i < row.tokens.length; i++) positions[at + i] = start + i;
@@ -176,9 +197,14 @@ export class StepEngine {
       offsets[r + 1] = at;
       lengths[r] = row.sequence.length;
       table.set(row.sequence.blocks, r * this.#tableWidth);
-      if (row.sampling) picked[s++] = at - 1;
+      for (let left = samplingsOf(row).length; left > 0; left--) picked[s++] = at - left;
     });
+    // Rows and choices of padding: sequences without tokens, and the first token's logits once more.
+    offsets.fill(at, rows.length + 1);
+    lengths.fill(0, rows.length);
+    picked.fill(0, s);
     history.fill(-1);
+    params.fill(1, 4 * s);
     sampling.forEach(({ sampler, history: past, drawn }, i) => {
       const { temperature, topK, topP, repetitionPenalty, seed } = sampler;
       params.set([temperature, topK, topP, repetitionPenalty], 4 * i);
@@ -191,21 +217,21 @@ export class StepEngine {
     });
   }
 
-  #collect(program: StepProgram, outputs: NativeBuffer[], real: number, form: StepForm): StepOutput {
+  #collect(outputs: NativeBuffer[], real: number, sampled: number, form: StepForm): StepOutput {
     const { addon } = this.device;
     const { moe, vocabSize } = this.decoder.config;
     const results: StepResult[] = [];
     let at = form.sampled > 0 ? 2 : 1; // without a sampled row the first output is only there to be computed
     let logits: Float32Array | null = null;
-    if (program.sampled > 0) {
-      const tokens = new Int32Array(program.sampled);
-      const logprobs = new Float32Array(program.sampled);
+    if (sampled > 0) {
+      const tokens = new Int32Array(sampled);
+      const logprobs = new Float32Array(sampled);
       addon.readBuffer(outputs[0] as NativeBuffer, tokens);
       addon.readBuffer(outputs[1] as NativeBuffer, logprobs);
       for (const [i, token] of tokens.entries()) results.push({ token, logprob: logprobs[i] as number });
     }
     if (form.logits) {
-      logits = new Float32Array(form.sampled * vocabSize);
+      logits = new Float32Array(sampled * vocabSize);
       addon.readBuffer(outputs[at++] as NativeBuffer, logits);
     }
     const experts = form.routing
@@ -265,6 +291,31 @@ export class StepEngine {
     }
     if (routing) outputs.push(...out.routing.map((r) => r.expertIds));
     await turn();
+    return this.#compile(inputs, outputs);
+  }
+
+  /** Copies blocks in all layers. */
+  async #copy(copies: readonly BlockCopy[], abort: NativeAbort | undefined): Promise<void> {
+    if (copies.length === 0) return;
+    const n = paddedRows(copies.length);
+    let program = this.#copies.get(n);
+    if (!program) {
+      const pairs = Tensor.placeholder('i32', [n, 2]);
+      const copied = [...this.cache.k, ...this.cache.v].map((cache) => kvCopy(cache, pairs));
+      // one element of each cache keeps the copies alive
+      const first = copied.map((cache) => slice(reshape(cache, [cache.size]), 0, 0, 1));
+      program = await this.#compile([pairs], [concat(first, 0)]);
+      this.#copies.set(n, program);
+    }
+    const pairs = program.arrays[0] as Int32Array;
+    pairs.fill(-1);
+    pairs.set(copies.flatMap(({ from, to }) => [from, to]));
+    this.device.addon.writeBuffer(program.buffers[0] as NativeBuffer, pairs);
+    const outputs = await program.executable.run(program.buffers, abort ? { abort } : {});
+    for (const buffer of outputs) this.device.addon.disposeBuffer(buffer);
+  }
+
+  async #compile(inputs: readonly Tensor[], outputs: readonly Tensor[]): Promise<StepProgram> {
     const executable = await Executable.buildInTurns(this.device, inputs, outputs);
     const arrays = inputs.map((t) =>
       t.dtype === 'f32'
@@ -277,7 +328,6 @@ export class StepEngine {
       executable,
       buffers: inputs.map((t) => this.device.addon.createBuffer(t.bytes)),
       arrays,
-      sampled,
     };
   }
 }

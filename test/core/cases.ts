@@ -638,6 +638,16 @@ for (const dtype of ['f32', 'f16', 'bf16', 'u8'] as const) {
   }
 }
 
+for (const dtype of ['f32', 'f16', 'bf16', 'u8'] as const) {
+  const cache = dtype === 'u8' ? ofType('u8', [4, 3, 5], 0, 256) : ofType(dtype, [4, 3, 5]);
+  one('kv_copy', dtype, [cache, literal('i32', [0, 2, 3, 1], [2, 2])]);
+  one('kv_copy', `${dtype} chained, skipped, onto itself`, [
+    cache,
+    literal('i32', [1, 0, -1, 2, 0, 3, 2, 2, 3, -1], [5, 2]),
+  ]);
+  one('kv_copy', `${dtype} nothing`, [cache, literal('i32', [], [0, 2])]);
+}
+
 // ---- random numbers, sampling
 
 for (const op of ['random_uniform', 'random_normal']) {

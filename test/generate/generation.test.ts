@@ -6,7 +6,7 @@ import type { GenerateOptions } from '../../src/generate/generation.js';
 import { type LanguageModel, type LoadModelOptions, loadModel } from '../../src/generate/language-model.js';
 import { samplers } from '../../src/generate/sampler.js';
 import { Sampling } from '../../src/generate/sampling.js';
-import { KV_BLOCK } from '../../src/nn/kv-cache.js';
+import { KV_BLOCK } from '../../src/nn/kv-blocks.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { writeTinyFolder } from '../helpers/tiny-model.js';
 

@@ -9,6 +9,7 @@ export * from './expert-layer.js';
 export * from './experts.js';
 export * from './grouped.js';
 export * from './indexing.js';
+export * from './kv-copy.js';
 export * from './linalg.js';
 export * from './linear.js';
 export * from './logits.js';

@@ -138,6 +138,16 @@ export const ATTENTION_RULES: Rules = {
     });
     return [y];
   },
+  kv_copy({ x }) {
+    const [cache, pairs] = [x(0), x(1)];
+    const y = cache.data.slice();
+    const page = y.length / (cache.shape[0] as number);
+    for (let i = 0; i < pairs.data.length; i += 2) {
+      const [from, to] = [pairs.data[i] as number, pairs.data[i + 1] as number];
+      if (from >= 0 && to >= 0) y.copyWithin(to * page, from * page, (from + 1) * page);
+    }
+    return [y];
+  },
 };
 
 /** The codes of a row as bytes, and the four of its scale; in f32 as the kernel does, since they are exact. */
