@@ -1,6 +1,7 @@
 import { loadModel } from '../../src/generate/language-model.js';
 import type { Decoder } from '../../src/models/decoder.js';
-import { loadDecoder, openModel, weightsOf } from '../../src/models/load.js';
+import { loadDecoder, openModel } from '../../src/models/load.js';
+import { weightsOf } from '../../src/models/parts.js';
 import { defineCase } from '../harness/case.js';
 import { peakMemory, resetPeakMemory } from '../harness/memory.js';
 import { nameOf, tinyModel } from '../harness/models.js';

@@ -1,5 +1,5 @@
 import { loadModel } from '../../src/generate/language-model.js';
-import { weightsOf } from '../../src/models/load.js';
+import { weightsOf } from '../../src/models/parts.js';
 import { defineCase } from '../harness/case.js';
 import { peakMemory, resetPeakMemory } from '../harness/memory.js';
 import { startModelPeers } from '../harness/model-peers.js';

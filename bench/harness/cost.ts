@@ -1,8 +1,7 @@
 /** What work costs at least: bytes that must be read, operations that must be done. */
 import type { ComputeMode } from '../../src/core/format.js';
-import type { Weight } from '../../src/core/weight.js';
+import { Weight } from '../../src/core/weight.js';
 import type { Decoder } from '../../src/models/decoder.js';
-import { weightsOf } from '../../src/models/load.js';
 import type { LimitBook } from './limits.js';
 
 export interface Work {
@@ -33,9 +32,10 @@ export function workOfStep(decoder: Decoder, tokens: number, metShare?: number):
   const topK = decoder.config.moe?.topK ?? 1;
   let bytes = 0;
   let values = 0;
-  for (const w of weightsOf(decoder)) {
+  for (const [name, w] of decoder.parameters) {
+    if (!(w instanceof Weight)) continue;
     if (w === embedding.weight && w !== head.weight) continue; // a row a token
-    const sparse = w.experts > 1;
+    const sparse = name.includes('.experts.');
     const met = metShare ?? expertsMet(w.experts, topK, tokens) / w.experts;
     bytes += w.bytes * (sparse ? met : 1);
     values += w.rows * w.columns * (sparse ? topK : 1);

@@ -1,17 +1,13 @@
 /** Models for benches: a file, or a tiny one with random weights; and what one token of a model costs. */
 import { existsSync } from 'node:fs';
 import type { Device } from '../../src/core/device.js';
-import { tensor } from '../../src/core/tensor.js';
+import { type Tensor, tensor } from '../../src/core/tensor.js';
 import type { Weight } from '../../src/core/weight.js';
 import { LanguageModel, type LoadModelOptions, loadModel } from '../../src/generate/language-model.js';
-import type { DecoderConfig } from '../../src/models/config.js';
+import { decoderParts } from '../../src/models/build.js';
+import { type DecoderConfig, rmsNorm, USUAL } from '../../src/models/config.js';
 import { Decoder } from '../../src/models/decoder.js';
 import { packValues } from '../../src/models/weights.js';
-import { Attention } from '../../src/nn/attention.js';
-import { FeedForward } from '../../src/nn/feed-forward.js';
-import { Embedding, Linear } from '../../src/nn/linear.js';
-import { RmsNorm } from '../../src/nn/norm.js';
-import { RotaryEmbedding } from '../../src/nn/rope.js';
 import { Tokenizer } from '../../src/text/tokenizer.js';
 import type { Bench } from './case.js';
 import { randomValues } from './random-weights.js';
@@ -43,6 +39,7 @@ export const promptOf = (model: LanguageModel, length: number): number[] => {
 const D = 64;
 const V = 512;
 const TINY: DecoderConfig = {
+  ...USUAL,
   family: 'llama',
   dModel: D,
   nLayers: 1,
@@ -52,16 +49,11 @@ const TINY: DecoderConfig = {
   dFf: 128,
   vocabSize: V,
   maxSeqLen: 2048,
-  normEps: 1e-5,
+  norm: rmsNorm(1e-5),
+  dEmbedding: D,
   activation: 'silu',
   rope: { theta: 10_000, dim: 16, interleaved: false, scaling: { type: 'default' } },
-  window: 0,
   tiedEmbeddings: true,
-  attentionBias: false,
-  qkNorm: null,
-  clipQkv: null,
-  feedForwardBias: false,
-  moe: null,
   bosId: null,
   eosIds: [],
 };
@@ -69,28 +61,15 @@ const TINY: DecoderConfig = {
 /** A decoder of one small layer with random weights: its steps cost next to no arithmetic. */
 export async function tinyModel(device: Device): Promise<LanguageModel> {
   let seed = 1;
-  const matrix = (rows: number, columns: number): Promise<Weight> =>
-    packValues(device, randomValues(rows * columns, seed++), rows, columns);
-  const linear = async (rows: number, columns: number): Promise<Linear> =>
-    new Linear(await matrix(rows, columns));
-  const norm = (): RmsNorm => new RmsNorm(tensor(new Float32Array(D).fill(1)), TINY.normEps);
-  const { nHeads, nKvHeads, headDim, dFf } = TINY;
-  const embedding = await matrix(V, D);
-  const attention = new Attention(
-    { nHeads, nKvHeads, headDim, ropeInterleaved: false },
-    await linear(nHeads * headDim, D),
-    await linear(nKvHeads * headDim, D),
-    await linear(nKvHeads * headDim, D),
-    await linear(D, nHeads * headDim),
-  );
-  const feedForward = new FeedForward(await linear(dFf, D), await linear(dFf, D), await linear(D, dFf));
-  const decoder = new Decoder(TINY, {
-    embedding: new Embedding(embedding),
-    rotary: new RotaryEmbedding(TINY.rope, TINY.maxSeqLen),
-    layers: [{ attentionNorm: norm(), attention, feedForwardNorm: norm(), feedForward }],
-    finalNorm: norm(),
-    head: new Linear(embedding),
-  });
+  const parameters = new Map<string, Weight | Tensor>();
+  for (const { name, kind, shape } of decoderParts(TINY)) {
+    const [rows = 1, columns = 1] = shape;
+    const ones = (): Tensor => tensor(new Float32Array(rows).fill(1));
+    const matrix = (): Promise<Weight> =>
+      packValues(device, randomValues(rows * columns, seed++), rows, columns);
+    parameters.set(name, kind === 'vector' ? ones() : await matrix());
+  }
+  const decoder = new Decoder(TINY, parameters, TINY.maxSeqLen);
   const model = new LanguageModel(decoder, wordTokenizer(), {
     device,
     compute: 'f32',

@@ -4,7 +4,7 @@ import type { WeightFormat } from '../core/format.js';
 /** Ends of lines and a byte above 127 show at once where a file was sent as text (as in PNG). */
 export const packedMagic = Buffer.from('\x89SWY\r\n\x1a\n', 'latin1');
 /** Of this layout of the file; the layout of weights in memory has a version of its own (addon.packVersion). */
-export const packedFileVersion = 1;
+export const packedFileVersion = 2;
 /** Little-endian, as everything in the file. */
 export const byteOrderMark = 0x01020304;
 export const preambleBytes = 48;

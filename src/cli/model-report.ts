@@ -7,8 +7,10 @@ import {
   type MatrixSize,
   type MemoryEstimate,
 } from '../inspect/memory.js';
-import { countParameters, type ParameterCount, type Role, sumParameters } from '../inspect/parameters.js';
-import type { LayerNames, MatrixSource, ModelFiles } from '../models/family.js';
+import { type ParameterCount, type Role, sumParameters } from '../inspect/parameters.js';
+import { cacheWidths } from '../models/config.js';
+import { activeShare } from '../models/count.js';
+import type { ModelFiles } from '../models/family.js';
 import { KV_BLOCK } from '../nn/kv-blocks.js';
 
 export interface FormatUse {
@@ -36,62 +38,6 @@ export interface ModelReport {
   readonly memory: MemoryEstimate | null;
 }
 
-interface Part {
-  readonly role: Role;
-  readonly names: readonly string[];
-  /** Absent for vectors, which are not packed. */
-  readonly size?: { readonly rows: number; readonly columns: number; readonly experts?: number };
-}
-
-const sourceNames = (source: MatrixSource): readonly string[] =>
-  source.kind === 'per-expert' ? source.names : [source.name];
-
-/** Every matrix and vector of the model, and the tensors that hold it. */
-function* partsOf({ config: c, names }: ModelFiles): Generator<Part> {
-  const [q, kv] = [c.nHeads * c.headDim, c.nKvHeads * c.headDim];
-  yield { role: 'embedding', names: [names.embedding], size: { rows: c.vocabSize, columns: c.dModel } };
-  for (let i = 0; i < c.nLayers; i++) {
-    const layer = names.layer(i);
-    yield { role: 'norm', names: [layer.attentionNorm, layer.feedForwardNorm] };
-    if (c.qkNorm && layer.qNorm && layer.kNorm) yield { role: 'norm', names: [layer.qNorm, layer.kNorm] };
-    const linear = (name: string, rows: number, columns: number): Part => ({
-      role: 'attention',
-      names: [name],
-      size: { rows, columns },
-    });
-    yield linear(layer.q, q, c.dModel);
-    yield linear(layer.k, kv, c.dModel);
-    yield linear(layer.v, kv, c.dModel);
-    yield linear(layer.o, c.dModel, q);
-    if (c.attentionBias) {
-      const biases = [layer.q, layer.k, layer.v, layer.o].map((n) => n.replace(/\.weight$/, '.bias'));
-      yield { role: 'attention', names: biases };
-    }
-    yield* feedForwardParts(c, layer, c.moe?.layers.includes(i) ?? false);
-  }
-  yield { role: 'norm', names: [names.finalNorm] };
-  if (!c.tiedEmbeddings)
-    yield { role: 'head', names: [names.head], size: { rows: c.vocabSize, columns: c.dModel } };
-}
-
-function* feedForwardParts(c: ModelFiles['config'], layer: LayerNames, sparse: boolean): Generator<Part> {
-  const { nExperts, dFf } = sparse && c.moe ? c.moe : { nExperts: 1, dFf: c.dFf };
-  const role = sparse ? 'experts' : 'feedForward';
-  const [wide, narrow] = [
-    { rows: dFf, columns: c.dModel, experts: nExperts },
-    { rows: c.dModel, columns: dFf, experts: nExperts },
-  ];
-  if (sparse && layer.router !== undefined)
-    yield { role: 'router', names: [layer.router], size: { rows: nExperts, columns: c.dModel } };
-  yield { role, names: sourceNames(layer.gate), size: wide };
-  yield { role, names: sourceNames(layer.up), size: wide };
-  yield { role, names: sourceNames(layer.down), size: narrow };
-  if (!sparse && c.feedForwardBias) {
-    const sources = [layer.gate, layer.up, layer.down].flatMap(sourceNames);
-    yield { role, names: sources.map((n) => n.replace(/\.weight$/, '.bias')) };
-  }
-}
-
 /**
  * @param contextLength tokens for the memory estimate
  * @param kind as the option `kvCache` of `loadModel`
@@ -101,16 +47,18 @@ export function reportModel(
   contextLength: number,
   kind: 'auto' | KvType = 'auto',
 ): ModelReport {
-  const { config, checkpoint } = files;
+  const { config, checkpoint, parts, names } = files;
   const { tensors } = checkpoint;
   const seen = new Map<string, Role>();
   const matrices: MatrixSize[] = [];
   let packable = true;
-  for (const { role, names, size } of partsOf(files)) {
-    for (const name of names) seen.set(tensors.get(name).name, role);
-    if (!size) continue;
-    const { format } = tensors.get(names[0] as string);
-    if (isWeightFormat(format)) matrices.push({ format, ...size });
+  for (const part of parts) {
+    const stored = names?.tensorsOf(part) ?? [part.name];
+    for (const name of stored) seen.set(tensors.get(name).name, part.role);
+    if (part.kind === 'vector') continue;
+    const { format } = tensors.get(stored[0] as string);
+    const [columns = 1, rows = 1, experts = 1] = [...part.shape].reverse();
+    if (isWeightFormat(format)) matrices.push({ format, experts, rows, columns });
     else packable = false;
   }
   const used: { role: Role; shape: readonly number[] }[] = [];
@@ -122,8 +70,9 @@ export function reportModel(
   }
   const compute = matrices.some((m) => isQuantized(m.format)) ? 'int8' : 'f32';
   const kvCache = kind === 'auto' ? automaticKvType(compute) : kind;
-  const parameters = countParameters(config);
-  const counted = sumParameters(used, config.moe ? config.moe.topK / config.moe.nExperts : 1);
+  const cache = cacheWidths(config);
+  const parameters = sumParameters(parts, activeShare(config));
+  const counted = sumParameters(used, activeShare(config));
   return {
     parameters,
     counted,
@@ -132,9 +81,9 @@ export function reportModel(
     formats: formatsOf(tensors),
     fileBytes: [...tensors].reduce((sum, entry) => sum + entry.bytes, 0),
     kvCache,
-    cacheBytesPerToken: cacheBytesPerToken(config, kvCache),
+    cacheBytesPerToken: cacheBytesPerToken(cache, kvCache),
     contextLength,
-    memory: packable ? estimateMemory(matrices, config, kvCache, contextLength, KV_BLOCK) : null,
+    memory: packable ? estimateMemory(matrices, cache, kvCache, contextLength, KV_BLOCK) : null,
   };
 }
 

@@ -10,8 +10,9 @@ import { sample } from '../core/ops/sampling.js';
 import { concat, reshape, slice } from '../core/ops/shape.js';
 import { Executable } from '../core/program/compile.js';
 import { Tensor } from '../core/tensor.js';
-import { windowOf } from '../models/config.js';
+import { cacheWidths } from '../models/config.js';
 import type { Decoder } from '../models/decoder.js';
+import type { Attend } from '../nn/attention.js';
 import { KV_BLOCK } from '../nn/kv-blocks.js';
 import { KvCache } from '../nn/kv-cache.js';
 import { type BlockCopy, KvSequence, type KvSequenceOptions } from '../nn/kv-sequence.js';
@@ -101,8 +102,8 @@ export class StepEngine {
     cacheTokens: number,
     kvCache: KvType,
   ) {
-    const { nLayers, nKvHeads, headDim } = decoder.config;
-    this.cache = new KvCache(device, { nLayers, nKvHeads, headDim, tokens: cacheTokens, type: kvCache });
+    const layers = cacheWidths(decoder.config);
+    this.cache = new KvCache(device, { layers, tokens: cacheTokens, type: kvCache });
     this.#tableWidth = Math.ceil(contextLength / KV_BLOCK);
   }
 
@@ -269,15 +270,15 @@ export class StepEngine {
     const params = Tensor.placeholder('f32', [sampled, 4]);
     const seeds = Tensor.placeholder('u32', [sampled, 2]);
     const attend =
-      (layer: number) =>
-      (q: Tensor, k: Tensor, v: Tensor): Tensor => {
+      (layer: number): Attend =>
+      (q, k, v, options) => {
         const keys: PagedKeys = {
           k: kvWrite(this.cache.k[layer] as Tensor, k, slots, { transpose: true }),
           v: kvWrite(this.cache.v[layer] as Tensor, v, slots),
           lengths,
           blockTable,
         };
-        return pagedAttention(q, keys, offsets, { window: windowOf(this.decoder.config, layer) });
+        return pagedAttention(q, keys, offsets, options);
       };
     const out = this.decoder.forward({ tokens, positions, attend, rows: picked }, this.compute);
     const inputs = [tokens, positions, slots, offsets, lengths, blockTable, picked, history, params, seeds];

@@ -8,8 +8,6 @@ export {
   packedBytes,
 } from './memory.js';
 export {
-  countParameters,
-  type DecoderSizes,
   type ParameterCount,
   ROLES,
   type Role,

@@ -51,15 +51,16 @@ function panelBytes(format: WeightFormat, columns: number): number {
   return alignUp(alignUp(codes + entries * scales) + Math.ceil(chunks / 8) * supers);
 }
 
+/** What one layer keeps of a token: heads, and the channels of a key and of a value. */
 export interface CacheSizes {
-  readonly nLayers: number;
-  readonly nKvHeads: number;
-  readonly headDim: number;
+  readonly heads: number;
+  readonly key: number;
+  readonly value: number;
 }
 
-/** Bytes of keys and values of one token. */
-export const cacheBytesPerToken = ({ nLayers, nKvHeads, headDim }: CacheSizes, type: KvType): number =>
-  2 * nLayers * nKvHeads * kvBytes(type, headDim);
+/** Bytes of keys and values of one token in all layers. */
+export const cacheBytesPerToken = (layers: readonly CacheSizes[], type: KvType): number =>
+  layers.reduce((sum, { heads, key, value }) => sum + heads * (kvBytes(type, key) + kvBytes(type, value)), 0);
 
 export interface MemoryEstimate {
   /** Packed weights. */
@@ -72,7 +73,7 @@ export interface MemoryEstimate {
 /** Weights and cache; a step's intermediates come on top, with little beside these. */
 export function estimateMemory(
   matrices: Iterable<MatrixSize>,
-  cache: CacheSizes,
+  cache: readonly CacheSizes[],
   type: KvType,
   contextLength: number,
   blockTokens: number,

@@ -1,33 +1,15 @@
 /** The decoder as a graph: shared by all decoder families. */
-
-import { SwitchyardError } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
-import { add } from '../core/ops/elementwise.js';
+import { add, mul } from '../core/ops/elementwise.js';
 import { takeRows } from '../core/ops/indexing.js';
 import type { Tensor } from '../core/tensor.js';
-import { MoELayer } from '../moe/layer.js';
 import type { SparsePlan } from '../moe/plan.js';
-import type { Attend, Attention } from '../nn/attention.js';
-import type { FeedForward } from '../nn/feed-forward.js';
-import type { Embedding, Linear } from '../nn/linear.js';
-import type { RmsNorm } from '../nn/norm.js';
-import type { RotaryEmbedding } from '../nn/rope.js';
+import type { Attend } from '../nn/attention.js';
+import { RotaryEmbedding } from '../nn/rope.js';
+import type { PassContext } from './block.js';
+import { buildDecoder, type DecoderParts } from './build.js';
 import type { DecoderConfig } from './config.js';
-
-export interface DecoderLayer {
-  readonly attentionNorm: RmsNorm;
-  readonly attention: Attention;
-  readonly feedForwardNorm: RmsNorm;
-  readonly feedForward: FeedForward | MoELayer;
-}
-
-export interface DecoderParts {
-  readonly embedding: Embedding;
-  readonly rotary: RotaryEmbedding;
-  readonly layers: readonly DecoderLayer[];
-  readonly finalNorm: RmsNorm;
-  readonly head: Linear;
-}
+import { type ParameterMap, sourceOf } from './parameters.js';
 
 export interface DecoderInputs {
   /** i32 [N] */
@@ -49,43 +31,57 @@ export interface DecoderOutputs {
   readonly routing: readonly SparsePlan[];
 }
 
-/** Pre-norm residual blocks on ragged tokens [N, D]. */
+/** Residual blocks on ragged tokens [N, D]. */
 export class Decoder {
+  readonly parts: DecoderParts;
+  readonly rotary: RotaryEmbedding | null;
+
+  /**
+   * @param parameters by the names of `decoderParts`; a tied head is the embedding
+   * @param contextLength longest sequence that will run; decides scalings that depend on it
+   */
   constructor(
     readonly config: DecoderConfig,
-    readonly parts: DecoderParts,
+    readonly parameters: ParameterMap,
+    readonly contextLength: number,
   ) {
-    for (const { feedForward } of parts.layers)
-      if (feedForward instanceof MoELayer && feedForward.gating.looksAhead) throw notCausal(feedForward);
+    this.parts = buildDecoder(config, sourceOf(parameters));
+    this.rotary = config.rope && new RotaryEmbedding(config.rope, contextLength);
   }
 
   forward({ tokens, positions, attend, rows }: DecoderInputs, compute: ComputeMode): DecoderOutputs {
-    const { embedding, rotary, layers, finalNorm, head } = this.parts;
-    const table = rotary.table(positions);
-    const routing: SparsePlan[] = [];
-    let x = embedding.forward(tokens); // [N, D]
+    const { layers, finalNorm } = this.parts;
+    const table = this.rotary?.table(positions) ?? null;
+    const context: PassContext = { table, compute, tokens, routing: [] };
+    let x = this.#embed(tokens, positions, compute); // [N, D]
     const hiddenStates = [x];
     for (const [index, layer] of layers.entries()) {
-      x = add(x, layer.attention.forward(layer.attentionNorm.forward(x), table, attend(index), compute));
-      const normed = layer.feedForwardNorm.forward(x);
-      if (layer.feedForward instanceof MoELayer) {
-        const { output, plan } = layer.feedForward.forward(normed, { compute, tokenIds: tokens });
-        if (plan.kind !== 'sparse') throw notCausal(layer.feedForward);
-        routing.push(plan);
-        x = add(x, output);
-      } else {
-        x = add(x, layer.feedForward.forward(normed, compute));
-      }
+      x = layer.forward(x, attend(index), context);
       hiddenStates.push(x);
     }
-    const last = finalNorm.forward(rows ? takeRows(x, rows) : x);
+    const picked = rows ? takeRows(x, rows) : x;
+    const last = finalNorm ? finalNorm.forward(picked) : picked;
     hiddenStates[hiddenStates.length - 1] = rows ? x : last;
-    return { logits: head.forward(last, compute), hiddenStates, routing };
+    return { logits: this.logits(last, compute), hiddenStates, routing: context.routing };
+  }
+
+  /** The head: hidden states after the final norm [M, D] → [M, V]. */
+  logits(hidden: Tensor, compute: ComputeMode): Tensor {
+    const { projectOut, head } = this.parts;
+    const y = head.forward(projectOut ? projectOut.forward(hidden, compute) : hidden, compute);
+    return this.config.logitScale === 1 ? y : mul(y, this.config.logitScale);
+  }
+
+  #embed(tokens: Tensor, positions: Tensor, compute: ComputeMode): Tensor {
+    const { embedding, embeddingNorm, projectIn, positions: learned } = this.parts;
+    const { embeddingScale, learnedPositions } = this.config;
+    let x = embedding.forward(tokens);
+    if (embeddingScale !== 1) x = mul(x, embeddingScale);
+    if (projectIn) x = projectIn.forward(x, compute);
+    if (learned) {
+      const offset = learnedPositions?.offset ?? 0;
+      x = add(x, learned.forward(offset === 0 ? positions : add(positions, offset)));
+    }
+    return embeddingNorm ? embeddingNorm.forward(x) : x;
   }
 }
-
-const notCausal = ({ gating }: MoELayer): SwitchyardError =>
-  new SwitchyardError(
-    'ERR_UNSUPPORTED',
-    `[decoder] got gating '${gating.name}', which looks at later tokens, expected one that routes each token by itself`,
-  );

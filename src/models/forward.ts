@@ -8,7 +8,7 @@ import { reshape } from '../core/ops/shape.js';
 import { compileOn } from '../core/program/compile.js';
 import { type Tensor, tensor } from '../core/tensor.js';
 import { loadBalancingLoss } from '../moe/losses.js';
-import { windowOf } from './config.js';
+import type { Attend } from '../nn/attention.js';
 import type { Decoder } from './decoder.js';
 import { type PaddedBatch, toRagged } from './ragged.js';
 
@@ -108,17 +108,11 @@ export class ForwardPass {
   }
 
   compile(flags: Flags) {
-    const { config } = this.decoder;
     const fn = (tokens: Tensor, positions: Tensor, offsets: Tensor, rowOf: Tensor, prefix: Tensor): Plan => {
       const [batch, time] = rowOf.shape as [number, number];
-      const attend =
-        (layer: number) =>
-        (q: Tensor, k: Tensor, v: Tensor): Tensor =>
-          attention(q, k, v, offsets, offsets, {
-            window: windowOf(config, layer),
-            prefix: flags.prefix ? prefix : null,
-          });
-      const out = this.decoder.forward({ tokens, positions, attend }, this.compute);
+      const attend: Attend = (q, k, v, options) =>
+        attention(q, k, v, offsets, offsets, { ...options, prefix: flags.prefix ? prefix : null });
+      const out = this.decoder.forward({ tokens, positions, attend: () => attend }, this.compute);
       const padded = (t: Tensor): Tensor =>
         reshape(takeRows(t, reshape(rowOf, [batch * time])), [batch, time, ...t.shape.slice(1)]);
       const routing = flags.routing ? out.routing : [];

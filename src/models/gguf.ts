@@ -1,10 +1,14 @@
-/** Config and tensor names of GGUF files: one scheme for all architectures. */
+/** Config of GGUF files: one scheme for all architectures. */
 import type { GgufCheckpoint } from '../checkpoint/folder.js';
 import type { GgufMetadata } from '../checkpoint/gguf-metadata.js';
 import { SwitchyardError } from '../core/errors.js';
 import type { RopeScaling } from '../nn/rope.js';
-import { ConfigReader, type DecoderConfig } from './config.js';
-import { type Family, type LayerNames, type MatrixSource, type TensorNames, whole } from './family.js';
+import type { DecoderConfig } from './config.js';
+import { ConfigReader } from './config-reader.js';
+import type { Family } from './family.js';
+
+/** The divisors of rotary frequencies. */
+export const ROPE_FACTORS = 'rope_freqs.weight';
 
 /** GGUF metadata in the vocabulary of config.json, so that one reader checks both. */
 function asConfig(m: GgufMetadata, arch: string): Record<string, unknown> {
@@ -66,48 +70,16 @@ export function ggufConfig({ metadata, tensors, path }: GgufCheckpoint, family: 
   const reader = new ConfigReader({ ...family.ggufImplies, ...Object.fromEntries(written) }, path);
   const config = family.fromHuggingFace(reader);
   reader.finish();
-  const dim = metadata.getInt(`${arch}.rope.dimension_count`, config.headDim);
-  const factors = tensors.has('rope_freqs.weight');
   return {
     ...config,
     tiedEmbeddings: !tensors.has('output.weight'),
-    // this architecture's files store rotary pairs side by side
-    rope: {
+    rope: config.rope && {
       ...config.rope,
-      dim,
-      interleaved: arch === 'llama',
-      scaling: factors ? { type: 'factors', factors: [] } : scaling(metadata, arch, config.maxSeqLen),
+      dim: metadata.getInt(`${arch}.rope.dimension_count`, config.rope.dim),
+      interleaved: family.ggufInterleaved ?? false,
+      scaling: tensors.has(ROPE_FACTORS)
+        ? { type: 'factors', factors: [] }
+        : scaling(metadata, arch, config.maxSeqLen),
     },
   };
-}
-
-export function ggufNames(config: DecoderConfig, has: (name: string) => boolean): TensorNames {
-  const sparse = new Set(config.moe?.layers);
-  const layer = (i: number): LayerNames => {
-    const at = (name: string): string => `blk.${i}.${name}.weight`;
-    const matrix = (name: string): MatrixSource => {
-      if (!sparse.has(i)) return whole(at(name));
-      const stacked = at(`${name}_exps`);
-      if (has(stacked)) return whole(stacked);
-      return {
-        kind: 'per-expert',
-        names: Array.from({ length: config.moe?.nExperts ?? 0 }, (_, e) => `blk.${i}.${name}.${e}.weight`),
-      };
-    };
-    return {
-      attentionNorm: at('attn_norm'),
-      q: at('attn_q'),
-      k: at('attn_k'),
-      v: at('attn_v'),
-      o: at('attn_output'),
-      qNorm: at('attn_q_norm'),
-      kNorm: at('attn_k_norm'),
-      feedForwardNorm: at('ffn_norm'),
-      ...(sparse.has(i) ? { router: at('ffn_gate_inp') } : {}),
-      gate: matrix('ffn_gate'),
-      up: matrix('ffn_up'),
-      down: matrix('ffn_down'),
-    };
-  };
-  return { embedding: 'token_embd.weight', finalNorm: 'output_norm.weight', head: 'output.weight', layer };
 }

@@ -1,5 +1,6 @@
 /** Public names of `import { models }`. */
-export type { DecoderConfig, MoEConfig } from './config.js';
+export type { DecoderConfig, LatentConfig, MoEConfig, NormConfig } from './config.js';
+export { countParameters } from './count.js';
 export type { ForwardInputs, ForwardOutput, LayerRoutingOutput } from './forward.js';
 export { openModel } from './load.js';
 export { modelTypes } from './registry.js';

@@ -4,9 +4,10 @@ import type { NativeWeight } from '../core/addon.js';
 import type { Device } from '../core/device.js';
 import { SwitchyardError } from '../core/errors.js';
 import { withNativeAbort } from '../core/native-abort.js';
+import { sizeOf } from '../core/shape.js';
 import { type Tensor, tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
-import type { MatrixSource } from './family.js';
+import type { Part } from './parameters.js';
 import type { LoadProgress, TensorSource } from './tensor-source.js';
 
 export class MappedParameters implements TensorSource {
@@ -70,18 +71,19 @@ export class MappedParameters implements TensorSource {
     return this.file.path;
   }
 
-  async matrix(source: MatrixSource, rows: number, columns: number, experts = 1): Promise<Weight> {
-    const name = source.kind === 'whole' ? source.name : '';
+  async matrix({ name, shape }: Part): Promise<Weight> {
     const weight = this.#take(this.weights, name);
+    const [columns, rows, experts = 1] = [...shape].reverse();
     if (weight.rows !== rows || weight.columns !== columns || weight.experts !== experts)
       throw this.#mismatch(name, String(weight), `${experts} × [${rows}, ${columns}]`);
     return weight;
   }
 
-  async vector(name: string, size: number): Promise<Tensor> {
+  async vector({ name, shape }: Part): Promise<Tensor> {
     const values = this.#take(this.vectors, name);
+    const size = sizeOf(shape);
     if (values.length !== size) throw this.#mismatch(name, `${values.length} values`, `${size}`);
-    return tensor(values);
+    return tensor(values, shape);
   }
 
   unused(): string[] {

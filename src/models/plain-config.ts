@@ -2,92 +2,104 @@
 import { SwitchyardError } from '../core/errors.js';
 import { ACTIVATIONS, type Activation } from '../core/ops/elementwise.js';
 import { gatingForm, gatingFrom } from '../moe/gating/index.js';
-import type { RopeConfig, RopeScaling } from '../nn/rope.js';
-import { ConfigReader, checkConfig, type DecoderConfig, type MoEConfig } from './config.js';
+import {
+  BLOCK_KINDS,
+  checkConfig,
+  type DecoderConfig,
+  type LatentConfig,
+  type MoEConfig,
+  type NormConfig,
+} from './config.js';
+import { PlainReader } from './plain-reader.js';
+import { readRopeConfig } from './plain-rope.js';
 
 /** ERR_UNSUPPORTED for a gating policy that cannot be written down. */
 export function plainConfig(config: DecoderConfig): Readonly<Record<string, unknown>> {
   const { moe } = config;
-  return { ...config, moe: moe && { ...moe, gating: gatingForm(moe.gating) } };
+  return sorted({ ...config, moe: moe && { ...moe, gating: gatingForm(moe.gating) } });
+}
+
+/** The keys of all objects in one order, whoever made them: equal configs then are equal bytes. */
+function sorted<T>(value: T): T {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(entries.map(([key, inner]) => [key, sorted(inner)])) as T;
 }
 
 /** What `plainConfig` wrote, every key of it and no other. @throws SwitchyardError ERR_FORMAT, naming the key */
 export function readPlainConfig(source: Readonly<Record<string, unknown>>, where: string): DecoderConfig {
   const c = new PlainReader(source, `${where}: config`);
   // Every field by name: a new one is a type error here.
-  const { windowLayers, ...config }: { [K in keyof Required<DecoderConfig>]: DecoderConfig[K] } = {
+  const config: Required<DecoderConfig> = {
     family: c.text('family'),
-    dModel: c.int('dModel', 'width'),
-    nLayers: c.int('nLayers', 'layers'),
-    nHeads: c.int('nHeads', 'heads'),
-    nKvHeads: c.int('nKvHeads', 'heads'),
-    headDim: c.int('headDim', 'width'),
-    dFf: c.int('dFf', 'width'),
-    vocabSize: c.int('vocabSize', 'vocabulary'),
-    maxSeqLen: c.int('maxSeqLen', 'length'),
-    normEps: c.positive('normEps'),
-    activation: c.oneOf('activation', ACTIVATION_BY_NAME, ''),
-    rope: readRopeConfig(c.part('rope')),
-    window: c.int('window', 'length', undefined, 0),
-    windowLayers: c.raw('windowLayers') === undefined ? undefined : c.layers('windowLayers'),
+    dModel: c.size('dModel', 'width'),
+    nLayers: c.size('nLayers', 'layers'),
+    nHeads: c.size('nHeads', 'heads'),
+    nKvHeads: c.size('nKvHeads', 'heads'),
+    headDim: c.size('headDim', 'width'),
+    dFf: c.size('dFf', 'width'),
+    vocabSize: c.size('vocabSize', 'vocabulary'),
+    maxSeqLen: c.size('maxSeqLen', 'length'),
+    norm: readNorm(c.part('norm')),
+    block: c.name('block', BLOCK_KINDS),
+    finalNorm: c.flag('finalNorm'),
+    residualScale: c.positive('residualScale'),
+    rope: c.maybe('rope', readRopeConfig),
+    learnedPositions: c.maybe('learnedPositions', readPositions),
+    alibi: c.flag('alibi'),
+    dEmbedding: c.size('dEmbedding', 'width'),
+    embeddingScale: c.positive('embeddingScale'),
+    embeddingNorm: c.flag('embeddingNorm'),
     tiedEmbeddings: c.flag('tiedEmbeddings'),
-    attentionBias: c.flag('attentionBias'),
-    qkNorm: c.raw('qkNorm') === undefined ? null : c.oneOf('qkNorm', QK_NORMS, ''),
+    headBias: c.flag('headBias'),
+    logitScale: c.positive('logitScale'),
+    queryKeyValueBias: c.flag('queryKeyValueBias'),
+    outputBias: c.flag('outputBias'),
+    qkNorm: c.raw('qkNorm') === undefined ? null : c.name('qkNorm', ['head', 'heads'] as const),
     clipQkv: c.optional('clipQkv'),
+    attentionScale: c.optional('attentionScale'),
+    sinks: c.flag('sinks'),
+    window: c.count('window', 'length'),
+    windowLayers: c.raw('windowLayers') === undefined ? null : c.layers('windowLayers'),
+    latent: c.maybe('latent', readLatent),
+    activation: c.name('activation', Object.keys(ACTIVATIONS) as Activation[]),
+    gated: c.flag('gated'),
     feedForwardBias: c.flag('feedForwardBias'),
-    moe: c.raw('moe') === undefined ? null : readMoE(c.part('moe')),
+    moe: c.maybe('moe', readMoE),
+    nPredictionLayers: c.count('nPredictionLayers', 'layers'),
     bosId: c.ids('bosId')[0] ?? null,
     eosIds: c.ids('eosIds'),
   };
   c.finish();
-  return checkConfig({ ...config, ...(windowLayers ? { windowLayers } : {}) }, where);
+  return checkConfig(config, where);
 }
 
-const QK_NORMS = { head: 'head', heads: 'heads' } as const;
-const ACTIVATION_BY_NAME = Object.fromEntries(
-  Object.keys(ACTIVATIONS).map((name) => [name, name as Activation]),
-);
+function readNorm(c: PlainReader): NormConfig {
+  const norm: Required<NormConfig> = {
+    kind: c.name('kind', ['rms', 'layer'] as const),
+    eps: c.positive('eps'),
+    weightOffset: c.count('weightOffset', 'width'),
+    bias: c.flag('bias'),
+  };
+  c.finish();
+  return norm;
+}
 
-class PlainReader extends ConfigReader {
-  text(key: string): string {
-    const value = this.raw(key);
-    if (typeof value !== 'string' || value.length > 1000) throw this.fail(key, 'a text');
-    return value;
-  }
+function readPositions(c: PlainReader): { rows: number; offset: number } {
+  const positions = { rows: c.size('rows', 'length'), offset: c.count('offset', 'length') };
+  c.finish();
+  return positions;
+}
 
-  flag(key: string): boolean {
-    const value = this.raw(key);
-    if (typeof value !== 'boolean') throw this.fail(key, 'true or false');
-    return value;
-  }
-
-  part(key: string): PlainReader {
-    const value = this.raw(key);
-    if (typeof value !== 'object' || value === null || Array.isArray(value))
-      throw this.fail(key, 'an object');
-    return new PlainReader(value as Record<string, unknown>, `${this.where}: ${key}`);
-  }
-
-  positives(key: string): number[] {
-    const value = this.raw(key);
-    if (!Array.isArray(value) || !value.every((v) => typeof v === 'number' && v > 0))
-      throw this.fail(key, 'a list of positive numbers');
-    return value as number[];
-  }
-
-  /** Numbers of layers, rising. */
-  override layers(key: string): number[] {
-    const value = this.raw(key);
-    const rising = (v: unknown, i: number, all: unknown[]): boolean =>
-      Number.isInteger(v) && (v as number) >= 0 && (i === 0 || (v as number) > (all[i - 1] as number));
-    if (!Array.isArray(value) || !value.every(rising)) throw this.fail(key, 'rising numbers of layers');
-    return value as number[];
-  }
-
-  /** A positive number, or null where the key holds null. */
-  optional(key: string): number | null {
-    return this.raw(key) === undefined ? null : this.positive(key);
-  }
+function readLatent(c: PlainReader): LatentConfig {
+  const latent: Required<LatentConfig> = {
+    queryRank: c.raw('queryRank') === undefined ? null : c.size('queryRank', 'width'),
+    rank: c.size('rank', 'width'),
+    rotaryDim: c.size('rotaryDim', 'width'),
+    valueDim: c.size('valueDim', 'width'),
+  };
+  c.finish();
+  return latent;
 }
 
 function readMoE(c: PlainReader): MoEConfig {
@@ -98,6 +110,11 @@ function readMoE(c: PlainReader): MoEConfig {
     dFf: c.int('dFf', 'width'),
     gating: policyOf(gating),
     layers: c.layers('layers'),
+    bias: c.flag('bias'),
+    routerBias: c.flag('routerBias'),
+    selectionBias: c.flag('selectionBias'),
+    dFfShared: c.count('dFfShared', 'width'),
+    sharedGate: c.flag('sharedGate'),
   };
   c.finish();
   return moe;
@@ -112,66 +129,5 @@ function policyOf(c: PlainReader): MoEConfig['gating'] {
   } catch (error) {
     if (!(error instanceof SwitchyardError)) throw error;
     throw new SwitchyardError('ERR_FORMAT', `[${c.where}] ${error.message}`, { cause: error });
-  }
-}
-
-function readRopeConfig(c: PlainReader): RopeConfig {
-  const rope: Required<RopeConfig> = {
-    theta: c.positive('theta'),
-    dim: c.int('dim', 'width'),
-    interleaved: c.flag('interleaved'),
-    scaling: readRopeScaling(c.part('scaling')),
-  };
-  c.finish();
-  return rope;
-}
-
-function readRopeScaling(c: PlainReader): RopeScaling {
-  const scaling = scalingOf(c, c.text('type'));
-  c.finish();
-  return scaling;
-}
-
-function scalingOf(c: PlainReader, type: string): RopeScaling {
-  const original = (): number => c.int('originalMaxSeqLen', 'length');
-  switch (type) {
-    case 'default':
-      return { type };
-    case 'linear':
-      return { type, factor: c.positive('factor') };
-    case 'dynamic':
-      return { type, factor: c.positive('factor'), originalMaxSeqLen: original() };
-    case 'llama3':
-      return {
-        type,
-        factor: c.positive('factor'),
-        lowFreqFactor: c.positive('lowFreqFactor'),
-        highFreqFactor: c.positive('highFreqFactor'),
-        originalMaxSeqLen: original(),
-      };
-    case 'yarn':
-      return {
-        type,
-        factor: c.positive('factor'),
-        originalMaxSeqLen: original(),
-        betaFast: c.positive('betaFast'),
-        betaSlow: c.positive('betaSlow'),
-        attentionFactor: c.optional('attentionFactor'),
-        mscale: c.optional('mscale'),
-        mscaleAllDim: c.optional('mscaleAllDim'),
-        truncate: c.flag('truncate'),
-      };
-    case 'factors':
-      return { type, factors: c.positives('factors') };
-    case 'longrope':
-      return {
-        type,
-        shortFactors: c.positives('shortFactors'),
-        longFactors: c.positives('longFactors'),
-        originalMaxSeqLen: original(),
-        attentionFactor: c.positive('attentionFactor'),
-      };
-    default:
-      throw c.fail('type', 'a known scaling');
   }
 }

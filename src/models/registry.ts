@@ -2,15 +2,20 @@
 import { join } from 'node:path';
 import type { Checkpoint } from '../checkpoint/folder.js';
 import { SwitchyardError } from '../core/errors.js';
-import { ConfigReader, checkConfig } from './config.js';
+import { decoderParts } from './build.js';
+import { checkConfig, type DecoderConfig } from './config.js';
+import { ConfigReader } from './config-reader.js';
 import { llama } from './families/llama.js';
 import { mixtral } from './families/mixtral.js';
 import { olmoe } from './families/olmoe.js';
 import { qwen3 } from './families/qwen3.js';
 import { qwen3Moe } from './families/qwen3_moe.js';
 import type { Family, ModelFiles } from './family.js';
-import { ggufConfig, ggufNames } from './gguf.js';
-import { ourNames } from './parts.js';
+import { ggufConfig } from './gguf.js';
+import { ggufNames } from './gguf-names.js';
+import { type NameTable, StoredNames } from './names.js';
+import { naming } from './naming.js';
+import type { Part } from './parameters.js';
 import { readPlainConfig } from './plain-config.js';
 
 const FAMILIES: readonly Family[] = [llama, mixtral, olmoe, qwen3, qwen3Moe];
@@ -18,11 +23,22 @@ export const modelTypes: readonly string[] = FAMILIES.map((f) => f.modelType);
 
 /** Config and tensor names of a checkpoint. Throws ERR_UNSUPPORTED_ARCH for a family that is not built. */
 export function describeModel(checkpoint: Checkpoint): ModelFiles {
+  const [config, table] = readConfig(checkpoint);
+  const parts = partsOf(config, checkpoint);
   const has = (name: string): boolean => checkpoint.tensors.has(name);
-  if (checkpoint.kind === 'switchyard') {
-    const config = readPlainConfig(checkpoint.config, checkpoint.path);
-    return { checkpoint, config, names: ourNames(config) };
+  return { checkpoint, config, parts, names: table && new StoredNames(table, parts, has) };
+}
+
+function partsOf(config: DecoderConfig, { tensors }: Checkpoint): Part[] {
+  try {
+    return decoderParts(config);
+  } catch (error) {
+    throw naming(tensors.source, error);
   }
+}
+
+function readConfig(checkpoint: Checkpoint): [DecoderConfig, NameTable | null] {
+  if (checkpoint.kind === 'switchyard') return [readPlainConfig(checkpoint.config, checkpoint.path), null];
   if (checkpoint.kind === 'gguf') {
     const arch = checkpoint.metadata.getString('general.architecture');
     const candidates = FAMILIES.filter((f) => f.ggufArchitecture === arch);
@@ -33,16 +49,31 @@ export function describeModel(checkpoint: Checkpoint): ModelFiles {
         ...new Set(FAMILIES.flatMap((f) => f.ggufArchitecture ?? [])),
       ]);
     const config = checkConfig(ggufConfig(checkpoint, family), checkpoint.path);
-    return { checkpoint, config, names: ggufNames(config, has) };
+    return [config, family.ggufNames?.(config) ?? ggufNames(config)];
   }
-  const type = String(checkpoint.config.model_type);
-  const family = FAMILIES.find((f) => f.modelType === type);
-  if (!family) throw unsupported(checkpoint.folder, type, modelTypes);
-  const file = join(checkpoint.folder, 'config.json');
-  const reader = new ConfigReader(checkpoint.config, file);
-  const config = checkConfig(family.fromHuggingFace(reader), file);
+  const { folder } = checkpoint;
+  const family = familyOf(checkpoint.config.model_type, folder);
+  const config = configOf(family, checkpoint.config, join(folder, 'config.json'));
+  return [config, family.huggingFaceNames(config)];
+}
+
+/** @throws SwitchyardError ERR_UNSUPPORTED_ARCH for one that is not built */
+export function familyOf(modelType: unknown, where = 'config.json'): Family {
+  const family = FAMILIES.find((f) => f.modelType === modelType);
+  if (family) return family;
+  throw unsupported(where, String(modelType), modelTypes);
+}
+
+/** The content of config.json, every key of it understood. */
+export function configOf(
+  family: Family,
+  source: Readonly<Record<string, unknown>>,
+  where: string,
+): DecoderConfig {
+  const reader = new ConfigReader(source, where);
+  const config = checkConfig(family.fromHuggingFace(reader), where);
   reader.finish();
-  return { checkpoint, config, names: family.huggingFaceNames(config, has) };
+  return config;
 }
 
 function unsupported(path: string, got: string, known: readonly string[]): SwitchyardError {

@@ -1,6 +1,6 @@
 import type { Tensor } from '../core/tensor.js';
 import type { Weight } from '../core/weight.js';
-import type { MatrixSource } from './family.js';
+import type { Part } from './parameters.js';
 
 export interface LoadProgress {
   /** Bytes of the checkpoint read so far, and in all. */
@@ -9,14 +9,12 @@ export interface LoadProgress {
   readonly tensor: string;
 }
 
-/** Where a decoder's parameters come from while it is put together: files that are packed, or a packed file. */
+/** Where the parameters of a model come from: files that are packed, or a packed file. */
 export interface TensorSource {
   /** What errors name. */
   readonly source: string;
-  /** A matrix [rows, columns], or a stack of `experts` of them. */
-  matrix(source: MatrixSource, rows: number, columns: number, experts?: number): Promise<Weight>;
-  /** A vector [size] as f32. */
-  vector(name: string, size: number): Promise<Tensor>;
+  matrix(part: Part): Promise<Weight>;
+  vector(part: Part): Promise<Tensor>;
   /** Tensors that no part of the model asked for. */
   unused(): string[];
   /** Reports the end, also where tensors were passed over. */

@@ -3,12 +3,11 @@ import { checkOptions, SwitchyardError } from '../core/errors.js';
 import { mul } from '../core/ops/elementwise.js';
 import { randomNormal } from '../core/ops/random.js';
 import { evaluate } from '../core/program/compile.js';
+import type { Tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
 import type { Gating, GatingName } from '../moe/gating/index.js';
-import { MoELayer } from '../moe/layer.js';
-import { Attention } from '../nn/attention.js';
-import { Embedding, Linear, type Matrix } from '../nn/linear.js';
-import { Decoder, type DecoderLayer } from './decoder.js';
+import { allLayers, USUAL_MOE } from './config.js';
+import { Decoder } from './decoder.js';
 import { packValues } from './weights.js';
 
 export interface UpcycleOptions {
@@ -45,52 +44,23 @@ export async function upcycleDecoder(
       'ERR_UNSUPPORTED',
       '[upcycle] got feed-forward layers with biases, expected none',
     );
-  const share = (m: Matrix, experts: number): Weight => {
-    if (!(m instanceof Weight))
-      throw new SwitchyardError('ERR_OPTION', '[upcycle] got ordinary tensors, expected packed weights');
-    return new Weight(
-      device.addon.repeatWeight(m.native, experts),
-      m.format,
-      experts,
-      m.rows,
-      m.columns,
-      m.bytes,
-    );
+  const share = (m: Weight, experts: number): Weight => {
+    const native = device.addon.repeatWeight(m.native, experts);
+    return new Weight(native, m.format, experts, m.rows, m.columns, m.bytes);
   };
-  const layers: DecoderLayer[] = [];
-  for (const [index, layer] of decoder.parts.layers.entries()) {
-    const { feedForward } = layer;
-    if (feedForward instanceof MoELayer || !feedForward.gate)
-      throw new SwitchyardError(
-        'ERR_UNSUPPORTED',
-        `[upcycle] got layer ${index} without a gated feed-forward, expected one`,
-      );
-    const size = nExperts * config.dModel;
-    const draw = mul(randomNormal([size], { seed, offset: index * size }), ROUTER_STD);
-    await evaluate([draw], device);
-    const router = await packValues(device, device.read(draw) as Float32Array, nExperts, config.dModel);
-    const experts = {
-      gate: share(feedForward.gate.weight, nExperts),
-      up: share(feedForward.up.weight, nExperts),
-      down: share(feedForward.down.weight, nExperts),
-    };
-    const moe = new MoELayer(
-      { dModel: config.dModel, dFf: config.dFf, nExperts, topK, gating, activation: config.activation },
-      { router: new Linear(router), experts },
-    );
-    const own = ({ weight, bias }: Linear): Linear => new Linear(share(weight, 1), bias);
-    const { config: shape, q, k, v, o, qNorm, kNorm } = layer.attention;
-    const attention = new Attention(shape, own(q), own(k), own(v), own(o), qNorm, kNorm);
-    layers.push({ ...layer, attention, feedForward: moe });
+  const parameters = new Map<string, Weight | Tensor>();
+  for (const [name, parameter] of decoder.parameters) {
+    const expert = name.replace('.feed_forward.', '.experts.');
+    const weight = parameter instanceof Weight;
+    parameters.set(expert, weight ? share(parameter, expert === name ? 1 : nExperts) : parameter);
   }
-  const sparse = { nExperts, topK, dFf: config.dFf, gating, layers: layers.map((_, i) => i) };
-  const embedding = share(decoder.parts.embedding.weight, 1);
-  const head =
-    decoder.parts.head.weight === decoder.parts.embedding.weight
-      ? embedding
-      : share(decoder.parts.head.weight, 1);
-  return new Decoder(
-    { ...config, moe: sparse },
-    { ...decoder.parts, embedding: new Embedding(embedding), head: new Linear(head), layers },
-  );
+  for (let i = 0; i < config.nLayers; i++) {
+    const size = nExperts * config.dModel;
+    const draw = mul(randomNormal([size], { seed, offset: i * size }), ROUTER_STD);
+    await evaluate([draw], device);
+    const values = device.read(draw) as Float32Array;
+    parameters.set(`layers.${i}.router.weight`, await packValues(device, values, nExperts, config.dModel));
+  }
+  const moe = { ...USUAL_MOE, nExperts, topK, dFf: config.dFf, gating, layers: allLayers(config.nLayers) };
+  return new Decoder({ ...config, moe }, parameters, decoder.contextLength);
 }

@@ -1,16 +1,23 @@
 /** Reads the tensors of a checkpoint into packed weights, one after another: each byte is read and packed once. */
-
-import type { TensorEntry, TensorTable } from '../checkpoint/tensor-file.js';
+import { storageFormats, type TensorEntry, type TensorTable } from '../checkpoint/tensor-file.js';
 import type { WeightPart, WeightSource } from '../core/addon.js';
 import type { Device } from '../core/device.js';
 import { SwitchyardError } from '../core/errors.js';
-import { isStoredFormat, type WeightFormat } from '../core/format.js';
+import { isStoredFormat, type StoredFormat, type WeightFormat } from '../core/format.js';
 import { withNativeAbort } from '../core/native-abort.js';
-import { shapeText, sizeOf } from '../core/shape.js';
+import { sameShape, shapeText, sizeOf } from '../core/shape.js';
 import { type Tensor, tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
-import type { MatrixSource } from './family.js';
+import type { Place, StoredNames } from './names.js';
+import type { Part } from './parameters.js';
 import type { LoadProgress, TensorSource } from './tensor-source.js';
+
+/** One matrix, or stack of them, to be packed. */
+interface Sizes {
+  readonly experts: number;
+  readonly rows: number;
+  readonly columns: number;
+}
 
 export class WeightLoader implements TensorSource {
   #loaded = 0;
@@ -20,6 +27,7 @@ export class WeightLoader implements TensorSource {
   constructor(
     readonly device: Device,
     readonly table: TensorTable,
+    readonly names: StoredNames,
     readonly total: number,
     readonly onProgress: ((progress: LoadProgress) => void) | undefined,
     readonly signal: AbortSignal | undefined,
@@ -29,32 +37,21 @@ export class WeightLoader implements TensorSource {
     return this.table.source;
   }
 
-  /** A matrix [rows, columns], or a stack of `experts` of them, packed in its stored format. */
-  async matrix(source: MatrixSource, rows: number, columns: number, experts = 1): Promise<Weight> {
-    const entries = this.#entries(source, rows, columns, experts);
-    const first = entries[0]?.entry as TensorEntry;
-    const odd = entries.find((e) => e.entry.format !== first.format);
-    if (odd)
-      throw new SwitchyardError(
-        'ERR_UNSUPPORTED',
-        `[${odd.entry.path}] got experts of formats ${first.format} and ${odd.entry.format} (${odd.entry.name}), expected one format for all experts of a layer`,
-      );
-    return this.#pack(
-      first,
-      entries.map((e) => e.part),
-      rows,
-      columns,
-      experts,
-    );
+  /** A matrix, or a stack of them, packed in its stored format. */
+  async matrix(part: Part): Promise<Weight> {
+    const [columns = 1, rows = 1, experts = 1] = [...part.shape].reverse();
+    return this.#pack(part, this.names.placesOf(part), { experts, rows, columns });
   }
 
-  /** A vector [size] as f32. */
-  async vector(name: string, size: number): Promise<Tensor> {
-    const entry = this.#take(name, [size]);
-    const weight = await this.#pack(entry, [partOf(entry)], 1, size, 1, 'f32');
-    const values = this.device.addon.readWeight(weight.native, 0, 0, 1);
-    this.device.addon.disposeWeight(weight.native);
-    return tensor(values);
+  /** A vector, or one for each expert, as f32. */
+  async vector(part: Part): Promise<Tensor> {
+    return tensor(await this.#values(part, this.names.placesOf(part)), part.shape);
+  }
+
+  /** A tensor [size] of the file's own name as f32. */
+  async values(name: string, size: number): Promise<Float32Array> {
+    const place = { tensor: name, shape: [size], offset: 0, rows: size, rowStride: 1, columnStride: 1 };
+    return this.#values({ name, role: 'norm', kind: 'vector', shape: [size] }, [place]);
   }
 
   /** Reports the end, also where tensors were passed over. */
@@ -72,59 +69,60 @@ export class WeightLoader implements TensorSource {
     return [...this.table.names()].filter((name) => !this.#used.has(name));
   }
 
-  #take(name: string, shape: readonly number[]): TensorEntry {
-    const entry = this.table.require(name, shape);
+  /** The numbers of a vector, packed as rows of one column: its places are rows as those of matrices are. */
+  async #values(part: Part, places: Iterable<Place>): Promise<Float32Array> {
+    const { addon } = this.device;
+    const size = sizeOf(part.shape);
+    const weight = await this.#pack(part, places, { experts: 1, rows: size, columns: 1 }, 'f32');
+    this.#packed.pop();
+    try {
+      return addon.readWeight(weight.native, 0, 0, size);
+    } finally {
+      addon.disposeWeight(weight.native);
+    }
+  }
+
+  /** Shapes may differ by sizes of 1: a matrix of one row is stored as a vector, a stack of one as a matrix. */
+  #take({ tensor: name, shape }: Place): TensorEntry {
+    const stored = this.table.get(name).shape;
+    const long = (sizes: readonly number[]): number[] => sizes.filter((size) => size !== 1);
+    const entry = this.table.require(name, sameShape(long(stored), long(shape)) ? stored : shape);
     this.#used.add(name);
     return entry;
   }
 
-  #entries(
-    source: MatrixSource,
-    rows: number,
-    columns: number,
-    experts: number,
-  ): { entry: TensorEntry; part: WeightPart }[] {
-    if (source.kind === 'per-expert') {
-      return source.names.map((name) => {
-        const entry = this.#take(name, [rows, columns]);
-        return { entry, part: partOf(entry) };
-      });
-    }
-    if (source.kind === 'whole') {
-      const stored = this.table.get(source.name);
-      const shape = experts === 1 && stored.shape.length === 2 ? [rows, columns] : [experts, rows, columns];
-      const entry = this.#take(source.name, shape);
-      return [{ entry, part: partOf(entry) }];
-    }
-    const entry = this.#take(source.name, [experts, source.of, columns]);
-    const rowBytes = entry.bytes / (experts * source.of);
-    return Array.from({ length: experts }, (_, e) => ({
-      entry,
-      part: {
-        path: entry.path,
-        offset: entry.offset + (e * source.of + source.from) * rowBytes,
-        bytes: rows * rowBytes,
-      },
-    }));
-  }
-
   async #pack(
-    entry: TensorEntry,
-    parts: WeightPart[],
-    rows: number,
-    columns: number,
-    experts: number,
+    part: Part,
+    places: Iterable<Place>,
+    { experts, rows, columns }: Sizes,
     as?: WeightFormat,
   ): Promise<Weight> {
-    if (!isStoredFormat(entry.format)) {
+    let first: TensorEntry | null = null;
+    const parts: WeightPart[] = [];
+    for (const place of places) {
+      const entry = this.#take(place);
+      first ??= entry;
+      if (entry.format !== first.format)
+        throw new SwitchyardError(
+          'ERR_UNSUPPORTED',
+          `[${entry.path}] got experts of formats ${first.format} and ${entry.format} (${entry.name}), expected one format for all experts of a layer`,
+        );
+      const next = partOf(entry, place, columns);
+      const last = parts.at(-1);
+      if (last && continues(last, next)) parts[parts.length - 1] = joined(last, next);
+      else parts.push(next);
+    }
+    const { format, path, name, shape } = first as TensorEntry;
+    if (!isStoredFormat(format)) {
       throw new SwitchyardError(
         'ERR_UNSUPPORTED',
-        `[${entry.path}] got tensor ${entry.name} ${shapeText(entry.shape)} of type ${entry.format}, expected a float or block type that weights may have`,
+        `[${path}] got tensor ${name} ${shapeText(shape)} of type ${format}, expected a float or block type that weights may have`,
       );
     }
     const { addon, native: runtime } = this.device;
     const source: WeightSource = {
-      format: entry.format,
+      name: part.name,
+      format,
       experts,
       rows,
       columns,
@@ -138,8 +136,8 @@ export class WeightLoader implements TensorSource {
       const info = addon.weightInfo(native);
       const weight = new Weight(native, info.format as WeightFormat, experts, rows, columns, info.bytes);
       this.#packed.push(weight);
-      this.#loaded += parts.reduce((sum, p) => sum + p.bytes, 0);
-      this.onProgress?.({ loaded: this.#loaded, total: this.total, tensor: entry.name });
+      this.#loaded += sizeOf([experts, rows, columns]) * bytesPerValue(format);
+      this.onProgress?.({ loaded: this.#loaded, total: this.total, tensor: name });
       return weight;
     } catch (error) {
       this.signal?.throwIfAborted();
@@ -148,10 +146,35 @@ export class WeightLoader implements TensorSource {
   }
 }
 
-const partOf = (entry: TensorEntry): WeightPart => ({
-  path: entry.path,
-  offset: entry.offset,
-  bytes: entry.bytes,
+function bytesPerValue(format: StoredFormat): number {
+  const { valuesPerBlock, bytesPerBlock } = storageFormats[format];
+  return bytesPerBlock / valuesPerBlock;
+}
+
+/** Rows that lie one after another need no strides, and may be of a block format. */
+function partOf(
+  entry: TensorEntry,
+  { offset, rows, rowStride, columnStride }: Place,
+  columns: number,
+): WeightPart {
+  const { path } = entry;
+  const perValue = entry.bytes / sizeOf(entry.shape);
+  const at = entry.offset + offset * perValue;
+  if (columnStride === 1 && (rowStride === columns || rows === 1))
+    return { path, offset: at, bytes: rows * columns * perValue, rows };
+  const span = (rows - 1) * rowStride + (columns - 1) * columnStride + 1;
+  return { path, offset: at, bytes: span * perValue, rows, rowStride, columnStride };
+}
+
+const continues = (a: WeightPart, b: WeightPart): boolean =>
+  a.rowStride === undefined &&
+  b.rowStride === undefined &&
+  a.path === b.path &&
+  a.offset + a.bytes === b.offset;
+const joined = (a: WeightPart, b: WeightPart): WeightPart => ({
+  ...a,
+  bytes: a.bytes + b.bytes,
+  rows: (a.rows as number) + (b.rows as number),
 });
 
 /** A weight from values in memory, row-major [experts · rows, columns]. */

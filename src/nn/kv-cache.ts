@@ -10,10 +10,15 @@ import type { BlockCopy, SequenceCache } from './kv-sequence.js';
 /** dtype of the tensors of a cache. */
 export const KV_DTYPE: Readonly<Record<KvType, DType>> = { f32: 'f32', f16: 'f16', bf16: 'bf16', int8: 'u8' };
 
+/** What a layer keeps of a token: heads, and the channels of a key and of a value. */
+export interface KvWidths {
+  readonly heads: number;
+  readonly key: number;
+  readonly value: number;
+}
+
 export interface KvCacheOptions {
-  nLayers: number;
-  nKvHeads: number;
-  headDim: number;
+  layers: readonly KvWidths[];
   /** Tokens that all sequences together may hold; rounded up to blocks. */
   tokens: number;
   /** How keys and values are stored. */
@@ -24,23 +29,23 @@ export class KvCache implements SequenceCache {
   readonly pool: BlockPool;
   /** Per layer [blocks, G, C, block]; int8 as `PagedKeys` says. */
   readonly k: readonly Tensor[];
-  /** Per layer [blocks, G, block, C]. */
+  /** Per layer [blocks, G, block, Cv]. */
   readonly v: readonly Tensor[];
   readonly #device: Device;
   #copies: BlockCopy[] = [];
 
-  constructor(device: Device, { nLayers, nKvHeads, headDim, tokens, type }: KvCacheOptions) {
+  constructor(device: Device, { layers, tokens, type }: KvCacheOptions) {
     this.#device = device;
     this.pool = new BlockPool(Math.ceil(tokens / KV_BLOCK));
     const dtype = KV_DTYPE[type];
-    const stored = storedChannels(dtype, headDim);
-    const layers = (...shape: number[]): Tensor[] =>
-      Array.from({ length: nLayers }, () => {
-        const bytes = shape.reduce((n, size) => n * size, dtypeSize(dtype));
-        return Tensor.ofBuffer(device.addon.createBuffer(bytes), dtype, shape);
-      });
-    this.k = layers(this.blocks, nKvHeads, stored, KV_BLOCK);
-    this.v = layers(this.blocks, nKvHeads, KV_BLOCK, stored);
+    const empty = (...shape: number[]): Tensor => {
+      const bytes = shape.reduce((n, size) => n * size, dtypeSize(dtype));
+      return Tensor.ofBuffer(device.addon.createBuffer(bytes), dtype, shape);
+    };
+    this.k = layers.map(({ heads, key }) => empty(this.blocks, heads, storedChannels(dtype, key), KV_BLOCK));
+    this.v = layers.map(({ heads, value }) =>
+      empty(this.blocks, heads, KV_BLOCK, storedChannels(dtype, value)),
+    );
   }
 
   get blocks(): number {

@@ -27,3 +27,5 @@ export class LayerNorm {
     return layerNorm(x, this.weight, this.bias, { eps: this.eps });
   }
 }
+
+export type Norm = RmsNorm | LayerNorm;

@@ -157,7 +157,7 @@ function scoring(models: readonly LanguageModel[]) {
   return (hidden: readonly Tensor[], rows: Tensor, targets: Tensor) => {
     const count = rows.shape[0] as number;
     const logProbabilities = models.map(({ decoder, dtype }, i) =>
-      logSoftmax(decoder.parts.head.forward(takeRows(hidden[i] as Tensor, rows), dtype)),
+      logSoftmax(decoder.logits(takeRows(hidden[i] as Tensor, rows), dtype)),
     ); // [C, V]
     const losses = logProbabilities.map((lp) => {
       const chosen = takeAlong(lp, reshape(targets, [count, 1]));

@@ -5,11 +5,13 @@ import type { NativeAbort, NativeWeight } from '../core/addon.js';
 import type { Device } from '../core/device.js';
 import { checkOptions, SwitchyardError } from '../core/errors.js';
 import type { ComputeMode, WeightFormat } from '../core/format.js';
+import { takeRows } from '../core/ops/indexing.js';
+import { tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
 import { type LanguageModel, loadModel } from '../generate/language-model.js';
 import type { Role } from '../inspect/parameters.js';
 import type { DecoderConfig } from '../models/config.js';
-import { type MatrixPart, PartList } from '../models/parts.js';
+import { type MatrixPart, PartList, type VectorPart } from '../models/parts.js';
 import { type ModelContent, writeModel } from '../models/save.js';
 import { packValues } from '../models/weights.js';
 import { chooseDropped, countToDrop, type DroppedExperts, expertLoads } from './drop-experts.js';
@@ -139,6 +141,15 @@ interface Plan {
   readonly rows: readonly number[] | null;
 }
 
+/** The experts that stay of those that a part has rows or matrices for; undefined: all. */
+function keptExperts(
+  { name, role }: { name: string; role: Role },
+  keptOf: ReadonlyMap<number, readonly number[]>,
+): readonly number[] | undefined {
+  const layer = Number(/^layers\.(\d+)\./.exec(name)?.[1] ?? -1);
+  return role === 'experts' || role === 'router' ? keptOf.get(layer) : undefined;
+}
+
 /** Makes each matrix when its turn to be written comes, and keeps one. */
 class Conversion {
   readonly config: DecoderConfig;
@@ -146,6 +157,7 @@ class Conversion {
   readonly tensors: QuantizedTensor[] = [];
   readonly #device: Device;
   readonly #parts: PartList;
+  readonly #vectors: readonly VectorPart[];
   readonly #plans = new Map<MatrixToWrite, Plan>();
   readonly #abort: NativeAbort;
   readonly #onAbort = (): void => this.#device.addon.abort(this.#abort);
@@ -167,6 +179,10 @@ class Conversion {
     signal?.addEventListener('abort', this.#onAbort, { once: true });
     const keptOf = new Map(dropped?.map(({ layer, kept }) => [layer, kept]));
     for (const part of this.#parts.matrices) this.#plan(part, rules, keptOf);
+    this.#vectors = this.#parts.vectors.map((part) => {
+      const kept = keptExperts(part, keptOf);
+      return kept ? { ...part, vector: takeRows(part.vector, tensor(Int32Array.from(kept))) } : part;
+    });
   }
 
   #plan(part: MatrixPart, rules: FormatRules, keptOf: ReadonlyMap<number, readonly number[]>): void {
@@ -182,8 +198,7 @@ class Conversion {
     const { addon } = this.#device;
     const { format: to, note } = formatFor(rules, role, source);
     const { repeated } = addon.weightInfo(source.native);
-    const layer = Number(/^layers\.(\d+)\./.exec(name)?.[1] ?? -1);
-    const kept = role === 'experts' || role === 'router' ? keptOf.get(layer) : undefined;
+    const kept = keptExperts(part, keptOf);
     const stay = kept ?? Array.from({ length: source.experts }, (_, e) => e);
     const experts = role === 'router' || repeated ? [0] : stay;
     const rows = role === 'router' && kept ? kept : null;
@@ -203,7 +218,7 @@ class Conversion {
 
   get content(): Pick<ModelContent, 'vectors' | 'matrices' | 'read'> {
     return {
-      vectors: this.#parts.vectors,
+      vectors: this.#vectors,
       matrices: this.matrices,
       read: (matrix, offset, target) => this.read(matrix, offset, target),
     };

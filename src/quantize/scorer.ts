@@ -3,7 +3,7 @@ import { attention } from '../core/ops/attention.js';
 import { compileOn } from '../core/program/compile.js';
 import { type Tensor, tensor } from '../core/tensor.js';
 import type { LanguageModel } from '../generate/language-model.js';
-import { windowOf } from '../models/config.js';
+import type { Attend } from '../nn/attention.js';
 
 export interface WindowOutput {
   /** After the final norm: what the head reads, [N, D]. */
@@ -20,12 +20,9 @@ export class Scorer {
     this.#run = compileOn(
       () => device,
       (tokens: Tensor, positions: Tensor, offsets: Tensor): WindowOutput => {
-        const attend =
-          (layer: number) =>
-          (q: Tensor, k: Tensor, v: Tensor): Tensor =>
-            attention(q, k, v, offsets, offsets, { window: windowOf(decoder.config, layer), prefix: null });
+        const attend: Attend = (q, k, v, options) => attention(q, k, v, offsets, offsets, options);
         // Logits of all tokens at once would be gigabytes for large vocabularies: the head comes later, by chunks.
-        const { hiddenStates, routing } = decoder.forward({ tokens, positions, attend }, dtype);
+        const { hiddenStates, routing } = decoder.forward({ tokens, positions, attend: () => attend }, dtype);
         return {
           hidden: hiddenStates.at(-1) as Tensor,
           routing: routing.map(({ expertIds, combineWeights }) => ({ expertIds, combineWeights })),

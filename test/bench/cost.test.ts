@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { expertsMet, leastTime, workOfPrompt, workOfStep } from '../../bench/harness/cost.js';
 import type { LimitBook } from '../../bench/harness/limits.js';
-import type { Weight } from '../../src/core/weight.js';
+import type { NativeWeight } from '../../src/core/addon.js';
+import { Weight } from '../../src/core/weight.js';
 import type { Decoder } from '../../src/models/decoder.js';
 
 it.each([
@@ -15,25 +16,27 @@ it.each([
 });
 
 const weight = (rows: number, columns: number, experts = 1): Weight =>
-  ({ rows, columns, experts, bytes: rows * columns * experts }) as Weight;
+  new Weight({} as NativeWeight, 'f32', experts, rows, columns, rows * columns * experts);
 
 /** One layer: attention of four 4 × 4 weights and a dense or a sparse feed-forward; a head of 10 rows. */
-function decoderOf(feedForward: Record<string, unknown>, topK: number | null, tied: boolean): Decoder {
+function decoderOf(
+  feedForward: readonly (readonly [string, Weight])[],
+  topK: number | null,
+  tied: boolean,
+): Decoder {
   const embedding = weight(10, 4);
-  const attention = Object.fromEntries(['q', 'k', 'v', 'o'].map((name) => [name, { weight: weight(4, 4) }]));
   const head = tied ? embedding : weight(10, 4);
-  const parts = {
-    embedding: { weight: embedding },
-    head: { weight: head },
-    layers: [{ attention, feedForward }],
-  };
-  return { parts, config: { moe: topK === null ? null : { topK } } } as unknown as Decoder;
+  const attention = ['q', 'k', 'v', 'o'].map((name) => [name, weight(4, 4)] as const);
+  const parameters = new Map([['embedding', embedding], ...attention, ...feedForward]);
+  if (!tied) parameters.set('head', head);
+  const parts = { embedding: { weight: embedding }, head: { weight: head } };
+  return { parts, parameters, config: { moe: topK === null ? null : { topK } } } as unknown as Decoder;
 }
-const dense = {
-  gate: { weight: weight(6, 4) },
-  up: { weight: weight(6, 4) },
-  down: { weight: weight(4, 6) },
-};
+const dense = [
+  ['gate', weight(6, 4)],
+  ['up', weight(6, 4)],
+  ['down', weight(4, 6)],
+] as const;
 
 describe('the work of a step', () => {
   it.each([true, false])('reads the head but not the whole embedding (tied: %s)', (tied) => {
@@ -45,7 +48,10 @@ describe('the work of a step', () => {
   });
 
   it('counts only the experts that tokens meet', () => {
-    const sparse = { gate: { weight: weight(6, 4, 8) }, up: { weight: weight(6, 4, 8) }, down: null };
+    const sparse = [
+      ['layers.0.experts.gate.weight', weight(6, 4, 8)],
+      ['layers.0.experts.up.weight', weight(6, 4, 8)],
+    ] as const;
     const rest = 4 * 16 + 40;
     const decoder = decoderOf(sparse, 2, true);
     expect(workOfStep(decoder, 1)).toEqual({ bytes: rest + 2 * 48, operations: 2 * (rest + 2 * 48) });

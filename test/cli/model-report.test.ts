@@ -2,7 +2,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { reportModel } from '../../src/cli/model-report.js';
 import { loadModel } from '../../src/generate/language-model.js';
-import { openModel, weightsOf } from '../../src/models/load.js';
+import { openModel } from '../../src/models/load.js';
+import { weightsOf } from '../../src/models/parts.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
 
 const CONTEXT = 40;

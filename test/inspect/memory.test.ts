@@ -30,13 +30,19 @@ describe('packedBytes', () => {
 });
 
 describe('estimateMemory', () => {
-  const cache = { nLayers: 2, nKvHeads: 3, headDim: 4 };
+  const cache = Array.from({ length: 2 }, () => ({ heads: 3, key: 4, value: 4 }));
 
   it('counts keys and values in float32', () => {
     expect(cacheBytesPerToken(cache, 'f32')).toBe(2 * 2 * 3 * 4 * 4);
     expect(cacheBytesPerToken(cache, 'f16')).toBe(2 * 2 * 3 * 4 * 2);
     expect(cacheBytesPerToken(cache, 'bf16')).toBe(2 * 2 * 3 * 4 * 2);
     expect(cacheBytesPerToken(cache, 'int8')).toBe(2 * 2 * 3 * (4 + 4));
+    const layers = [
+      { heads: 1, key: 20, value: 16 },
+      { heads: 2, key: 8, value: 4 },
+    ];
+    expect(cacheBytesPerToken(layers, 'f16')).toBe(2 * (36 + 2 * 12));
+    expect(cacheBytesPerToken(layers, 'int8')).toBe(24 + 20 + 2 * (12 + 8));
   });
 
   it('adds weights and whole blocks of the cache', () => {

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { TensorToWrite } from '../../src/checkpoint/safetensors-write.js';
 import { loadModel } from '../../src/generate/language-model.js';
-import { ConfigReader, checkConfig, type DecoderConfig, windowOf } from '../../src/models/config.js';
+import { checkConfig, type DecoderConfig, windowOf } from '../../src/models/config.js';
+import { ConfigReader } from '../../src/models/config-reader.js';
 import { olmoe } from '../../src/models/families/olmoe.js';
 import { qwen3 } from '../../src/models/families/qwen3.js';
 import { qwen3Moe } from '../../src/models/families/qwen3_moe.js';
@@ -242,12 +243,12 @@ it('values that a config leaves out are those of the family', () => {
   const few = { hidden_size, num_hidden_layers, num_attention_heads, vocab_size, intermediate_size: F };
   const from = (family: Family) => family.fromHuggingFace(new ConfigReader(few, 'config.json'));
   expect(from(olmoe)).toMatchObject({
-    normEps: 1e-5,
+    norm: { eps: 1e-5 },
     maxSeqLen: 4096,
     headDim: 8,
     moe: { nExperts: 64, topK: 8 },
   });
-  expect(from(qwen3)).toMatchObject({ normEps: 1e-6, maxSeqLen: 32768, headDim: 128, moe: null });
+  expect(from(qwen3)).toMatchObject({ norm: { eps: 1e-6 }, maxSeqLen: 32768, headDim: 128, moe: null });
   expect(from(qwen3Moe)).toMatchObject({ headDim: 8, dFf: F, moe: { nExperts: 128, topK: 8, dFf: 768 } });
 });
 

@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { defaultDevice } from '../../src/core/device.js';
 import { type LanguageModel, type LoadModelOptions, loadModel } from '../../src/generate/language-model.js';
-import { weightsOf } from '../../src/models/load.js';
+import { weightsOf } from '../../src/models/parts.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { tinyGguf, writeTinyFolder } from '../helpers/tiny-model.js';
 

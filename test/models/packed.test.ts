@@ -7,10 +7,12 @@ import { preambleBytes } from '../../src/checkpoint/packed-layout.js';
 import { defaultDevice } from '../../src/core/device.js';
 import { SwitchyardError } from '../../src/core/errors.js';
 import { type LanguageModel, loadModel } from '../../src/generate/language-model.js';
-import { openModel, weightsOf } from '../../src/models/load.js';
+import { openModel } from '../../src/models/load.js';
+import { weightsOf } from '../../src/models/parts.js';
 import { plainConfig, readPlainConfig } from '../../src/models/plain-config.js';
 import type { SaveProgress } from '../../src/models/save.js';
 import * as moe from '../../src/moe/index.js';
+import type { RopeConfig } from '../../src/nn/rope.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { tinyGguf, writeTinyFolder } from '../helpers/tiny-model.js';
 import { ofKind } from '../parity/folders.js';
@@ -397,17 +399,33 @@ it('a config in plain form keeps every kind of scaling', () => {
       dFf: 96,
       vocabSize: 260,
       maxSeqLen: 2048,
-      normEps: 1e-5,
-      activation: 'silu',
+      norm: { kind: 'rms', eps: 1e-5, weightOffset: 0, bias: false },
+      block: 'sandwich',
+      finalNorm: true,
+      residualScale: 0.5,
       rope: { theta: 1e4, dim: 16, interleaved: true, scaling: { type: 'default' } },
-      window: 4,
-      windowLayers: [1],
+      learnedPositions: { rows: 9, offset: 2 },
+      alibi: false,
+      dEmbedding: 32,
+      embeddingScale: 3,
+      embeddingNorm: true,
       tiedEmbeddings: true,
-      attentionBias: false,
+      headBias: true,
+      logitScale: 0.25,
+      queryKeyValueBias: true,
+      outputBias: false,
       qkNorm: 'heads',
       clipQkv: 8,
+      attentionScale: 0.1,
+      sinks: true,
+      window: 4,
+      windowLayers: [1],
+      latent: null,
+      activation: 'silu',
+      gated: true,
       feedForwardBias: false,
       moe: null,
+      nPredictionLayers: 1,
       bosId: 1,
       eosIds: [2, 3],
     },
@@ -432,7 +450,7 @@ it('a config in plain form keeps every kind of scaling', () => {
       truncate: false,
     },
   ] as const) {
-    const config = { ...source, rope: { ...source.rope, scaling } };
+    const config = { ...source, rope: { ...(source.rope as RopeConfig), scaling } };
     expect(readPlainConfig(JSON.parse(JSON.stringify(plainConfig(config))), 'there')).toEqual(config);
   }
 });

@@ -71,7 +71,7 @@ interface MoEFacts {
   readonly activeShare: number;
 }
 
-function moeFacts({ moe, dModel }: DecoderConfig, { parameters }: ModelReport): MoEFacts | null {
+function moeFacts({ moe }: DecoderConfig, { parameters }: ModelReport): MoEFacts | null {
   if (!moe) return null;
   return {
     nExperts: moe.nExperts,
@@ -79,7 +79,7 @@ function moeFacts({ moe, dModel }: DecoderConfig, { parameters }: ModelReport): 
     dFf: moe.dFf,
     gating: typeof moe.gating === 'string' ? moe.gating : moe.gating.name,
     sparseLayers: moe.layers,
-    expertParameters: 3 * dModel * moe.dFf,
+    expertParameters: parameters.byRole.experts / (moe.nExperts * moe.layers.length),
     expertShare: parameters.byRole.experts / parameters.total,
     activeShare: parameters.active / parameters.total,
   };
@@ -169,7 +169,6 @@ const ROLE_NAMES: Readonly<Record<(typeof ROLES)[number], string>> = {
 };
 
 function configRows(c: PlainConfig): (string | number)[][] {
-  const { scaling } = c.rope;
   return [
     ['family', c.family],
     ['layers', c.nLayers],
@@ -178,9 +177,15 @@ function configRows(c: PlainConfig): (string | number)[][] {
     ['heads', `${c.nHeads} of ${c.headDim}, ${c.nKvHeads} for keys and values`],
     ['vocabulary', `${c.vocabSize}${c.tiedEmbeddings ? ', head tied to the embedding' : ''}`],
     ['context', `${c.maxSeqLen}${c.window > 0 ? `, window ${c.window}` : ''}`],
-    ['rope', `theta ${c.rope.theta}, ${c.rope.dim} of ${c.headDim}, scaling ${scaling.type}`],
+    ['positions', positionText(c)],
     ['end tokens', c.eosIds.join(', ') || 'none'],
   ];
+}
+
+function positionText({ rope, headDim, learnedPositions, alibi }: PlainConfig): string {
+  if (rope) return `rope, theta ${rope.theta}, ${rope.dim} of ${headDim}, scaling ${rope.scaling.type}`;
+  if (learnedPositions) return `learned, ${learnedPositions.rows}`;
+  return alibi ? 'slopes (ALiBi)' : 'none';
 }
 
 function moeRows(m: MoEFacts, nLayers: number): (string | number)[][] {

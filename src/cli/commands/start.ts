@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { SwitchyardError } from '../../core/errors.js';
 import type { GenerationResult } from '../../generate/generation.js';
 import { LanguageModel } from '../../generate/language-model.js';
-import { countParameters } from '../../inspect/parameters.js';
+import { countParameters } from '../../models/count.js';
 import type { LoadStatistics } from '../../moe/statistics.js';
 import { newCommand, printJson, printLines } from '../command.js';
 import { Interrupt } from '../interrupt.js';

@@ -1,12 +1,16 @@
-import { ACTIVATION_KEYS, type ConfigReader, type DecoderConfig, readRope } from '../config.js';
-import { type Family, type LayerNames, whole } from '../family.js';
+import { type DecoderConfig, rmsNorm, USUAL } from '../config.js';
+import { ACTIVATION_KEYS, type ConfigReader } from '../config-reader.js';
+import type { Family } from '../family.js';
+import { type NameTable, named } from '../names.js';
+import { readRope } from '../read-rope.js';
 
 /** Llama 1 to 3 (Touvron et al. 2023): RMS norm before each block, rotary positions, SwiGLU, grouped keys. */
 export const llama: Family = {
   modelType: 'llama',
   ggufArchitecture: 'llama',
+  ggufInterleaved: true,
   fromHuggingFace: (c) => readLlamaLike(c, 'llama'),
-  huggingFaceNames: () => ({ ...llamaNames, layer: (i) => ({ ...attentionNames(i), ...denseNames(i) }) }),
+  huggingFaceNames: () => llamaNames,
 };
 
 /** Values of keys that a config leaves out, where a relative's differ from Llama's. */
@@ -14,15 +18,21 @@ export interface Defaults {
   readonly maxSeqLen?: number;
   readonly normEps?: number;
   readonly headDim?: number;
+  readonly tied?: boolean;
+  /** Rotary pairs are neighbours. */
+  readonly interleaved?: boolean;
 }
 
 /** The keys that Llama shares with its many relatives. */
 export function readLlamaLike(c: ConfigReader, family: string, defaults: Defaults = {}): DecoderConfig {
+  const { maxSeqLen: length = 2048, normEps = 1e-6, tied = false, interleaved = false } = defaults;
   const dModel = c.int('hidden_size', 'width');
   const nHeads = c.int('num_attention_heads', 'heads');
   const headDim = c.int('head_dim', 'width', defaults.headDim ?? Math.floor(dModel / nHeads));
-  const maxSeqLen = c.int('max_position_embeddings', 'length', defaults.maxSeqLen ?? 2048);
+  const maxSeqLen = c.int('max_position_embeddings', 'length', length);
+  const bias = c.bool('attention_bias', false);
   return {
+    ...USUAL,
     family,
     dModel,
     nLayers: c.int('num_hidden_layers', 'layers'),
@@ -32,45 +42,34 @@ export function readLlamaLike(c: ConfigReader, family: string, defaults: Default
     dFf: c.int('intermediate_size', 'width'),
     vocabSize: c.int('vocab_size', 'vocabulary'),
     maxSeqLen,
-    normEps: c.positive('rms_norm_eps', defaults.normEps ?? 1e-6),
+    norm: rmsNorm(c.positive('rms_norm_eps', normEps)),
+    dEmbedding: dModel,
     activation: c.oneOf('hidden_act', ACTIVATION_KEYS, 'silu'),
-    rope: readRope(c, headDim, maxSeqLen),
-    window: 0,
-    tiedEmbeddings: c.bool('tie_word_embeddings', false),
-    attentionBias: c.bool('attention_bias', false),
-    qkNorm: null,
-    clipQkv: null,
+    rope: readRope(c, headDim, maxSeqLen, { interleaved }),
+    tiedEmbeddings: c.bool('tie_word_embeddings', tied),
+    queryKeyValueBias: bias,
+    outputBias: bias,
     feedForwardBias: c.bool('mlp_bias', false),
-    moe: null,
     bosId: c.ids('bos_token_id')[0] ?? null,
     eosIds: c.ids('eos_token_id'),
   };
 }
 
-export const llamaNames = {
-  embedding: 'model.embed_tokens.weight',
-  finalNorm: 'model.norm.weight',
-  head: 'lm_head.weight',
+const ROOT = { embedding: 'model.embed_tokens', final_norm: 'model.norm', head: 'lm_head' } as const;
+
+const LAYER = {
+  attention_norm: 'input_layernorm',
+  'attention.q': 'self_attn.q_proj',
+  'attention.k': 'self_attn.k_proj',
+  'attention.v': 'self_attn.v_proj',
+  'attention.o': 'self_attn.o_proj',
+  'attention.q_norm': 'self_attn.q_norm',
+  'attention.k_norm': 'self_attn.k_norm',
+  feed_forward_norm: 'post_attention_layernorm',
+  'feed_forward.gate': 'mlp.gate_proj',
+  'feed_forward.up': 'mlp.up_proj',
+  'feed_forward.down': 'mlp.down_proj',
 } as const;
 
-export function attentionNames(i: number): Omit<LayerNames, 'gate' | 'up' | 'down'> {
-  const layer = `model.layers.${i}.`;
-  return {
-    attentionNorm: `${layer}input_layernorm.weight`,
-    q: `${layer}self_attn.q_proj.weight`,
-    k: `${layer}self_attn.k_proj.weight`,
-    v: `${layer}self_attn.v_proj.weight`,
-    o: `${layer}self_attn.o_proj.weight`,
-    feedForwardNorm: `${layer}post_attention_layernorm.weight`,
-  };
-}
-
-export function headNormNames(i: number): Required<Pick<LayerNames, 'qNorm' | 'kNorm'>> {
-  const at = (part: string): string => `model.layers.${i}.self_attn.${part}_norm.weight`;
-  return { qNorm: at('q'), kNorm: at('k') };
-}
-
-export function denseNames(i: number): Pick<LayerNames, 'gate' | 'up' | 'down'> {
-  const at = (part: string) => whole(`model.layers.${i}.mlp.${part}_proj.weight`);
-  return { gate: at('gate'), up: at('up'), down: at('down') };
-}
+/** The names of a dense model; they hold for most relatives too. */
+export const llamaNames: NameTable = [...named(ROOT), ...named(LAYER, 'layers.{i}.', 'model.layers.{i}.')];

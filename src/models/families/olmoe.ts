@@ -1,6 +1,7 @@
 import { softmaxTopK } from '../../moe/gating/index.js';
+import { allLayers, USUAL_MOE } from '../config.js';
 import type { Family } from '../family.js';
-import { attentionNames, headNormNames, llamaNames, readLlamaLike } from './llama.js';
+import { llamaNames, readLlamaLike } from './llama.js';
 import { expertNames, PROJECTIONS } from './shared/experts.js';
 
 /**
@@ -18,20 +19,14 @@ export const olmoe: Family = {
       qkNorm: 'heads',
       clipQkv: c.raw('clip_qkv') === undefined ? null : c.positive('clip_qkv'),
       moe: {
+        ...USUAL_MOE,
         nExperts: c.int(['num_experts', 'num_local_experts'], 'experts', 64),
         topK: c.int('num_experts_per_tok', 'experts', 8),
         dFf: base.dFf,
         gating: softmaxTopK({ renormalize: c.bool('norm_topk_prob', false) }),
-        layers: Array.from({ length: base.nLayers }, (_, i) => i),
+        layers: allLayers(base.nLayers),
       },
     };
   },
-  huggingFaceNames: ({ moe }, has) => ({
-    ...llamaNames,
-    layer: (i) => ({
-      ...attentionNames(i),
-      ...headNormNames(i),
-      ...expertNames(i, moe, PROJECTIONS, has),
-    }),
-  }),
+  huggingFaceNames: () => [...llamaNames, ...expertNames(PROJECTIONS)],
 };

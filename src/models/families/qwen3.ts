@@ -1,13 +1,7 @@
-import type { ConfigReader, DecoderConfig } from '../config.js';
+import { allLayers, type DecoderConfig } from '../config.js';
+import type { ConfigReader } from '../config-reader.js';
 import type { Family } from '../family.js';
-import {
-  attentionNames,
-  type Defaults,
-  denseNames,
-  headNormNames,
-  llamaNames,
-  readLlamaLike,
-} from './llama.js';
+import { type Defaults, llamaNames, readLlamaLike } from './llama.js';
 
 /** Qwen 3, dense (Yang et al. 2025): Llama with a norm of each head's query and key. */
 export const qwen3: Family = {
@@ -17,10 +11,7 @@ export const qwen3: Family = {
     const base = readQwen3(c, 'qwen3', { headDim: 128 });
     return { ...base, windowLayers: windowLayers(c, base) };
   },
-  huggingFaceNames: () => ({
-    ...llamaNames,
-    layer: (i) => ({ ...attentionNames(i), ...headNormNames(i), ...denseNames(i) }),
-  }),
+  huggingFaceNames: () => llamaNames,
 };
 
 /** What the dense and the sparse models share. A window that stands in a config counts only where it is switched on. */
@@ -35,7 +26,7 @@ export function readQwen3(c: ConfigReader, family: string, defaults: Defaults = 
 function windowLayers(c: ConfigReader, { nLayers, window }: DecoderConfig): number[] {
   const from = c.int('max_window_layers', 'layers', 28, 0);
   const kinds = c.raw('layer_types');
-  const all = Array.from({ length: nLayers }, (_, i) => i);
+  const all = allLayers(nLayers);
   if (kinds === undefined) return all.filter((i) => i >= from);
   const known = window > 0 ? ['full_attention', 'sliding_attention'] : ['full_attention'];
   if (!Array.isArray(kinds) || kinds.length !== nLayers || !kinds.every((kind) => known.includes(kind)))

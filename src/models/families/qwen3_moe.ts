@@ -1,7 +1,8 @@
 import { softmaxTopK } from '../../moe/gating/index.js';
-import type { ConfigReader, DecoderConfig, MoEConfig } from '../config.js';
+import { allLayers, type DecoderConfig, type MoEConfig, USUAL_MOE } from '../config.js';
+import type { ConfigReader } from '../config-reader.js';
 import type { Family } from '../family.js';
-import { attentionNames, denseNames, headNormNames, llamaNames } from './llama.js';
+import { llamaNames } from './llama.js';
 import { readQwen3 } from './qwen3.js';
 import { expertNames, PROJECTIONS } from './shared/experts.js';
 
@@ -19,28 +20,20 @@ export const qwen3Moe: Family = {
     c.only('shared_expert_intermediate_size', 0);
     return { ...base, moe: readExperts(c, base) };
   },
-  huggingFaceNames: ({ moe }, has) => ({
-    ...llamaNames,
-    layer: (i) => ({
-      ...attentionNames(i),
-      ...headNormNames(i),
-      ...(moe?.layers.includes(i) ? expertNames(i, moe, PROJECTIONS, has) : denseNames(i)),
-    }),
-  }),
+  huggingFaceNames: () => [...llamaNames, ...expertNames(PROJECTIONS)],
 };
 
 function readExperts(c: ConfigReader, { nLayers }: DecoderConfig): MoEConfig | null {
   const step = c.int('decoder_sparse_step', 'layers', 1);
   const dense = c.layers('mlp_only_layers');
   const moe: MoEConfig = {
+    ...USUAL_MOE,
     nExperts: c.int(['num_experts', 'num_local_experts'], 'experts', 128),
     topK: c.int('num_experts_per_tok', 'experts', 8),
     dFf: c.int('moe_intermediate_size', 'width', 768),
     gating: softmaxTopK({ renormalize: c.bool('norm_topk_prob', false) }),
     // every step-th layer, counted from 1
-    layers: Array.from({ length: nLayers }, (_, i) => i).filter(
-      (i) => (i + 1) % step === 0 && !dense.includes(i),
-    ),
+    layers: allLayers(nLayers).filter((i) => (i + 1) % step === 0 && !dense.includes(i)),
   };
   return moe.layers.length > 0 ? moe : null;
 }

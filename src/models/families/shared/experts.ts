@@ -1,5 +1,4 @@
-import type { MoEConfig } from '../../config.js';
-import { type LayerNames, whole } from '../../family.js';
+import { type NameTable, named } from '../../names.js';
 
 /** How published files of a family call a sparse block and an expert's three matrices. */
 export interface ExpertSpelling {
@@ -17,33 +16,25 @@ export const PROJECTIONS: ExpertSpelling = {
   down: 'down_proj',
 };
 
-/** One tensor per expert (published files), or gate and up fused in one stack (library version 5). */
-export function expertNames(
-  i: number,
-  moe: MoEConfig | null,
-  spelling: ExpertSpelling,
-  has: (name: string) => boolean,
-): Pick<LayerNames, 'router' | 'gate' | 'up' | 'down'> {
-  const { nExperts, dFf } = moe ?? { nExperts: 0, dFf: 0 };
-  const layer = `model.layers.${i}`;
-  const fused = `${layer}.mlp.experts.gate_up_proj`;
-  if (has(fused)) {
-    return {
-      router: `${layer}.mlp.gate.weight`,
-      gate: { kind: 'rows', name: fused, from: 0, of: 2 * dFf },
-      up: { kind: 'rows', name: fused, from: dFf, of: 2 * dFf },
-      down: whole(`${layer}.mlp.experts.down_proj`),
-    };
-  }
-  const block = `${layer}.${spelling.block}.`;
-  const each = (part: string) => ({
-    kind: 'per-expert' as const,
-    names: Array.from({ length: nExperts }, (_, e) => `${block}experts.${e}.${part}.weight`),
-  });
-  return {
-    router: `${block}gate.weight`,
-    gate: each(spelling.gate),
-    up: each(spelling.up),
-    down: each(spelling.down),
-  };
-}
+const OURS = 'layers.{i}.';
+const THEIRS = 'model.layers.{i}.';
+
+/** Router and experts: one tensor per expert (published files), or gate and up in one stack (library version 5). */
+export const expertNames = ({ block, gate, up, down }: ExpertSpelling): NameTable => [
+  ...named(
+    {
+      router: `${block}.gate`,
+      'experts.gate': `${block}.experts.{e}.${gate}`,
+      'experts.up': `${block}.experts.{e}.${up}`,
+      'experts.down': `${block}.experts.{e}.${down}`,
+    },
+    OURS,
+    THEIRS,
+  ),
+  { tensor: `${THEIRS}mlp.gate.weight`, parts: [`${OURS}router.weight`] },
+  {
+    tensor: `${THEIRS}mlp.experts.gate_up_proj`,
+    parts: [`${OURS}experts.gate.weight`, `${OURS}experts.up.weight`],
+  },
+  { tensor: `${THEIRS}mlp.experts.down_proj`, parts: [`${OURS}experts.down.weight`] },
+];

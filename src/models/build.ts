@@ -1,0 +1,138 @@
+/** From a config and its parameters to the modules of a decoder: the one place that knows which part goes where. */
+import { MoELayer } from '../moe/layer.js';
+import { Attention } from '../nn/attention.js';
+import { FeedForward } from '../nn/feed-forward.js';
+import { Embedding, Linear } from '../nn/linear.js';
+import type { Norm } from '../nn/norm.js';
+import { Block, type BlockParts } from './block.js';
+import { type DecoderConfig, type MoEConfig, windowOf } from './config.js';
+import { listParts, type ParameterSource, type Part, Scope } from './parameters.js';
+
+export interface DecoderParts {
+  readonly embedding: Embedding;
+  readonly embeddingNorm: Norm | null;
+  /** From the embedding's width to the model's, where they differ. */
+  readonly projectIn: Linear | null;
+  /** Learned positions. */
+  readonly positions: Embedding | null;
+  readonly layers: readonly Block[];
+  readonly finalNorm: Norm | null;
+  readonly projectOut: Linear | null;
+  readonly head: Linear;
+}
+
+/** Every parameter of a decoder, in the order of a forward pass; a tied head is the embedding and stands once. */
+export const decoderParts = (config: DecoderConfig): Part[] =>
+  listParts((source) => buildDecoder(config, source));
+
+export function buildDecoder(c: DecoderConfig, source: ParameterSource): DecoderParts {
+  const root = new Scope(source);
+  const { dModel, dEmbedding, vocabSize, learnedPositions: learned } = c;
+  const embedding = root.matrix('embedding', 'embedding', vocabSize, dEmbedding);
+  const narrow = dEmbedding !== dModel;
+  return {
+    embedding: new Embedding(embedding),
+    embeddingNorm: c.embeddingNorm ? root.norm('embedding_norm', dModel, c.norm) : null,
+    projectIn: narrow ? root.linear('embedding_projection', 'embedding', [dModel, dEmbedding]) : null,
+    positions: learned ? new Embedding(root.matrix('positions', 'embedding', learned.rows, dModel)) : null,
+    layers: Array.from({ length: c.nLayers }, (_, i) => buildBlock(c, i, root.at(`layers.${i}`))),
+    finalNorm: c.finalNorm ? root.norm('final_norm', dModel, c.norm) : null,
+    projectOut: narrow ? root.linear('head_projection', 'head', [dEmbedding, dModel]) : null,
+    head: new Linear(
+      c.tiedEmbeddings ? embedding : root.matrix('head', 'head', vocabSize, dEmbedding),
+      c.headBias ? root.vector('head.bias', 'head', vocabSize) : null,
+    ),
+  };
+}
+
+function buildBlock(c: DecoderConfig, index: number, at: Scope): Block {
+  const norm = (name: string) => at.norm(name, c.dModel, c.norm);
+  const sandwich = c.block === 'sandwich';
+  const norms: BlockParts['norms'] = {
+    attention: norm('attention_norm'),
+    ...(sandwich ? { attentionPost: norm('attention_post_norm') } : {}),
+    ...(c.block === 'parallel' ? {} : { feedForward: norm('feed_forward_norm') }),
+    ...(sandwich ? { feedForwardPost: norm('feed_forward_post_norm') } : {}),
+  };
+  const attention = buildAttention(c, index, at.at('attention'));
+  const feedForward = c.moe?.layers.includes(index) ? buildSparse(c, c.moe, at) : buildDense(c, at);
+  return new Block(c.block, c.residualScale, { attention, feedForward, norms });
+}
+
+function buildAttention(c: DecoderConfig, index: number, at: Scope): Attention {
+  const { dModel, nHeads, nKvHeads, headDim, qkNorm } = c;
+  const [wide, narrow] = [nHeads * headDim, nKvHeads * headDim];
+  const project = (name: string, rows: number) =>
+    at.linear(name, 'attention', [rows, dModel], c.queryKeyValueBias);
+  const headNorm = (name: string, all: number) =>
+    qkNorm === null ? null : at.norm(name, qkNorm === 'heads' ? all : headDim, c.norm);
+  return new Attention(
+    {
+      nHeads,
+      nKvHeads,
+      headDim,
+      ropeInterleaved: c.rope?.interleaved ?? false,
+      normAcross: qkNorm ?? 'head',
+      clip: c.clipQkv,
+      attend: attendOptions(c, index),
+    },
+    project('q', wide),
+    project('k', narrow),
+    project('v', narrow),
+    at.linear('o', 'attention', [dModel, wide], c.outputBias),
+    headNorm('q_norm', wide),
+    headNorm('k_norm', narrow),
+  );
+}
+
+/** Scale and window of a layer's scores. */
+const attendOptions = (c: DecoderConfig, index: number): { scale?: number; window: number } => ({
+  ...(c.attentionScale === null ? {} : { scale: c.attentionScale }),
+  window: windowOf(c, index),
+});
+
+function buildDense(c: DecoderConfig, at: Scope): FeedForward {
+  const { dModel, dFf, feedForwardBias: bias } = c;
+  const inner = at.at('feed_forward');
+  const gate = c.gated ? inner.linear('gate', 'feedForward', [dFf, dModel], bias) : null;
+  const up = inner.linear('up', 'feedForward', [dFf, dModel], bias);
+  return new FeedForward(gate, up, inner.linear('down', 'feedForward', [dModel, dFf], bias), c.activation);
+}
+
+function buildSparse(c: DecoderConfig, moe: MoEConfig, at: Scope): MoELayer {
+  const { dModel, activation, gated } = c;
+  const { nExperts, topK, dFf, gating, bias, dFfShared, sharedGate, selectionBias } = moe;
+  const router = at.linear('router', 'router', [nExperts, dModel], moe.routerBias);
+  const experts = at.at('experts');
+  const stack = (name: string, rows: number, columns: number) =>
+    experts.matrix(name, 'experts', nExperts, rows, columns);
+  const biasOf = (name: string, size: number) =>
+    bias ? experts.vector(`${name}.bias`, 'experts', nExperts, size) : null;
+  const shared = at.at('shared');
+  const always = (name: string, rows: number, columns: number) =>
+    shared.linear(name, 'feedForward', [rows, columns]);
+  return new MoELayer(
+    { dModel, dFf, nExperts, topK, gating, activation, gated, bias, dFfShared, sharedGate, selectionBias },
+    {
+      router,
+      selectionBias: selectionBias ? at.vector('router.selection_bias', 'router', nExperts) : null,
+      experts: {
+        gate: gated ? stack('gate', dFf, dModel) : null,
+        gateBias: gated ? biasOf('gate', dFf) : null,
+        up: stack('up', dFf, dModel),
+        upBias: biasOf('up', dFf),
+        down: stack('down', dModel, dFf),
+        downBias: biasOf('down', dModel),
+      },
+      shared:
+        dFfShared === 0
+          ? null
+          : {
+              gate: gated ? always('gate', dFfShared, dModel) : null,
+              up: always('up', dFfShared, dModel),
+              down: always('down', dModel, dFfShared),
+              outputGate: sharedGate ? at.linear('shared_gate', 'feedForward', [1, dModel]) : null,
+            },
+    },
+  );
+}

@@ -1,0 +1,58 @@
+/** Tensor names of GGUF files: one scheme, which the architectures use in part. */
+import type { DecoderConfig } from './config.js';
+import { fused, type NameTable, named } from './names.js';
+
+const ROOT = {
+  embedding: 'token_embd',
+  embedding_norm: 'token_embd_norm',
+  positions: 'position_embd',
+  final_norm: 'output_norm',
+  head: 'output',
+} as const;
+
+const LAYER = {
+  attention_norm: 'attn_norm',
+  attention_post_norm: 'post_attention_norm',
+  'attention.q': 'attn_q',
+  'attention.k': 'attn_k',
+  'attention.v': 'attn_v',
+  'attention.o': 'attn_output',
+  'attention.q_norm': 'attn_q_norm',
+  'attention.k_norm': 'attn_k_norm',
+  feed_forward_norm: 'ffn_norm',
+  feed_forward_post_norm: 'post_ffw_norm',
+  'feed_forward.gate': 'ffn_gate',
+  'feed_forward.up': 'ffn_up',
+  'feed_forward.down': 'ffn_down',
+  router: 'ffn_gate_inp',
+  'experts.gate': 'ffn_gate_exps',
+  'experts.up': 'ffn_up_exps',
+  'experts.down': 'ffn_down_exps',
+  'shared.gate': 'ffn_gate_shexp',
+  'shared.up': 'ffn_up_shexp',
+  'shared.down': 'ffn_down_shexp',
+  shared_gate: 'ffn_gate_inp_shexp',
+} as const;
+
+/** Files from before experts were stacked. */
+const EACH = {
+  'experts.gate': 'ffn_gate.{e}',
+  'experts.up': 'ffn_up.{e}',
+  'experts.down': 'ffn_down.{e}',
+} as const;
+
+const OURS = 'layers.{i}.';
+const THEIRS = 'blk.{i}.';
+
+/** What an architecture has without a word of its own. */
+export const ggufNames = (_config: DecoderConfig): NameTable => [
+  ...named(ROOT),
+  ...named(LAYER, OURS, THEIRS),
+  ...named(EACH, OURS, THEIRS),
+  ...fused(
+    `${THEIRS}attn_qkv`,
+    ['q', 'k', 'v'].map((part) => `${OURS}attention.${part}`),
+  ),
+  { tensor: `${THEIRS}exp_probs_b.bias`, parts: [`${OURS}router.selection_bias`] },
+  { tensor: `${THEIRS}attn_sinks.weight`, parts: [`${OURS}attention.sinks`] },
+];
