@@ -1,32 +1,26 @@
-/** Several prompts continued together: one ragged batch a step. */
+/** Several prompts continued together. */
 import { checkOptions, SwitchyardError } from '../core/errors.js';
-import type { KvSequence } from '../nn/kv-sequence.js';
 import { Continuation } from './continuation.js';
-import { MAX_CHUNK, type StepRow } from './engine.js';
 import {
   GENERATE_OPTIONS,
   type GenerateOptions,
   type GenerationHost,
   type GenerationResult,
+  laneOptions,
 } from './generation.js';
+import type { Lane } from './lane.js';
+import type { Choice } from './sampling.js';
 
 /** Options that hold for every prompt; the same seed gives each prompt what it would get alone. */
 export type BatchOptions = Omit<GenerateOptions, 'routing'>;
 export type BatchResult = Omit<GenerationResult, 'timings' | 'routing'>;
 
-interface Row {
-  readonly sequence: KvSequence;
-  readonly continuation: Continuation;
-  /** Tokens of the prompt in the cache. */
-  fed: number;
-}
-
 /**
- * Continues all prompts; the results are in their order and do not depend on each other. A step decodes one token of each
- * prompt that has been read and reads on in the others, up to MAX_CHUNK tokens. The cache must hold all of them at once.
+ * Continues all prompts; the results are in their order and do not depend on each other. Those that the cache has no room for
+ * wait until others have ended.
  */
 export async function generateAll(
-  host: GenerationHost,
+  { scheduler, ...host }: GenerationHost,
   prompts: readonly (readonly number[])[],
   options: BatchOptions = {},
 ): Promise<BatchResult[]> {
@@ -35,37 +29,16 @@ export async function generateAll(
     options,
     GENERATE_OPTIONS.filter((name) => name !== 'routing'),
   );
-  const { engine, device } = host;
   const { signal } = options;
-  const rows = prompts.map(
-    (prompt): Row => ({
-      sequence: engine.newSequence(),
-      continuation: new Continuation(host, prompt, options),
-      fed: 0,
-    }),
-  );
-  const abort = device.addon.createAbort();
-  const onAbort = (): void => device.addon.abort(abort);
+  const wanted = laneOptions(options);
+  const continuations = prompts.map((prompt) => new Continuation(host, prompt, options));
+  const lanes = continuations.map(() => scheduler.open(wanted));
+  const closeAll = (): Promise<unknown> => Promise.all(lanes.map((lane) => lane.close()));
+  const onAbort = (): void => void closeAll();
   signal?.addEventListener('abort', onAbort, { once: true });
   try {
     signal?.throwIfAborted();
-    for (;;) {
-      const open = rows.filter((row) => !row.continuation.finished);
-      const batch = nextStep(open);
-      if (batch.length === 0) break;
-      const { results } = await engine.step(
-        batch.map(({ step }) => step),
-        { abort },
-      );
-      let next = 0;
-      for (const { row, step } of batch) {
-        row.fed = Math.min(row.fed + step.tokens.length, row.continuation.prompt.length);
-        if (!step.sampling) continue;
-        row.continuation.take(results[next++] as (typeof results)[number]);
-        row.continuation.decode();
-        if (row.continuation.finished) row.sequence.release();
-      }
-    }
+    await Promise.all(continuations.map((continuation, i) => finish(lanes[i] as Lane, continuation)));
   } catch (error) {
     if (!signal?.aborted) throw error;
     throw new SwitchyardError('ERR_ABORTED', '[generateAll] got an abort, expected to finish', {
@@ -73,9 +46,9 @@ export async function generateAll(
     });
   } finally {
     signal?.removeEventListener('abort', onAbort);
-    for (const { sequence } of rows) sequence.release();
+    await closeAll();
   }
-  return rows.map(({ continuation: { text, tokens, logprobs, finishReason } }) => ({
+  return continuations.map(({ text, tokens, logprobs, finishReason }) => ({
     text,
     tokens,
     logprobs,
@@ -83,26 +56,16 @@ export async function generateAll(
   }));
 }
 
-/** Rows that decode come first, so that long prompts do not hold them up. */
-function nextStep(open: readonly Row[]): { row: Row; step: StepRow }[] {
-  const batch: { row: Row; step: StepRow }[] = [];
-  const reads = (row: Row): boolean => row.fed < row.continuation.prompt.length;
-  let room = MAX_CHUNK;
-  for (const row of [...open.filter((r) => !reads(r)), ...open.filter(reads)]) {
-    if (room === 0) break;
-    const { sequence, continuation, fed } = row;
-    const { prompt, tokens: made } = continuation;
-    const tokens = reads(row) ? prompt.slice(fed, fed + room) : made.slice(-1);
-    const chooses = fed + tokens.length >= prompt.length;
-    room -= tokens.length;
-    batch.push({
-      row,
-      step: {
-        sequence,
-        tokens,
-        sampling: chooses ? continuation.sampling : null,
-      },
-    });
+/** Runs a continuation to its end. */
+async function finish(lane: Lane, continuation: Continuation): Promise<void> {
+  const { sampling } = continuation;
+  let tokens = continuation.prompt;
+  while (!continuation.finished) {
+    const { results } = await lane.feed(tokens, { sampling });
+    const choice = results[0] as Choice;
+    continuation.take(choice);
+    continuation.decode();
+    tokens = [choice.token];
   }
-  return batch;
+  await lane.close();
 }

@@ -302,7 +302,8 @@ export class StepEngine {
     let program = this.#copies.get(n);
     if (!program) {
       const pairs = Tensor.placeholder('i32', [n, 2]);
-      const copied = [...this.cache.k, ...this.cache.v].map((cache) => kvCopy(cache, pairs));
+      const caches = [...this.cache.k, ...this.cache.v].filter((cache) => cache.size > 0);
+      const copied = caches.map((cache) => kvCopy(cache, pairs));
       // one element of each cache keeps the copies alive
       const first = copied.map((cache) => slice(reshape(cache, [cache.size]), 0, 0, 1));
       program = await this.#compile([pairs], [concat(first, 0)]);

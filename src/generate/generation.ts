@@ -1,6 +1,6 @@
 /** One running generation: an async iterable of parts, and a promise of the whole. */
 import type { Device } from '../core/device.js';
-import { checkOptions, SwitchyardError } from '../core/errors.js';
+import { checkOptions, mismatch, SwitchyardError } from '../core/errors.js';
 import { type LoadStatistics, statisticsOfLoad } from '../moe/statistics.js';
 import {
   Continuation,
@@ -10,11 +10,19 @@ import {
   type GeneratedPart,
 } from './continuation.js';
 import { routingLines } from './debug.js';
-import { MAX_CHUNK, type StepEngine, type StepOutput } from './engine.js';
-import type { Sampling } from './sampling.js';
+import type { Answer, LaneOptions } from './lane.js';
+import type { Choice } from './sampling.js';
+import type { Scheduler } from './scheduler.js';
 
 export interface GenerateOptions extends ContinuationOptions {
   signal?: AbortSignal;
+  /** Requests of a higher priority run first; others wait, or give their room up and read their text again. Default 0. */
+  priority?: number;
+  /**
+   * Requests with the same salt read what one of them computed of a text that they begin with; null: this one shares nothing.
+   * Use one for each tenant where nobody may learn from the time taken what others asked. Default ''.
+   */
+  cacheSalt?: string | null;
   /** Gather which experts the tokens met. Default false. */
   routing?: boolean;
 }
@@ -31,6 +39,8 @@ export const GENERATE_OPTIONS = [
   'stopTokens',
   'ignoreEos',
   'signal',
+  'priority',
+  'cacheSalt',
   'routing',
 ] as const;
 
@@ -58,8 +68,17 @@ export interface GenerationResult {
 /** What a generation needs of its model. */
 export interface GenerationHost extends ContinuationHost {
   readonly device: Device;
-  readonly engine: StepEngine;
+  readonly scheduler: Scheduler;
   readonly nExperts: number;
+}
+
+/** @throws SwitchyardError ERR_OPTION */
+export function laneOptions({ priority = 0, cacheSalt = '' }: GenerateOptions, routing = false): LaneOptions {
+  if (!Number.isFinite(priority))
+    throw mismatch('ERR_OPTION', 'generate', `priority ${String(priority)}`, 'a number');
+  if (cacheSalt !== null && typeof cacheSalt !== 'string')
+    throw mismatch('ERR_OPTION', 'generate', `cacheSalt ${String(cacheSalt)}`, 'a text or null');
+  return { priority, salt: cacheSalt, routing };
 }
 
 /** Level of SWITCHYARD_DEBUG that prints routing. */
@@ -72,6 +91,7 @@ export class Generation implements AsyncIterable<GeneratedPart> {
   readonly #continuation: Continuation;
   readonly #load: number[][] = [];
   readonly #routing: boolean;
+  readonly #laneOptions: LaneOptions;
   #promptMs = 0;
   #decodeMs = 0;
   #iterator: AsyncGenerator<GeneratedPart> | null = null;
@@ -83,6 +103,7 @@ export class Generation implements AsyncIterable<GeneratedPart> {
     this.#host = host;
     this.#routing = options.routing === true || (host.device.env.debug >= ROUTING_DEBUG && host.nExperts > 0);
     this.#options = options;
+    this.#laneOptions = laneOptions(options, this.#routing);
     this.#continuation = new Continuation(host, prompt, options);
     this.#done = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
@@ -125,31 +146,26 @@ export class Generation implements AsyncIterable<GeneratedPart> {
   }
 
   async *#run(): AsyncGenerator<GeneratedPart> {
-    const { engine, device } = this.#host;
+    const { scheduler, device } = this.#host;
     const { signal } = this.#options;
     const { prompt, sampling, tokens: made } = this.#continuation;
-    const abort = device.addon.createAbort();
-    const onAbort = (): void => device.addon.abort(abort);
+    const lane = scheduler.open(this.#laneOptions);
+    const onAbort = (): void => void lane.close();
     signal?.addEventListener('abort', onAbort, { once: true });
-    const sequence = engine.newSequence();
-    let pending: Promise<StepOutput> | null = null;
     let failure: unknown = null;
-    const step = (tokens: readonly number[], chooser: Sampling | null): Promise<StepOutput> => {
-      const run = engine.step([{ sequence, tokens, sampling: chooser }], { abort, routing: this.#routing });
-      run.catch(() => undefined); // awaited later
-      return run;
+    const feed = (tokens: readonly number[]): Promise<Answer> => {
+      const answer = lane.feed(tokens, { sampling });
+      answer.catch(() => undefined); // awaited later
+      return answer;
     };
     try {
       signal?.throwIfAborted();
       if (this.#continuation.finished) return;
       const started = performance.now();
-      let at = 0;
-      for (; prompt.length - at > MAX_CHUNK; at += MAX_CHUNK)
-        this.#count(await step(prompt.slice(at, at + MAX_CHUNK), null));
-      pending = step(prompt.slice(at), sampling);
+      let pending: Promise<Answer> | null = feed(prompt);
       let first = 0;
       do {
-        const output: StepOutput = await pending;
+        const answer: Answer = await pending;
         pending = null;
         const now = performance.now();
         if (made.length === 0) {
@@ -157,10 +173,10 @@ export class Generation implements AsyncIterable<GeneratedPart> {
           this.#promptMs = now - started;
         }
         this.#decodeMs = now - first;
-        this.#count(output);
-        const result = output.results[0] as { token: number; logprob: number };
+        this.#count(answer);
+        const choice = answer.results[0] as Choice;
         // the next step runs while this token is decoded and handed out
-        if (!this.#continuation.take(result)) pending = step([result.token], sampling);
+        if (!this.#continuation.take(choice)) pending = feed([choice.token]);
         yield this.#continuation.decode();
       } while (pending && !this.#continuation.finished);
     } catch (error) {
@@ -172,11 +188,7 @@ export class Generation implements AsyncIterable<GeneratedPart> {
       throw failure;
     } finally {
       signal?.removeEventListener('abort', onAbort);
-      if (pending) {
-        device.addon.abort(abort);
-        await pending.catch(() => undefined);
-      }
-      sequence.release();
+      await lane.close();
       if (device.env.debug >= ROUTING_DEBUG && this.#load.length > 0) {
         process.stderr.write(routingLines(this.#load.map((load) => statisticsOfLoad(load))));
       }
@@ -185,11 +197,12 @@ export class Generation implements AsyncIterable<GeneratedPart> {
     }
   }
 
-  #count(output: StepOutput): void {
-    output.experts.forEach((ids, layer) => {
-      this.#load[layer] ??= new Array<number>(this.#host.nExperts).fill(0);
-      const load = this.#load[layer];
-      for (const e of ids) if (e >= 0) load[e] = (load[e] as number) + 1;
-    });
+  #count({ experts }: Answer): void {
+    for (const step of experts)
+      step.forEach((ids, layer) => {
+        this.#load[layer] ??= new Array<number>(this.#host.nExperts).fill(0);
+        const load = this.#load[layer];
+        for (const e of ids) if (e >= 0) load[e] = (load[e] as number) + 1;
+      });
   }
 }

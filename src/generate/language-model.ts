@@ -23,6 +23,7 @@ import { type BatchOptions, type BatchResult, generateAll } from './batch.js';
 import { modelLine } from './debug.js';
 import { StepEngine } from './engine.js';
 import { type GenerateOptions, Generation, type GenerationHost } from './generation.js';
+import { Scheduler } from './scheduler.js';
 
 export interface LoadModelOptions {
   /** 'auto' (default) is the best device that works; or a device made with `device(…)`. */
@@ -201,7 +202,7 @@ interface Settings {
   cacheTokens: number;
 }
 
-/** A loaded language model. Independent calls may run at the same time; their steps alternate. */
+/** A loaded language model. Calls made at the same time share their steps and do not change each other's results. */
 export class LanguageModel {
   readonly config: DecoderConfig;
   readonly device: Device;
@@ -211,6 +212,7 @@ export class LanguageModel {
   readonly kvCache: KvType;
   readonly #forward: ForwardPass;
   readonly #engine: StepEngine;
+  readonly #scheduler: Scheduler;
   readonly #endIds: ReadonlySet<number>;
   #tokenizer: TokenizerSource;
   #template: ChatTemplate | null = null;
@@ -236,6 +238,7 @@ export class LanguageModel {
       settings.cacheTokens,
       settings.kvCache,
     );
+    this.#scheduler = new Scheduler(this.#engine);
     this.#endIds = new Set([...decoder.config.eosIds, ...tokenizer.endIds]);
   }
 
@@ -250,6 +253,11 @@ export class LanguageModel {
     return this.#engine;
   }
 
+  /** @internal All generations run through it. */
+  get scheduler(): Scheduler {
+    return this.#scheduler;
+  }
+
   /** Logits (and on request hidden states and routing) of whole sequences. */
   async forward(inputs: ForwardInputs): Promise<ForwardOutput> {
     this.#check();
@@ -261,7 +269,7 @@ export class LanguageModel {
     return new Generation(this.#host(), this.#ids(prompt), options);
   }
 
-  /** Continues several prompts as one ragged batch: as `generate` on each, and the same bits. */
+  /** Continues several prompts together: as `generate` on each, and the same bits. More than the cache holds wait for room. */
   async generateAll(
     prompts: readonly (string | readonly number[])[],
     options: BatchOptions = {},
@@ -330,7 +338,7 @@ export class LanguageModel {
     this.#check();
     return {
       device: this.device,
-      engine: this.#engine,
+      scheduler: this.#scheduler,
       tokenizer: this.tokenizer,
       endIds: this.#endIds,
       contextLength: this.#engine.contextLength,

@@ -6,7 +6,6 @@ import type { GenerateOptions } from '../../src/generate/generation.js';
 import { type LanguageModel, type LoadModelOptions, loadModel } from '../../src/generate/language-model.js';
 import { samplers } from '../../src/generate/sampler.js';
 import { Sampling } from '../../src/generate/sampling.js';
-import { KV_BLOCK } from '../../src/nn/kv-blocks.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { writeTinyFolder } from '../helpers/tiny-model.js';
 
@@ -210,23 +209,6 @@ describe('at the same time', () => {
     expect(tokens).toEqual(await tokensOf());
     for (const other of others) expect(other).toEqual(want);
   });
-
-  it('the cache may be too small for all: those that fit go on', async () => {
-    const small = await load({ cacheTokens: 2 * KV_BLOCK });
-    const long = Array.from({ length: KV_BLOCK + 1 }, (_, i) => i);
-    const results = await Promise.allSettled([
-      small.generate(long, { maxTokens: 8, ignoreEos: true }).result(),
-      small.generate(long, { maxTokens: 8, ignoreEos: true }).result(),
-    ]);
-    expect(results.map((r) => r.status)).toEqual(['fulfilled', 'rejected']);
-    expect(await rejection(() => Promise.reject((results[1] as PromiseRejectedResult).reason))).toMatchObject(
-      {
-        code: 'ERR_CONTEXT_LENGTH',
-      },
-    );
-    expect(small.engine.cache.freeBlocks).toBe(2);
-    await small.dispose();
-  });
 });
 
 describe('is stopped', () => {
@@ -307,6 +289,8 @@ describe('is refused', () => {
     ['a repetition penalty of 0', [1], { repetitionPenalty: 0 }, 'ERR_OPTION', /repetitionPenalty 0/],
     ['a seed below 0', [1], { temperature: 1, seed: -1 }, 'ERR_OPTION', /seed -1/],
     ['an empty stop string', [1], { stop: '' }, 'ERR_OPTION', /stop/],
+    ['a priority that is no number', [1], { priority: 'high' }, 'ERR_OPTION', /priority high/],
+    ['a salt that is no text', [1], { cacheSalt: 3 }, 'ERR_OPTION', /cacheSalt 3/],
     ['a misspelt option', [1], { max_tokens: 3 }, 'ERR_OPTION', /max_tokens/],
   ];
   it.each(cases)('%s', async (_, input, options, code, message) => {

@@ -1,0 +1,144 @@
+/** One sequence as its user sees it: tokens go in, choices come out, and where its keys lie is the scheduler's affair. */
+import { SwitchyardError } from '../core/errors.js';
+import type { KvSequence } from '../nn/kv-sequence.js';
+import type { StepResult } from './engine.js';
+import type { Sampling } from './sampling.js';
+
+export interface LaneOptions {
+  /** Lanes of a higher priority run first, and may take the blocks of others. Default 0. */
+  priority?: number;
+  /**
+   * Lanes with the same salt read the blocks that one of them wrote where their texts begin alike; null: this lane's blocks are
+   * its own. Default ''.
+   */
+  salt?: string | null;
+  /** Gather which experts the tokens meet; every token is fed, also where its block is known. Default false. */
+  routing?: boolean;
+  /** The first tokens see each other in both directions; they are fed in one step. Default 0. */
+  prefixLength?: number;
+}
+
+/** What is asked of the tokens fed last. */
+export interface Ask {
+  /** How the token behind the last one is chosen; null: it is not. */
+  readonly sampling: Sampling | null;
+  /** How the tokens behind the ones before it are: drafts to be checked. */
+  readonly earlier?: readonly Sampling[];
+  /** Also answer with the logits of each choice. */
+  readonly logits?: boolean;
+}
+
+export interface Answer {
+  /** One for each of `earlier`, and one for `sampling`. */
+  readonly results: readonly StepResult[];
+  /** [results, V], if asked for. */
+  readonly logits: Float32Array | null;
+  /** Of each step that fed the tokens, per sparse layer: i32 [tokens, K]. */
+  readonly experts: readonly (readonly Int32Array[])[];
+}
+
+/** A question that waits for its answer. */
+export interface Waiting {
+  readonly ask: Ask;
+  readonly experts: Int32Array[][];
+  resolve(answer: Answer): void;
+  reject(error: unknown): void;
+}
+
+/** What a lane needs of its scheduler. */
+export interface LaneOwner {
+  newSequence(salt: string | null): KvSequence;
+  wake(): void;
+  nextOrder(): number;
+  add(lane: Lane): void;
+  /** Takes the lane out; resolves when no step uses its blocks any more. */
+  remove(lane: Lane): Promise<void>;
+}
+
+export class Lane {
+  /** All tokens that the sequence has or waits for. */
+  readonly tokens: number[] = [];
+  /** @internal What is in the cache; may fall behind `tokens` at any time, and is then read again. */
+  sequence: KvSequence;
+  /** @internal */
+  waiting: Waiting | null = null;
+  /** @internal Its last step failed together with others: it runs alone, to find out whose fault it was. */
+  alone = false;
+  readonly priority: number;
+  readonly salt: string | null;
+  readonly routing: boolean;
+  readonly prefixLength: number;
+  #closed: Promise<void> | null = null;
+
+  /** @internal Use `Scheduler.open`. */
+  constructor(
+    readonly owner: LaneOwner,
+    /** Place in the queue: lanes that came first run first; forks stand behind each other in one place. */
+    readonly order: readonly [place: number, fork: number],
+    { priority = 0, salt = '', routing = false, prefixLength = 0 }: LaneOptions,
+    sequence?: KvSequence,
+  ) {
+    this.priority = priority;
+    this.routing = routing;
+    this.prefixLength = prefixLength;
+    // keys of a prefix depend on all of it, not only on what stands before them
+    this.salt = prefixLength > 0 ? null : salt;
+    this.sequence = sequence ?? owner.newSequence(this.salt);
+    owner.add(this);
+  }
+
+  get closed(): boolean {
+    return this.#closed !== null;
+  }
+
+  /** Adds tokens and resolves with the choices behind them, once the scheduler had room for them. One question at a time. */
+  feed(tokens: readonly number[], ask: Ask): Promise<Answer> {
+    if (this.closed) return Promise.reject(aborted());
+    this.#idle('feed');
+    for (const token of tokens) this.tokens.push(token);
+    return new Promise((resolve, reject) => {
+      this.waiting = { ask, experts: [], resolve, reject };
+      this.owner.wake();
+    });
+  }
+
+  /** Drops the tokens from `length` on. */
+  truncate(length: number): void {
+    this.#idle('truncate');
+    this.tokens.length = Math.min(this.tokens.length, length);
+    if (this.sequence.length > length) this.sequence.truncate(length);
+  }
+
+  /** A lane with the same tokens in the same blocks, of the same place in the queue. */
+  fork(): Lane {
+    this.#idle('fork');
+    const { priority, salt, routing, prefixLength } = this;
+    const options = { priority, salt, routing, prefixLength };
+    const order = [this.order[0], this.owner.nextOrder()] as const;
+    const twin = new Lane(this.owner, order, options, this.sequence.fork());
+    for (const token of this.tokens) twin.tokens.push(token);
+    return twin;
+  }
+
+  /** At any time; resolves when its blocks are free. A question that waits is answered with ERR_ABORTED then. */
+  close(): Promise<void> {
+    this.#closed ??= this.owner.remove(this).then(() => {
+      this.sequence.release();
+      this.waiting?.reject(aborted());
+      this.waiting = null;
+      this.owner.wake();
+    });
+    return this.#closed;
+  }
+
+  #idle(what: string): void {
+    if (this.waiting)
+      throw new SwitchyardError(
+        'ERR_OPTION',
+        `[lane] got ${what} while a question waits, expected its answer first`,
+      );
+  }
+}
+
+const aborted = (): SwitchyardError =>
+  new SwitchyardError('ERR_ABORTED', '[generate] got an abort, expected to finish');

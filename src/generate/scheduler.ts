@@ -1,0 +1,268 @@
+/**
+ * Continuous batching (Yu et al. 2022): whoever has tokens to feed shares the next step, and each lane comes and goes on its
+ * own. Between two steps:
+ * 1. All lanes that wait are put in order: priority, then arrival.
+ * 2. Each gets blocks for its tokens. Where none are free, lanes behind it, and lanes that wait for nothing, give theirs back
+ *    (preemption); they read their tokens again later. A lane that is not in the cache comes in when there is room for all of it.
+ * 3. Tokens of decoding lanes come first; what is left of a step of MAX_CHUNK tokens goes to prompts, piece by piece.
+ * A token's numbers depend on its own sequence alone (docs/architecture.md, "Bits"): no choice made here changes a text.
+ */
+import type { NativeAbort } from '../core/addon.js';
+import { SwitchyardError } from '../core/errors.js';
+import { KV_BLOCK } from '../nn/kv-blocks.js';
+import type { KvSequence, SequenceMark } from '../nn/kv-sequence.js';
+import { MAX_CHUNK, type StepEngine, type StepOutput, type StepRow } from './engine.js';
+import { Lane, type LaneOptions, type LaneOwner, type Waiting } from './lane.js';
+
+/** Tokens up to which a lane in the cache counts as decoding: one, or a few drafts. */
+const DECODING = 16;
+
+interface Planned {
+  readonly lane: Lane;
+  readonly waiting: Waiting;
+  readonly mark: SequenceMark;
+  readonly row: StepRow;
+}
+
+export interface SchedulerStatistics {
+  /** Steps run. */
+  readonly steps: number;
+  /** Tokens computed, and tokens whose blocks were found in the cache instead. */
+  readonly fedTokens: number;
+  readonly sharedTokens: number;
+  /** Lanes that had to give their blocks back. */
+  readonly preemptions: number;
+}
+
+export class Scheduler implements LaneOwner {
+  readonly #lanes = new Set<Lane>();
+  readonly #statistics = { steps: 0, fedTokens: 0, sharedTokens: 0, preemptions: 0 };
+  /** Lanes of the running step, and what ends it early. */
+  #step: { readonly lanes: Set<Lane>; readonly abort: NativeAbort; readonly done: Promise<void> } | null =
+    null;
+  #running = false;
+  #opened = 0;
+
+  constructor(readonly engine: StepEngine) {}
+
+  get statistics(): SchedulerStatistics {
+    return { ...this.#statistics };
+  }
+
+  open(options: LaneOptions = {}): Lane {
+    return new Lane(this, [this.nextOrder(), 0], options);
+  }
+
+  /** @internal */
+  nextOrder(): number {
+    return this.#opened++;
+  }
+
+  /** @internal */
+  newSequence(salt: string | null): KvSequence {
+    return this.engine.newSequence({ salt });
+  }
+
+  /** @internal */
+  add(lane: Lane): void {
+    this.#lanes.add(lane);
+  }
+
+  /** @internal */
+  async remove(lane: Lane): Promise<void> {
+    this.#lanes.delete(lane);
+    const step = this.#step;
+    if (!step?.lanes.has(lane)) return;
+    if ([...step.lanes].every((other) => !this.#lanes.has(other))) this.engine.device.addon.abort(step.abort);
+    await step.done;
+  }
+
+  /** @internal Starts once all that is about to happen in this turn has happened: calls made together run together. */
+  wake(): void {
+    if (this.#running) return;
+    this.#running = true;
+    queueMicrotask(() => void this.#run());
+  }
+
+  async #run(): Promise<void> {
+    try {
+      for (;;) {
+        await microtasks();
+        const planned = this.#plan();
+        if (planned.length === 0) break;
+        await this.#take(planned);
+      }
+    } catch (error) {
+      for (const lane of this.#lanes) this.#answer(lane, (waiting) => waiting.reject(error));
+    }
+    this.#running = false;
+  }
+
+  #plan(): Planned[] {
+    const waiting = [...this.#lanes].filter((lane) => lane.waiting !== null).sort(inTurn);
+    const suspect = waiting.find((lane) => lane.alone);
+    const queue = suspect ? [suspect] : waiting;
+    const planned: Planned[] = [];
+    // decoding lanes that are still to come, and tokens they want
+    const decoding = new Map(
+      queue.filter(isDecoding).map((lane) => [lane, lane.tokens.length - lane.sequence.length]),
+    );
+    let kept = [...decoding.values()].reduce((a, b) => a + b, 0);
+    let room = MAX_CHUNK;
+    let admits = true;
+    for (const lane of queue) {
+      if (room === 0) break;
+      kept -= decoding.get(lane) ?? 0;
+      const resident = lane.sequence.length > 0;
+      if (!resident && !admits) continue;
+      const limit = decoding.has(lane) ? room : Math.max(0, room - kept);
+      const part = limit > 0 ? this.#place(lane, limit, planned) : null;
+      if (part) {
+        planned.push(part);
+        room = Math.max(0, room - part.row.tokens.length);
+      } else if (!resident && limit > 0) {
+        admits = false; // those behind it may be smaller, but they came later
+      }
+    }
+    return planned;
+  }
+
+  /** Gives a lane blocks for its next tokens, at most `limit`; null if there is no room now. */
+  #place(lane: Lane, limit: number, planned: readonly Planned[]): Planned | null {
+    const { sequence, tokens } = lane;
+    const { pool } = this.engine.cache;
+    const waiting = lane.waiting as Waiting;
+    const { sampling, earlier = [] } = waiting.ask;
+    const choices = sampling ? earlier.length + 1 : 0;
+    const mark = sequence.mark();
+    const resident = sequence.length > 0;
+    // the tokens with a choice behind them are always fed, and at least one is
+    const shared = lane.routing
+      ? 0
+      : sequence.adopt(tokens, sequence.length, tokens.length - Math.max(1, choices));
+    const left = tokens.length - sequence.length;
+    const count = pieceOf(left, Math.max(limit, lane.prefixLength - sequence.length), choices);
+    // Coming in takes room for the whole text and a block to grow, lest a lane comes in only to be sent out again.
+    const wanted = resident ? sequence.blocksFor(count) : sequence.blocksFor(left + KV_BLOCK);
+    let fits = wanted <= pool.free;
+    while (!fits && this.#preempt(lane, planned)) fits = wanted <= pool.free;
+    const lonely = planned.length === 0 && this.#alone(lane);
+    if (!fits && !(lonely && sequence.blocksFor(count) <= pool.free)) {
+      sequence.rollback(mark);
+      if (lonely) this.#refuse(lane);
+      return null;
+    }
+    const fed = tokens.slice(sequence.length, sequence.length + count);
+    const slots = sequence.extend(fed);
+    this.#statistics.fedTokens += count;
+    this.#statistics.sharedTokens += shared;
+    const row: StepRow =
+      count === left
+        ? { sequence, tokens: fed, slots, sampling, earlier }
+        : { sequence, tokens: fed, slots, sampling: null };
+    return { lane, waiting, mark, row };
+  }
+
+  /** Sends one lane out of the cache: one that waits for nothing, else the last one behind `lane`. */
+  #preempt(lane: Lane, planned: readonly Planned[]): boolean {
+    const taken = new Set(planned.map((p) => p.lane));
+    const others = [...this.#lanes]
+      .filter((other) => other !== lane && other.sequence.length > 0 && !taken.has(other))
+      .filter((other) => other.waiting === null || inTurn(lane, other) < 0)
+      .sort((a, b) => Number(a.waiting !== null) - Number(b.waiting !== null) || inTurn(b, a));
+    const [victim] = others;
+    if (!victim) return false;
+    victim.sequence.release();
+    this.#statistics.preemptions++;
+    return true;
+  }
+
+  #alone(lane: Lane): boolean {
+    return [...this.#lanes].every((other) => other === lane || other.sequence.length === 0);
+  }
+
+  #refuse(lane: Lane): void {
+    const { blocks } = this.engine.cache;
+    const error = new SwitchyardError(
+      'ERR_CONTEXT_LENGTH',
+      `[generate] got a sequence of ${lane.tokens.length} tokens, expected at most the ${blocks * KV_BLOCK} that the cache holds`,
+      { hint: 'load the model with a larger cacheTokens' },
+    );
+    this.#answer(lane, (waiting) => waiting.reject(error));
+  }
+
+  async #take(planned: readonly Planned[]): Promise<void> {
+    const { engine } = this;
+    const abort = engine.device.addon.createAbort();
+    let end = (): void => undefined;
+    const done = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    this.#step = { lanes: new Set(planned.map((p) => p.lane)), abort, done };
+    this.#statistics.steps++;
+    try {
+      const output = await engine.step(
+        planned.map((p) => p.row),
+        {
+          abort,
+          routing: planned.some((p) => p.lane.routing),
+          logits: planned.some((p) => p.row.sampling !== null && p.waiting.ask.logits === true),
+        },
+      );
+      for (const { lane } of planned) lane.sequence.commit();
+      this.#hand(planned, output);
+    } catch (error) {
+      for (const { lane, mark } of planned) lane.sequence.rollback(mark);
+      if (planned.length > 1) for (const { lane } of planned) lane.alone = true;
+      else for (const { lane } of planned) this.#answer(lane, (waiting) => waiting.reject(error));
+    } finally {
+      this.#step = null;
+      end();
+    }
+  }
+
+  /** Gives each lane its part of a step. */
+  #hand(planned: readonly Planned[], { results, logits, experts }: StepOutput): void {
+    const { vocabSize, moe } = this.engine.decoder.config;
+    const k = moe?.topK ?? 0;
+    let token = 0;
+    let result = 0;
+    for (const { lane, waiting, row } of planned) {
+      const { sampling, earlier = [], tokens } = row;
+      const count = sampling ? earlier.length + 1 : 0;
+      const end = token + tokens.length;
+      if (lane.routing) waiting.experts.push(experts.map((ids) => ids.slice(token * k, end * k)));
+      token = end;
+      const own = results.slice(result, result + count);
+      const rows =
+        waiting.ask.logits && logits ? logits.slice(result * vocabSize, (result + count) * vocabSize) : null;
+      result += count;
+      lane.alone = false;
+      if (lane.sequence.length < lane.tokens.length) continue;
+      this.#answer(lane, () => waiting.resolve({ results: own, logits: rows, experts: waiting.experts }));
+    }
+  }
+
+  #answer(lane: Lane, give: (waiting: Waiting) => void): void {
+    const { waiting } = lane;
+    lane.alone = false;
+    if (!waiting || lane.closed) return; // close() tells whoever waits
+    lane.waiting = null;
+    give(waiting);
+  }
+}
+
+const inTurn = (a: Lane, b: Lane): number =>
+  b.priority - a.priority || a.order[0] - b.order[0] || a.order[1] - b.order[1];
+
+const isDecoding = ({ tokens, sequence }: Lane): boolean =>
+  sequence.length > 0 && tokens.length - sequence.length <= DECODING;
+
+/** How many of the `left` tokens are fed: those with choices stay in one piece. */
+function pieceOf(left: number, limit: number, choices: number): number {
+  if (left <= limit || left <= choices) return left;
+  return Math.min(limit, left - choices);
+}
+
+/** Resolves when no microtask is left: everyone who was answered has had the chance to ask again. */
+const microtasks = (): Promise<void> => new Promise((resolve) => process.nextTick(resolve));
