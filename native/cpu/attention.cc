@@ -7,6 +7,7 @@
 //    rows can be spread over threads: then a task is a span of chunks, and a second region merges in order of chunks.
 // Neither the size of a task or span nor the choice between 2 and 3 changes a bit of the result.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -25,6 +26,7 @@ constexpr int64_t kTasksPerThread = 4;
 constexpr int64_t kAlone = 400'000;
 // Temporary memory that spreading over chunks may take.
 constexpr int64_t kMaxSplitBytes = 16 << 20;
+constexpr int64_t kMostLeft = 1 << 30;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -38,8 +40,19 @@ struct Problem {
   float* y;        // [N, H, Cv]
   const int32_t* query_offsets;
   const int32_t* prefix;  // [S] or nullptr
+  const float* sinks;     // [H] or nullptr
+  ScoreTerms terms;       // of all heads
 
   int64_t group() const { return H / G; }
+  const float* sinks_from(int64_t head) const { return sinks != nullptr ? sinks + head : nullptr; }
+  // Of the heads of one KV head; row 0 stands at position `first`.
+  ScoreTerms terms_of(int64_t g, int64_t first) const {
+    ScoreTerms t = terms;
+    t.heads = group(), t.first = first;
+    if (t.slopes != nullptr) t.slopes += g * t.heads;
+    if (t.bias != nullptr) t.bias += g * t.heads * t.bias_size;
+    return t;
+  }
   int64_t rows_limit() const { return std::max(kMaxRows, group()); }
   int64_t queries(int64_t s) const { return query_offsets[s + 1] - query_offsets[s]; }
   // What the query at place i of sequence s sees among `length` keys.
@@ -102,6 +115,7 @@ void walk(const Problem& p, const Where& where, const AttentionKernels& kernels,
     while (base < end && all.bits(base) == 0) base += kKeyBlock;
     return base;
   };
+  ScoreTerms terms = p.terms_of(task.g, length - p.queries(task.s) + task.first);
   FoundBlock found[2];
   int now = 0;
   int64_t base = seen_from(begin), chunk = -1;
@@ -116,8 +130,9 @@ void walk(const Problem& p, const Where& where, const AttentionKernels& kernels,
     const FoundBlock& block = found[now];
     const KeyBlock* next = after < end ? &found[1 - now].at : nullptr;
     const float* const* key_rows = Where::kRows ? block.key_rows : nullptr;
-    kernels.block({rows, p.C, p.Cv, p.scale, p.type, w.q, w.visible, &block.at, where.k_distance(),
-                   where.v_distance(), next, key_rows, w.keys, w.values, w.part});
+    terms.base = base;
+    kernels.block({rows, p.C, p.Cv, p.scale, p.type, w.q, w.visible, terms.any() ? &terms : nullptr, &block.at,
+                   where.k_distance(), where.v_distance(), next, key_rows, w.keys, w.values, w.part});
     if (after >= end || after / kChunk != chunk) close(chunk);
     base = after;
     now = 1 - now;
@@ -191,7 +206,7 @@ void attend(const Problem& p, const Where& where, const Context& context) {
       kernels.clear(w.total, rows, p.Cv);
       walk(p, where, kernels, task, w, 0, where.length(task.s),
            [&](int64_t) { kernels.merge(w.total, w.part, rows, p.Cv); });
-      kernels.finish(w.total, rows, p.Cv, w.y);
+      kernels.finish(w.total, rows, p.Cv, p.sinks_from(task.g * group), group, w.y);
     });
     return;
   }
@@ -229,7 +244,7 @@ void attend(const Problem& p, const Where& where, const Context& context) {
       for (int64_t chunk = 0; chunk < ceil_div(where.length(s), kChunk); chunk++) {
         kernels.merge(w.total, state_of(row, chunk), 1, p.Cv);
       }
-      kernels.finish(w.total, 1, p.Cv, &y);
+      kernels.finish(w.total, 1, p.Cv, p.sinks_from(row % p.H), 1, &y);
     }
   };
   parallel_ranges(context, used * p.H, p.max_chunks * state_floats(p.Cv), merge);
@@ -253,8 +268,16 @@ void check_prefix(const char* kernel, const int32_t* prefix, int64_t S) {
   }
 }
 
-// What both kernels share: q, y, attributes and scratch. `prefix_at`: the place of the optional prefix.
-Problem common(const Instruction& in, int64_t G, int64_t Cv, int64_t S, size_t prefix_at, int64_t max_keys) {
+const Operand* optional_in(const Instruction& in, size_t i) { return i < in.in.size() ? in.in[i] : nullptr; }
+
+template <class T>
+const T* optional_data(const Operand* operand) {
+  return operand != nullptr ? operand->as<T>() : nullptr;
+}
+
+// What both kernels share: q, y, attributes and scratch. From place `more` on the optional operands: prefix, slopes,
+// sinks, bias.
+Problem common(const Instruction& in, int64_t G, int64_t Cv, int64_t S, size_t more, int64_t max_keys) {
   const Operand& q = *in.in[0];
   Problem p{};
   p.N = q.shape[0], p.S = S, p.H = q.shape[1], p.G = G, p.C = q.shape[2], p.Cv = Cv;
@@ -263,7 +286,13 @@ Problem common(const Instruction& in, int64_t G, int64_t Cv, int64_t S, size_t p
   p.window = in.attrs[2].i;
   p.q = q.as<float>();
   p.y = in.out[0]->as<float>();
-  if (in.in.size() > prefix_at && in.in[prefix_at] != nullptr) p.prefix = in.in[prefix_at]->as<int32_t>();
+  p.prefix = optional_data<int32_t>(optional_in(in, more));
+  p.sinks = optional_data<float>(optional_in(in, more + 2));
+  p.terms.cap = static_cast<float>(in.attrs[3].f);
+  p.terms.slopes = optional_data<float>(optional_in(in, more + 1));
+  if (const Operand* bias = optional_in(in, more + 3)) {
+    p.terms.bias = bias->as<float>(), p.terms.bias_size = bias->shape[1], p.terms.left = in.attrs[4].i;
+  }
   const int64_t chunks = ceil_div(max_keys, kChunk);
   const bool fits = p.N * p.H <= kMaxSplitBytes / 4 && chunks <= kMaxSplitBytes / 4 &&
                     p.N * p.H * chunks <= kMaxSplitBytes / 4 / state_floats(Cv);
@@ -278,7 +307,7 @@ int64_t zeros_at(const Problem& p) {
   return blocks + p.N * p.H * p.max_chunks * state_floats(p.Cv) * static_cast<int64_t>(sizeof(float));
 }
 
-void prepare_common(Instruction& in, int64_t G, int64_t C, int64_t Cv, int64_t S, size_t prefix_at, int64_t max_keys) {
+void prepare_common(Instruction& in, int64_t G, int64_t C, int64_t Cv, int64_t S, size_t more, int64_t max_keys) {
   require_tensor(in, in.in[0], "q", DType::kF32, 3);
   require_tensor(in, in.out[0], "y", DType::kF32, 3);
   const Shape &q = in.in[0]->shape, &y = in.out[0]->shape;
@@ -289,17 +318,27 @@ void prepare_common(Instruction& in, int64_t G, int64_t C, int64_t Cv, int64_t S
   require_dim(in, "heads of y", y[1], q[1]);
   require_dim(in, "head dim of y", y[2], Cv);
   require_that(in, in.attrs[2].i >= 0, "got a negative window, expected 0 (none) or more");
-  if (in.in.size() > prefix_at && in.in[prefix_at] != nullptr) {
-    require_tensor(in, in.in[prefix_at], "prefix", DType::kI32, 1);
-    require_dim(in, "length of prefix", in.in[prefix_at]->shape[0], S);
+  require_that(in, in.attrs[3].f >= 0 && std::isfinite(in.attrs[3].f), "got a softcap below 0 or not finite");
+  require_that(in, in.attrs[4].i >= 0 && in.attrs[4].i <= kMostLeft, "got a place of distance 0 in the bias outside 0 to 2^30");
+  if (const Operand* prefix = optional_in(in, more)) {
+    require_tensor(in, prefix, "prefix", DType::kI32, 1);
+    require_dim(in, "length of prefix", prefix->shape[0], S);
   }
-  const Problem p = common(in, G, Cv, S, prefix_at, max_keys);
+  const std::pair<const char*, int> tables[] = {{"slopes", 1}, {"sinks", 1}, {"position bias", 2}};
+  for (size_t i = 0; i < std::size(tables); i++) {
+    const Operand* table = optional_in(in, more + 1 + i);
+    if (table == nullptr) continue;
+    require_tensor(in, table, tables[i].first, DType::kF32, tables[i].second);
+    require_dim(in, tables[i].first, table->shape[0], q[1]);
+    require_that(in, table->shape.rank == 1 || table->shape[1] >= 1, "got a position bias without entries");
+  }
+  const Problem p = common(in, G, Cv, S, more, max_keys);
   in.worker_scratch = Workspace::bytes(p);
   in.shared_scratch = zeros_at(p) + padded(C) * static_cast<int64_t>(sizeof(float));
 }
 
 void prepare_attention(Instruction& in) {
-  require_counts(in, 5, 6, 1, 1);
+  require_counts(in, 5, 9, 1, 1);
   require_tensor(in, in.in[1], "k", DType::kF32, 3);
   require_tensor(in, in.in[2], "v", DType::kF32, 3);
   require_tensor(in, in.in[3], "query offsets", DType::kI32, 1);
@@ -341,7 +380,7 @@ int64_t channels(DType dtype, int64_t stored) {
 }
 
 void prepare_paged(Instruction& in) {
-  require_counts(in, 6, 7, 1, 1);
+  require_counts(in, 6, 10, 1, 1);
   for (int i : {1, 2}) {
     const char* what = i == 1 ? "k cache" : "v cache";
     require_dense(in, in.in[i], "a cache is missing or a weight, expected a tensor");
@@ -391,8 +430,8 @@ void run_paged(const Instruction& in, const Context& context) {
 }  // namespace
 
 void register_attention(KernelRegistry& r) {
-  r.add({"attention", "scale:float,causal:int,window:int", prepare_attention, run_attention});
-  r.add({"paged_attention", "scale:float,causal:int,window:int", prepare_paged, run_paged});
+  r.add({"attention", "scale:float,causal:int,window:int,softcap:float,left:int", prepare_attention, run_attention});
+  r.add({"paged_attention", "scale:float,causal:int,window:int,softcap:float,left:int", prepare_paged, run_paged});
 }
 
 }  // namespace switchyard

@@ -32,12 +32,25 @@ struct KeyBlock {
   const float *k_scale[kKeyVectors], *v_scale[kKeyVectors];  // int8: → [16]
 };
 
+// What happens to a score before the softmax, in this order. Rows are ordered by position, then head: row r is head
+// r % heads at position first + r / heads.
+struct ScoreTerms {
+  float cap;            // cap·tanh(score / cap); 0: none
+  const float* slopes;  // [heads] or nullptr: + slope·(key position - query position)
+  const float* bias;    // [heads, bias_size] or nullptr: + bias[clamp(key position - query position + left)]
+  int64_t bias_size, left;
+  int64_t heads, first;
+  int64_t base;  // position of the block's first key
+  bool any() const { return cap > 0 || slopes != nullptr || bias != nullptr; }
+};
+
 struct AttentionBlock {
   int64_t rows, C, Cv;
   float scale;
   KvType type;
   const float* const* q;    // [rows] → [C]
   const uint64_t* visible;  // [rows]: bit j is set where the row sees key j
+  const ScoreTerms* terms;  // nullptr: none
   const KeyBlock* at;
   int64_t k_distance, v_distance;  // elements from channel to channel, from value to value
   const KeyBlock* next;            // what the caller will ask for next, nullptr: unknown
@@ -53,8 +66,9 @@ struct AttentionKernels {
   void (*block)(const AttentionBlock&);
   // total = total ∘ part, for every row.
   void (*merge)(const AttentionState& total, const AttentionState& part, int64_t rows, int64_t Cv);
-  // y[row] → [Cv] = out / Σ sum, zeros for a row that saw no key.
-  void (*finish)(const AttentionState&, int64_t rows, int64_t Cv, float* const* y);
+  // y[row] → [Cv] = out / Σ sum, zeros for a row that saw no key. sinks [heads]: row r has one score more without a value,
+  // sinks[r % heads]; nullptr: none.
+  void (*finish)(const AttentionState&, int64_t rows, int64_t Cv, const float* sinks, int64_t heads, float* const* y);
 };
 
 const AttentionKernels& attention_kernels(Tier tier);

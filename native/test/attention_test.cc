@@ -20,6 +20,11 @@ struct Case {
   int H, G, C, Cv;
   int causal, window;
   std::vector<int32_t> prefix;  // empty: operand absent
+  struct Terms {
+    bool slopes = false, sinks = false;
+    int bias_size = 0, left = 0;  // 0: no bias
+    float softcap = 0;
+  } terms = {};
 };
 
 const Case kCases[] = {
@@ -47,11 +52,25 @@ const Case kCases[] = {
     {"prefill over chunks", {{90, 1100}}, 2, 1, 16, 16, 1, 0, {}},
     {"130 heads on one", {{3, 70}}, 130, 1, 8, 8, 1, 0, {}},
     {"no token", {{0, 0}}, 2, 1, 8, 8, 1, 0, {}},
+    {"one key head, values narrower", {{20, 90}, {1, 40}}, 16, 1, 80, 48, 1, 0, {}},
+    {"one key head, wide and odd", {{3, 70}, {1, 600}}, 20, 1, 148, 133, 1, 0, {}},
+    {"compressed keys", {{2, 65}}, 5, 1, 576, 512, 1, 0, {}},
+    {"slopes", {{70, 70}, {1, 600}}, 6, 2, 16, 16, 1, 0, {}, {.slopes = true}},
+    {"slopes, all keys seen", {{33, 33}}, 3, 3, 20, 9, 0, 0, {}, {.slopes = true}},
+    {"sinks", {{90, 90}, {1, 1300}, {2, 2}}, 8, 2, 16, 24, 1, 0, {}, {.sinks = true}},
+    {"sinks and window", {{9, 200}}, 4, 1, 8, 8, 1, 16, {}, {.sinks = true}},
+    {"sinks without keys", {{3, 0}, {2, 2}}, 2, 1, 8, 8, 0, 0, {}, {.sinks = true}},
+    {"bias", {{70, 70}, {20, 300}}, 6, 3, 16, 16, 1, 0, {}, {.bias_size = 41, .left = 40}},
+    {"bias on both sides", {{100, 100}, {7, 9}}, 4, 4, 24, 24, 0, 0, {}, {.bias_size = 101, .left = 37}},
+    {"bias of one entry", {{5, 5}}, 2, 1, 8, 8, 1, 0, {}, {.bias_size = 1, .left = 0}},
+    {"bias far off", {{66, 66}}, 2, 1, 8, 8, 0, 0, {}, {.bias_size = 5, .left = 900}},
+    {"softcap", {{40, 90}}, 4, 2, 16, 16, 1, 0, {}, {.softcap = 1.5f}},
+    {"every term", {{50, 50}, {1, 700}}, 6, 2, 17, 35, 1, 600, {9, 0}, {true, true, 71, 60, 3}},
 };
 
 struct Data {
   int64_t N = 0, M = 0, S = 0;
-  std::vector<float> q, k, v;
+  std::vector<float> q, k, v, slopes, sinks, bias;
   std::vector<int32_t> query_offsets{0}, key_offsets{0};
   float scale = 0;
 };
@@ -66,6 +85,9 @@ Data data_of(const Case& c) {
   d.q = normals(d.N * c.H * c.C, 1, 2.0f);
   d.k = normals(d.M * c.G * c.C, 2);
   d.v = normals(d.M * c.G * c.Cv, 3);
+  if (c.terms.slopes) d.slopes = normals(c.H, 4, 0.1f);
+  if (c.terms.sinks) d.sinks = normals(c.H, 5, 3.0f);
+  d.bias = normals(c.H * c.terms.bias_size, 6);
   d.scale = 1.0f / std::sqrt(static_cast<float>(c.C));
   return d;
 }
@@ -73,6 +95,15 @@ Data data_of(const Case& c) {
 bool sees(const Case& c, int64_t s, int64_t at, int64_t j) {
   if (!c.prefix.empty() && j < c.prefix[s]) return true;
   return (!c.causal || j <= at) && (c.window == 0 || j > at - c.window);
+}
+
+// A score as the softmax meets it; distance = key position - query position.
+double changed(const Case& c, const Data& d, int64_t h, int64_t distance, double score) {
+  const Case::Terms& t = c.terms;
+  if (t.softcap > 0) score = t.softcap * std::tanh(score / t.softcap);
+  if (t.slopes) score += d.slopes[h] * static_cast<double>(distance);
+  if (t.bias_size > 0) score += d.bias[h * t.bias_size + std::clamp<int64_t>(distance + t.left, 0, t.bias_size - 1)];
+  return score;
 }
 
 std::vector<float> reference(const Case& c, const Data& d) {
@@ -83,14 +114,15 @@ std::vector<float> reference(const Case& c, const Data& d) {
       for (int64_t h = 0; h < c.H; h++) {
         const int64_t g = h / (c.H / c.G), row = (d.query_offsets[s] + i) * c.H + h;
         std::vector<double> p(keys, 0.0);
-        double top = -INFINITY, sum = 0;
+        double top = c.terms.sinks ? d.sinks[h] : -INFINITY, sum = 0;
         for (int64_t j = 0; j < keys; j++) {
           const int64_t at = (d.key_offsets[s] + j) * c.G + g;
           for (int64_t x = 0; x < c.C; x++) p[j] += double{d.q[row * c.C + x]} * d.k[at * c.C + x];
-          p[j] *= d.scale;
+          p[j] = changed(c, d, h, j - (keys - queries + i), p[j] * d.scale);
           if (sees(c, s, keys - queries + i, j)) top = std::max(top, p[j]);
         }
         for (int64_t j = 0; j < keys; j++) sum += p[j] = sees(c, s, keys - queries + i, j) ? std::exp(p[j] - top) : 0;
+        if (c.terms.sinks) sum += std::exp(d.sinks[h] - top);
         for (int64_t x = 0; x < c.Cv && sum > 0; x++) {
           double o = 0;
           for (int64_t j = 0; j < keys; j++) o += p[j] / sum * d.v[((d.key_offsets[s] + j) * c.G + g) * c.Cv + x];
@@ -102,13 +134,23 @@ std::vector<float> reference(const Case& c, const Data& d) {
   return y;
 }
 
+// The optional operands and the attributes.
+void add_terms(const Case& c, const Data& d, KernelCall& call) {
+  c.prefix.empty() ? call.absent() : call.in({d.S}, c.prefix);
+  c.terms.slopes ? call.in({c.H}, d.slopes) : call.absent();
+  c.terms.sinks ? call.in({c.H}, d.sinks) : call.absent();
+  c.terms.bias_size > 0 ? call.in({c.H, c.terms.bias_size}, d.bias) : call.absent();
+  call.attr(double{d.scale}).attr(int64_t{c.causal}).attr(int64_t{c.window});
+  call.attr(double{c.terms.softcap}).attr(int64_t{c.terms.left});
+}
+
 std::vector<float> attend(const Case& c, const Data& d, ThreadPool& pool, Tier tier) {
   std::vector<float> y;
   KernelCall call("attention");
   call.in({d.N, c.H, c.C}, d.q).in({d.M, c.G, c.C}, d.k).in({d.M, c.G, c.Cv}, d.v);
   call.in({d.S + 1}, d.query_offsets).in({d.S + 1}, d.key_offsets);
-  c.prefix.empty() ? call.absent() : call.in({d.S}, c.prefix);
-  call.out({d.N, c.H, c.Cv}, y).attr(double{d.scale}).attr(int64_t{c.causal}).attr(int64_t{c.window}).run(pool, tier);
+  add_terms(c, d, call);
+  call.out({d.N, c.H, c.Cv}, y).run(pool, tier);
   return y;
 }
 
@@ -203,8 +245,8 @@ std::vector<float> attend_paged(const Case& c, const Data& d, int size, ThreadPo
   call.in({d.N, c.H, c.C}, d.q).in({pages.blocks, c.G, pages.k_page / size, size}, pages.k);
   call.in({pages.blocks, c.G, size, pages.v_page / size}, pages.v);
   call.in({d.S + 1}, d.query_offsets).in({d.S}, pages.lengths).in({d.S, pages.width}, pages.table);
-  c.prefix.empty() ? call.absent() : call.in({d.S}, c.prefix);
-  call.out({d.N, c.H, c.Cv}, y).attr(double{d.scale}).attr(int64_t{c.causal}).attr(int64_t{c.window}).run(pool, tier);
+  add_terms(c, d, call);
+  call.out({d.N, c.H, c.Cv}, y).run(pool, tier);
   return y;
 }
 
@@ -334,32 +376,37 @@ void writes(const char* name, ThreadPool& pool) {
   }
 }
 
-// Prefill in pieces, and each sequence alone, give the bits of the whole batch.
+// Prefill in pieces, and each sequence alone, give the bits of the whole batch; a prefix comes in one piece.
 void pieces(ThreadPool& pool) {
   const Case whole{"pieces", {{700, 700}, {90, 90}, {31, 40}}, 6, 2, 16, 24, 1, 0, {}};
-  for (int window : {0, 100}) {
+  for (int round = 0; round < 4; round++) {
     Case c = whole;
-    c.window = window;
+    c.window = round % 2 * 100;
+    if (round > 1) c.prefix = {150, 90, 33}, c.terms = {true, true, 301, 290, 4};
     const Data d = data_of(c);
     for (Tier tier : present_tiers()) {
       const std::vector<float> y = attend(c, d, pool, tier);
       bool same = true;
       for (int64_t s = 0; s < d.S; s++) {
         const auto [queries, keys] = c.lengths[s];
-        for (int64_t from = 0, step = 1; from < queries; from += step, step = step * 3 + 1) {
+        const int64_t first = c.prefix.empty() ? 1 : std::max(1, c.prefix[s] - (keys - queries));
+        for (int64_t from = 0, step = first; from < queries; from += step, step = from < 2 * first ? 1 : step * 3 + 1) {
           const int64_t count = std::min<int64_t>(step, queries - from), seen = keys - queries + from + count;
           Case part = c;
           part.lengths = {{static_cast<int>(count), static_cast<int>(seen)}};
+          if (!c.prefix.empty()) part.prefix = {c.prefix[s]};
           Data piece = data_of(part);
           const int64_t q_row = (d.query_offsets[s] + from) * c.H, k_row = d.key_offsets[s] * c.G;
           piece.q.assign(d.q.begin() + q_row * c.C, d.q.begin() + (q_row + count * c.H) * c.C);
           piece.k.assign(d.k.begin() + k_row * c.C, d.k.begin() + (k_row + seen * c.G) * c.C);
           piece.v.assign(d.v.begin() + k_row * c.Cv, d.v.begin() + (k_row + seen * c.G) * c.Cv);
-          const std::vector<float> got = attend(part, piece, pool, tier);
-          same &= std::memcmp(got.data(), y.data() + q_row * c.Cv, got.size() * sizeof(float)) == 0;
+          for (const std::vector<float>& got :
+               {attend(part, piece, pool, tier), attend_paged<float>(part, piece, 32, pool, tier)}) {
+            same &= std::memcmp(got.data(), y.data() + q_row * c.Cv, got.size() * sizeof(float)) == 0;
+          }
         }
       }
-      if (!CHECK(same)) std::fprintf(stderr, "  pieces: window %d, %s\n", window, tier_name(tier));
+      if (!CHECK(same)) std::fprintf(stderr, "  pieces: round %d, %s\n", round, tier_name(tier));
     }
   }
 }
@@ -426,7 +473,7 @@ void errors(ThreadPool& pool) {
       KernelCall call("attention");
       call.in({4, 2, 8}, normals(64, 1)).in({6, 1, 8}, normals(48, 2)).in({6, 1, 8}, normals(48, 3));
       call.in({3}, queries).in({3}, keys).in({2}, prefix).out({4, 2, 8}, y);
-      call.attr(1.0).attr(int64_t{1}).attr(int64_t{0}).run(pool, best_tier());
+      call.attr(1.0).attr(int64_t{1}).attr(int64_t{0}).attr(0.0).attr(int64_t{0}).run(pool, best_tier());
     });
   };
   CHECK(ragged({0, 2, 4}, {0, 3, 6}, {0, 0}).empty());
@@ -444,7 +491,7 @@ void errors(ThreadPool& pool) {
       KernelCall call("paged_attention");
       call.in({2, heads, 8}, normals(16 * heads, 1)).in({3, 2, 8, 16}, normals(768, 2)).in({3, 2, 16, 8}, normals(768, 3));
       call.in({2}, std::vector<int32_t>{0, 2}).in({1}, std::vector<int32_t>{length}).in({1, 2}, table).absent();
-      call.out({2, heads, 8}, y).attr(1.0).attr(int64_t{1}).attr(int64_t{0}).run(pool, best_tier());
+      call.out({2, heads, 8}, y).attr(1.0).attr(int64_t{1}).attr(int64_t{0}).attr(0.0).attr(int64_t{0}).run(pool, best_tier());
     });
   };
   CHECK(paged(28, {2, 0}, 4).empty());
@@ -460,7 +507,7 @@ void errors(ThreadPool& pool) {
       KernelCall call("paged_attention");
       call.in({1, 1, 8}, normals(8, 1)).in({1, 1, 8, size}, normals(8 * size, 2)).in({1, 1, size, 8}, normals(8 * size, 3));
       call.in({2}, std::vector<int32_t>{0, 1}).in({1}, std::vector<int32_t>{1}).in({1, 1}, std::vector<int32_t>{0}).absent();
-      call.out({1, 1, 8}, y).attr(1.0).attr(int64_t{1}).attr(int64_t{0}).run(pool, best_tier());
+      call.out({1, 1, 8}, y).attr(1.0).attr(int64_t{1}).attr(int64_t{0}).attr(0.0).attr(int64_t{0}).run(pool, best_tier());
     });
   };
   CHECK(by_places(32).empty());
@@ -476,8 +523,9 @@ void bench_step(const char* name, int threads, const Case& c) {
   KernelCall call("paged_attention");
   call.in({d.N, c.H, c.C}, d.q).in({pages.blocks, c.G, pages.k_page / 32, 32}, pages.k);
   call.in({pages.blocks, c.G, 32, pages.v_page / 32}, pages.v);
-  call.in({d.S + 1}, d.query_offsets).in({d.S}, pages.lengths).in({d.S, pages.width}, pages.table).absent();
-  call.out({d.N, c.H, c.Cv}, y).attr(double{d.scale}).attr(int64_t{1}).attr(int64_t{0});
+  call.in({d.S + 1}, d.query_offsets).in({d.S}, pages.lengths).in({d.S, pages.width}, pages.table);
+  add_terms(c, d, call);
+  call.out({d.N, c.H, c.Cv}, y);
   call.run_under(pool, best_tier(), [&](const auto& run) {
     const double ms = median_ms(run, 30);
     const double bytes = double(c.lengths[0].second) * c.G * (pages.k_page + pages.v_page) / 32 * sizeof(T);
@@ -494,8 +542,9 @@ void bench() {
     std::vector<float> y;
     KernelCall call("attention");
     call.in({d.N, c.H, c.C}, d.q).in({d.M, c.G, c.C}, d.k).in({d.M, c.G, c.Cv}, d.v);
-    call.in({d.S + 1}, d.query_offsets).in({d.S + 1}, d.key_offsets).absent();
-    call.out({d.N, c.H, c.Cv}, y).attr(double{d.scale}).attr(int64_t{1}).attr(int64_t{0});
+    call.in({d.S + 1}, d.query_offsets).in({d.S + 1}, d.key_offsets);
+    add_terms(c, d, call);
+    call.out({d.N, c.H, c.Cv}, y);
     double pairs = 0;  // of a query row and a key it sees
     for (int i = 0; i < c.lengths[0].first; i++) pairs += c.lengths[0].second - i;
     for (Tier tier : {Tier::kAvx2, best_tier()}) {

@@ -529,6 +529,10 @@ interface Ragged {
   keys: number[];
   attrs?: Attrs;
   prefix?: number[];
+  slopes?: boolean;
+  sinks?: boolean;
+  /** Entries of the position bias. */
+  bias?: number;
 }
 const RAGGED: Ragged[] = [
   { name: 'one sequence', sizes: [2, 2, 4, 4], queries: [5], keys: [5] },
@@ -557,6 +561,32 @@ const RAGGED: Ragged[] = [
   { name: 'no keys', sizes: [2, 1, 4, 4], queries: [2, 1], keys: [0, 0] },
   { name: 'scale', sizes: [1, 1, 4, 4], queries: [3], keys: [3], attrs: { scale: 0.9 } },
   { name: 'nothing', sizes: [2, 1, 4, 4], queries: [0], keys: [3] },
+  { name: 'one key head, narrow values', sizes: [4, 1, 9, 5], queries: [3, 1], keys: [3, 4] },
+  { name: 'slopes', sizes: [4, 2, 3, 3], queries: [4, 1], keys: [4, 6], slopes: true },
+  { name: 'sinks', sizes: [4, 2, 3, 3], queries: [4, 1], keys: [4, 6], sinks: true },
+  { name: 'sinks, no keys', sizes: [2, 1, 4, 4], queries: [2, 1], keys: [0, 2], sinks: true },
+  { name: 'bias', sizes: [4, 2, 3, 3], queries: [4, 2], keys: [4, 7], bias: 5, attrs: { left: 4 } },
+  {
+    name: 'bias on both sides',
+    sizes: [2, 2, 3, 3],
+    queries: [6],
+    keys: [6],
+    bias: 6,
+    attrs: { left: 2, causal: 0 },
+  },
+  { name: 'bias far off', sizes: [2, 2, 3, 3], queries: [3], keys: [3], bias: 2, attrs: { left: 70 } }, // adds the same everywhere
+  { name: 'softcap', sizes: [2, 1, 4, 4], queries: [4], keys: [5], attrs: { softcap: 0.7 } },
+  {
+    name: 'every term',
+    sizes: [4, 2, 5, 3],
+    queries: [5, 2],
+    keys: [5, 30],
+    prefix: [3, 0],
+    slopes: true,
+    sinks: true,
+    bias: 9,
+    attrs: { left: 7, softcap: 2, window: 12 },
+  },
   { name: 'long', sizes: [4, 2, 20, 20], queries: [70, 1, 33], keys: [70, 150, 40] },
 ];
 /** 0 and the running sums. */
@@ -576,12 +606,17 @@ function codes(shape: Shape, pages: number, channels: number): TensorSpec {
   };
   return literal('u8', Array.from({ length: pages }, (_, n) => page(n)).flat(), shape);
 }
-for (const { name, sizes, queries, keys, attrs = {}, prefix } of RAGGED) {
+for (const { name, sizes, queries, keys, attrs = {}, prefix, slopes, sinks, bias } of RAGGED) {
   const [h, g, c, cv] = sizes;
   const [n, m] = [total(queries), total(keys)];
-  const all = { scale: c ** -0.5, causal: 1, window: 0, ...attrs };
-  const last = prefix ? ids(...prefix) : null;
-  const options = name === 'long' ? fixed : {};
+  const all = { scale: c ** -0.5, causal: 1, window: 0, softcap: 0, left: 0, ...attrs };
+  const last = [
+    prefix ? ids(...prefix) : null,
+    slopes ? f32([h]) : null,
+    sinks ? f32([h]) : null,
+    bias ? f32([h, bias]) : null,
+  ];
+  const options = name === 'long' || name === 'bias far off' ? fixed : {};
   one(
     'attention',
     name,
@@ -591,7 +626,7 @@ for (const { name, sizes, queries, keys, attrs = {}, prefix } of RAGGED) {
       f32([m, g, cv]),
       ids(...offsetsOf(queries)),
       ids(...offsetsOf(keys)),
-      last,
+      ...last,
     ],
     all,
     options,
@@ -616,7 +651,7 @@ for (const { name, sizes, queries, keys, attrs = {}, prefix } of RAGGED) {
         ids(...offsetsOf(queries)),
         ids(...keys),
         literal('i32', table, [keys.length, most]),
-        last,
+        ...last,
       ],
       all,
     );

@@ -53,9 +53,29 @@ static void unpack_values(const AttentionBlock& b, Places<T> from, uint64_t any,
   to->v_distance = width;
 }
 
+// One vector of scores of a row, from key `from` of the block on.
+static F changed(const ScoreTerms& t, int64_t row, int from, F s) {
+  if (t.cap > 0) s = tanh(s / set1(t.cap)) * set1(t.cap);
+  const int64_t head = row % t.heads, distance = t.base + from - (t.first + row / t.heads);
+  if (t.slopes != nullptr) {
+    s = fma(set1(t.slopes[head]), to_float(iset1(static_cast<int32_t>(distance)) + lane_index()), s);
+  }
+  if (t.bias != nullptr) {
+    const float* bias = t.bias + head * t.bias_size;
+    const int64_t at = distance + t.left;
+    if (at >= 0 && at + kLanes <= t.bias_size) return s + load(bias + at);
+    alignas(64) float entries[kLanes];
+    for (int64_t i = 0; i < kLanes; i++) {
+      entries[i] = bias[at + i < 0 ? 0 : at + i < t.bias_size ? at + i : t.bias_size - 1];
+    }
+    s = s + load(entries);
+  }
+  return s;
+}
+
 // Scores of some rows, in the vectors listed in `which`, become the weights of the values in place: exp(score - max),
 // times the scale of the value where there is one. max, sum and out of the rows move to the new maximum.
-template <bool kScaled>
+template <bool kScaled, bool kTerms>
 static void soften(const AttentionBlock& b, int64_t first, int rows, const int* which, int count,
                    float (*scores)[kKeyBlock]) {
   alignas(64) static constexpr int32_t kBit[16] = {1 << 0, 1 << 1, 1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,
@@ -72,6 +92,7 @@ static void soften(const AttentionBlock& b, int64_t first, int rows, const int* 
       F s = load(scores[i] + v * 16);
       if constexpr (kScaled) s = s * load(b.at->k_scale[v]);
       s = s * scale;
+      if constexpr (kTerms) s = changed(*b.terms, first + i, v * kLanes, s);
       const uint32_t seen = static_cast<uint32_t>(visible >> (v * 16)) & 0xffff;
       if (seen != 0xffff) s = select(ieq(bit & iset1(static_cast<int32_t>(seen)), bit), s, none);
       store(scores[i] + v * 16, s);
@@ -134,7 +155,8 @@ static void attend(const AttentionBlock& b, const Places<T>& places, const Place
     with_rows(rows, [&](auto r) {
       score_rows<decltype(r)::value, T>(b.C, b.q + first, places, next, which, count, scores);
     });
-    soften<kScaled>(b, first, rows, which, count, scores);
+    b.terms == nullptr ? soften<kScaled, false>(b, first, rows, which, count, scores)
+                       : soften<kScaled, true>(b, first, rows, which, count, scores);
 
     // Keys that all rows see go together, the others row by row, each row in order of keys. A masked value is
     // never multiplied: 0·inf would not be 0.
@@ -248,10 +270,20 @@ static void merge(const AttentionState& total, const AttentionState& part, int64
   }
 }
 
-static void finish(const AttentionState& s, int64_t rows, int64_t Cv, float* const* y) {
+static void finish(const AttentionState& s, int64_t rows, int64_t Cv, const float* sinks, int64_t heads,
+                   float* const* y) {
   for (int64_t i = 0; i < rows; i++) {
-    const float sum = reduce_add(load(s.sum + i * kLanes));
-    const F by = set1(sum == 0.0f ? 0.0f : 1.0f / sum);
+    F part = load(s.sum + i * kLanes), factor = set1(1.0f);
+    float more = 0.0f;
+    if (sinks != nullptr) {
+      const float sink = sinks[i % heads], top = s.max[i] > sink ? s.max[i] : sink;
+      const F away = set1(top == -INFINITY ? 0.0f : top);
+      factor = exp_or_zero(set1(s.max[i]) - away);
+      part = part * factor;
+      more = reduce_max(exp_or_zero(set1(sink) - away));
+    }
+    const float sum = reduce_add(part) + more;
+    const F by = sum == 0.0f ? zero() : factor * set1(1.0f / sum);
     for (int64_t c = 0; c < Cv; c += 16) {
       const int n = Cv - c < 16 ? static_cast<int>(Cv - c) : 16;
       store_n(y[i] + c, load(s.out + i * padded(Cv) + c) * by, n);

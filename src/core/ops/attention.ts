@@ -2,11 +2,9 @@
 import type { DType } from '../dtype.js';
 import { SwitchyardError } from '../errors.js';
 import {
-  type Attrs,
   apply,
   apply1,
   checkDType,
-  checkInt,
   checkRank,
   checkSize,
   defineOp,
@@ -15,6 +13,18 @@ import {
 } from '../op.js';
 import { type Shape, shapeText } from '../shape.js';
 import type { Tensor } from '../tensor.js';
+import {
+  type AttentionOptions,
+  changedScores,
+  checkIndex,
+  checkScoreAttrs,
+  checkScoreInputs,
+  lowerScoreAttrs,
+  SCORE_ATTRS,
+  scoreAttrs,
+  scoreInputs,
+  softmaxWithSinks,
+} from './attention-scores.js';
 import {
   add,
   and,
@@ -115,43 +125,11 @@ const ropeOp = defineOp({
 export const rope = (x: Tensor, table: { cos: Tensor; sin: Tensor }, { interleaved = false } = {}): Tensor =>
   apply1(ropeOp, [x, table.cos, table.sin], { interleaved: interleaved ? 1 : 0 });
 
-/** What a query may see. */
-export interface AttentionOptions {
-  /** Factor on the scores. Default 1/√C. */
-  scale?: number;
-  /** Keys at later positions are hidden. Default true. */
-  causal?: boolean;
-  /** A query sees itself and the window - 1 positions before it; 0: all. Default 0. */
-  window?: number;
-  /** i32 [S]: keys at positions below prefix[s] are seen by all queries of sequence s. */
-  prefix?: Tensor | null;
-}
-
-function attentionAttrs(
-  where_: string,
-  q: Tensor,
-  { scale, causal = true, window = 0 }: AttentionOptions,
-): Attrs {
-  checkInt(where_, 'window', window, 0, 2 ** 31 - 1);
-  return { scale: scale ?? 1 / Math.sqrt(q.shape[2] as number), causal: causal ? 1 : 0, window };
-}
-const lowerAttrs = (attrs: Attrs): { type: 'int' | 'float'; value: number }[] => [
-  { type: 'float', value: attrs.scale as number },
-  { type: 'int', value: attrs.causal as number },
-  { type: 'int', value: attrs.window as number },
-];
-
 function checkQuery(name: string, input: OpInput | undefined): Tensor {
   const q = tensorInput(name, 'q', input);
   checkDType(name, 'q', q.dtype, 'f32');
   checkRank(name, 'q', q.shape, 3);
   return q;
-}
-function checkIndex(name: string, what: string, input: OpInput | undefined, rank: number): Tensor {
-  const t = tensorInput(name, what, input);
-  checkDType(name, what, t.dtype, 'i32');
-  checkRank(name, what, t.shape, rank);
-  return t;
 }
 function checkHeads(name: string, heads: number, groups: number): void {
   if (groups === 0 || heads % groups !== 0) {
@@ -162,10 +140,12 @@ function checkHeads(name: string, heads: number, groups: number): void {
   }
 }
 
+export type { AttentionOptions, PositionBias } from './attention-scores.js';
+
 const attentionOp = defineOp({
   name: 'attention',
-  attrs: { scale: 'float', causal: 'int', window: 'int' },
-  infer(inputs) {
+  attrs: SCORE_ATTRS,
+  infer(inputs, attrs) {
     const q = checkQuery('attention', inputs[0]); // [N, H, C]
     const k = tensorInput('attention', 'k', inputs[1]); // [M, G, C]
     const v = tensorInput('attention', 'v', inputs[2]); // [M, G, Cv]
@@ -180,13 +160,8 @@ const attentionOp = defineOp({
     const offsets = checkIndex('attention', 'query offsets', inputs[3], 1);
     const keys = checkIndex('attention', 'key offsets', inputs[4], 1);
     checkSize('attention', 'key offsets of length', keys.shape[0] as number, offsets.shape[0] as number);
-    if (inputs[5])
-      checkSize(
-        'attention',
-        'prefix of length',
-        checkIndex('attention', 'prefix', inputs[5], 1).shape[0] as number,
-        (offsets.shape[0] as number) - 1,
-      );
+    checkScoreInputs('attention', inputs.slice(5), q.shape[1] as number, (offsets.shape[0] as number) - 1);
+    checkScoreAttrs('attention', attrs);
     return [{ dtype: 'f32', shape: [q.shape[0] as number, q.shape[1] as number, v.shape[2] as number] }];
   },
   gradient: 'twin',
@@ -200,14 +175,8 @@ const attentionOp = defineOp({
     };
   },
   twin(inputs, attrs) {
-    const [q, k, v, queryOffsets, keyOffsets, prefix] = inputs as [
-      Tensor,
-      Tensor,
-      Tensor,
-      Tensor,
-      Tensor,
-      Tensor | null,
-    ];
+    const [q, k, v, queryOffsets, keyOffsets] = inputs as [Tensor, Tensor, Tensor, Tensor, Tensor];
+    const [prefix, slopes, sinks, bias] = inputs.slice(5) as (Tensor | null)[];
     const [n, h, c] = q.shape as [number, number, number];
     const [m, g] = k.shape as [number, number];
     if (m === 0) return [zeros([n, h, v.shape[2] as number])]; // nothing is seen
@@ -226,9 +195,11 @@ const attentionOp = defineOp({
       transpose(reshape(t, [size, g, -1, t.shape[2] as number]), [1, 2, 0, 3]);
     const queries = reshape(grouped(q, n), [g, (h / g) * n, c]); // [G, H/G·N, C]
     const keys = transpose(k, [1, 0, 2]); // [G, M, C]
-    const scores = mul(matmul(queries, keys, { transposeB: true }), attrs.scale as number);
-    const masked = where(reshape(seen, [1, 1, n, m]), reshape(scores, [g, h / g, n, m]), -Infinity);
-    const mixed = matmul(reshape(softmax(masked), [g, (h / g) * n, m]), transpose(v, [1, 0, 2]));
+    const products = mul(matmul(queries, keys, { transposeB: true }), attrs.scale as number);
+    const scores = changedScores(reshape(products, [h, n, m]), sub(keyAt, queryAt), { slopes, bias }, attrs);
+    const masked = where(reshape(seen, [1, n, m]), scores, -Infinity);
+    const weights = sinks ? softmaxWithSinks(masked, sinks) : softmax(masked);
+    const mixed = matmul(reshape(weights, [g, (h / g) * n, m]), transpose(v, [1, 0, 2]));
     return [
       reshape(transpose(reshape(mixed, [h, n, v.shape[2] as number]), [1, 0, 2]), [
         n,
@@ -237,7 +208,7 @@ const attentionOp = defineOp({
       ]),
     ];
   },
-  lower: (node) => ({ kernel: 'attention', attrs: lowerAttrs(node.attrs) }),
+  lower: (node) => ({ kernel: 'attention', attrs: lowerScoreAttrs(node.attrs) }),
 });
 
 /** For each row: its sequence (-1: none) and place in it; for each sequence: its length. */
@@ -272,8 +243,8 @@ export function attention(
   checkQuery('attention', q);
   return apply1(
     attentionOp,
-    [q, k, v, queryOffsets, keyOffsets, options.prefix ?? null],
-    attentionAttrs('attention', q, options),
+    [q, k, v, queryOffsets, keyOffsets, ...scoreInputs(options)],
+    scoreAttrs(q.shape[2] as number, options),
   );
 }
 
@@ -289,8 +260,8 @@ const KV_VECTOR = 16;
 
 const pagedAttentionOp = defineOp({
   name: 'paged_attention',
-  attrs: { scale: 'float', causal: 'int', window: 'int' },
-  infer(inputs) {
+  attrs: SCORE_ATTRS,
+  infer(inputs, attrs) {
     const q = checkQuery('paged_attention', inputs[0]);
     const k = tensorInput('paged_attention', 'k cache', inputs[1]); // [blocks, G, C, block]
     const v = tensorInput('paged_attention', 'v cache', inputs[2]); // [blocks, G, block, Cv]
@@ -329,17 +300,12 @@ const pagedAttentionOp = defineOp({
       checkIndex('paged_attention', 'block table', inputs[5], 2).shape[0] as number,
       s,
     );
-    if (inputs[6])
-      checkSize(
-        'paged_attention',
-        'prefix of length',
-        checkIndex('paged_attention', 'prefix', inputs[6], 1).shape[0] as number,
-        s,
-      );
+    checkScoreInputs('paged_attention', inputs.slice(6), q.shape[1] as number, s);
+    checkScoreAttrs('paged_attention', attrs);
     return [{ dtype: 'f32', shape: [q.shape[0] as number, q.shape[1] as number, cv] }];
   },
   gradient: 'nondifferentiable',
-  lower: (node) => ({ kernel: 'paged_attention', attrs: lowerAttrs(node.attrs) }),
+  lower: (node) => ({ kernel: 'paged_attention', attrs: lowerScoreAttrs(node.attrs) }),
 });
 
 export interface PagedKeys {
@@ -352,7 +318,12 @@ export interface PagedKeys {
   /** i32 [S, most]: the blocks of each sequence, in order. */
   blockTable: Tensor;
 }
-/** `attention` whose keys and values lie in blocks of a cache (Kwon et al. 2023). */
+/**
+ * `attention` whose keys and values lie in blocks of a cache (Kwon et al. 2023): what `attention` gives for the same
+ * rows among all keys, to the bit if the cache is f32. A query sees keys that are in the cache only. So queries that see
+ * later keys (below `prefix`, or with `causal: false`) must come in one step with all of those: a prefix in one step, and
+ * what follows it in steps of any size, with the same `prefix` each time.
+ */
 export function pagedAttention(
   q: Tensor,
   keys: PagedKeys,
@@ -362,8 +333,8 @@ export function pagedAttention(
   checkQuery('paged_attention', q);
   return apply1(
     pagedAttentionOp,
-    [q, keys.k, keys.v, queryOffsets, keys.lengths, keys.blockTable, options.prefix ?? null],
-    attentionAttrs('paged_attention', q, options),
+    [q, keys.k, keys.v, queryOffsets, keys.lengths, keys.blockTable, ...scoreInputs(options)],
+    scoreAttrs(q.shape[2] as number, options),
   );
 }
 

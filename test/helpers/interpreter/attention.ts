@@ -17,8 +17,17 @@ function attend(
   cv: number,
   offsets: Value,
   keys: Keys,
-  prefix: Value | null,
+  more: number,
 ): Float64Array {
+  const [prefix, slopes, sinks, bias] = [0, 1, 2, 3].map((i) => view.optional(more + i));
+  const [cap, left] = [view.number('softcap'), view.number('left')];
+  const changed = (score: number, h: number, distance: number): number => {
+    let s = cap > 0 ? cap * Math.tanh(score / cap) : score;
+    if (slopes) s += (slopes.data[h] as number) * distance;
+    if (!bias) return s;
+    const entries = bias.shape[1] as number;
+    return s + (bias.data[h * entries + Math.min(Math.max(distance + left, 0), entries - 1)] as number);
+  };
   const [n, heads, c] = q.shape as [number, number, number];
   const y = new Float64Array(n * heads * cv);
   const [scale, window] = [view.number('scale'), view.number('window')];
@@ -36,10 +45,14 @@ function attend(
           const near = window === 0 || p > at - window;
           if ((causal && near) || (prefix && p < prefix.data[s])) seen.push(p);
         }
-        const scores = seen.map((p) => scale * keys.k(s, p, g).reduce((sum, x, i) => sum + x * query[i], 0));
-        const top = Math.max(...scores);
+        const scores = seen.map((p) => {
+          const product = keys.k(s, p, g).reduce((sum, x, i) => sum + x * query[i], 0);
+          return changed(scale * product, h, p - at);
+        });
+        const sink = sinks ? (sinks.data[h] as number) : Number.NEGATIVE_INFINITY;
+        const top = Math.max(sink, ...scores);
         const weights = scores.map((x) => Math.exp(x - top));
-        const total = weights.reduce((a, b) => a + b, 0);
+        const total = weights.reduce((a, b) => a + b, sinks ? Math.exp(sink - top) : 0);
         seen.forEach((p, i) => {
           const value = keys.v(s, p, g);
           for (let j = 0; j < cv; j++)
@@ -70,7 +83,7 @@ export function plainAttention(view: View): Float64Array[] {
     k: (s, p, g) => row(k, s, p, g),
     v: (s, p, g) => row(v, s, p, g),
   };
-  return [attend(view, q, k.shape[1] as number, v.shape[2] as number, offsets, keys, view.optional(5))];
+  return [attend(view, q, k.shape[1] as number, v.shape[2] as number, offsets, keys, 5)];
 }
 
 export const ATTENTION_RULES: Rules = {
@@ -116,7 +129,7 @@ export const ATTENTION_RULES: Rules = {
       k: (s, p, g) => row(k, true, s, p, g),
       v: (s, p, g) => row(v, false, s, p, g),
     };
-    return [attend(view, q, k.shape[1] as number, cv, offsets, keys, view.optional(6))];
+    return [attend(view, q, k.shape[1] as number, cv, offsets, keys, 6)];
   },
   kv_write({ x, out, number }) {
     const [cache, rows, slots] = [x(0), x(1), x(2)];
