@@ -1,5 +1,6 @@
 // Builds every program of native/test with the native sources (all but the binding) under a sanitizer, and runs it.
 // Usage: node scripts/test-native.mjs [--sanitize=address,undefined | --sanitize=thread | --sanitize=none] [NAME…]
+//        node scripts/test-native.mjs --arm64 [NAME…]   cross-compiled, run by an emulator: the NEON tier on an x64 machine
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
@@ -10,7 +11,12 @@ import { nativeSources } from './native-sources.mjs';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const args = process.argv.slice(2);
 const option = args.find((arg) => arg.startsWith('--sanitize='));
-const sanitize = option?.split('=')[1] ?? 'address,undefined';
+const arm64 = args.includes('--arm64');
+const sanitize = arm64 ? 'none' : (option?.split('=')[1] ?? 'address,undefined');
+/** What builds and what runs the programs for another processor. */
+const cross = arm64
+  ? { compiler: process.env.CXX_ARM64 ?? 'aarch64-linux-gnu-g++-12', emulator: 'qemu-aarch64-static' }
+  : null;
 const names = args.filter((arg) => !arg.startsWith('--'));
 
 const tests = (existsSync(path.join(root, 'native/test')) ? readdirSync(path.join(root, 'native/test')) : [])
@@ -22,7 +28,7 @@ if (tests.length === 0) {
 }
 
 // Where the machine has all below AMX but not AMX, its kernels are tested with the tile instructions in software.
-const emulate = lacksOnlyAmx();
+const emulate = !cross && lacksOnlyAmx();
 // GCC ends vector functions with vzeroupper only under its expensive optimizations; without it all scalar code that
 // runs after one crawls (measured: 50 times slower).
 const flags = [
@@ -30,14 +36,15 @@ const flags = [
   emulate ? '-DSWITCHYARD_EMULATED_AMX' : '',
   sanitize === 'none' ? '' : `-fsanitize=${sanitize} -fno-sanitize-recover=all`,
 ].join(' ');
-const folder = `build/native-test/${sanitize.replace(',', '-')}`;
+const folder = `build/native-test/${arm64 ? 'arm64' : sanitize.replace(',', '-')}`;
 const object = (source) => `${folder}/${source.replace(/^native\//, '').replace(/\.cc$/, '.o')}`;
 const library = nativeSources().filter((source) => !source.startsWith('native/binding/'));
 const programs = tests.map((file) => `${folder}/test/${file.slice(0, -3)}`);
 
 // A makefile, for its depfiles and its jobs: only what changed is compiled again.
 const makefile = [
-  `FLAGS := ${flags}`,
+  cross ? `CXX := ${cross.compiler}` : '',
+  `FLAGS := ${flags}${cross ? ' -static' : ''}`,
   `LIBRARY := ${library.map(object).join(' ')}`,
   `all: ${programs.join(' ')}`,
   '.SECONDARY:',
@@ -68,12 +75,14 @@ if (built.status !== 0) process.exit(1);
 
 let failed = 0;
 for (const program of programs) {
-  const run = spawnSync(path.join(root, program), { cwd: root, stdio: 'inherit', timeout: 10 * 60_000 });
+  const file = path.join(root, program);
+  const [command, ...rest] = cross ? [cross.emulator, file] : [file];
+  const run = spawnSync(command, rest, { cwd: root, stdio: 'inherit', timeout: 10 * 60_000 });
   const passed = run.status === 0;
   if (!passed) failed++;
   console.log(
     `${passed ? 'passed' : 'FAILED'} ${path.basename(program)}${passed ? '' : ` (${run.signal ?? run.status})`}`,
   );
 }
-console.log(`native tests (${sanitize}): ${programs.length - failed} passed, ${failed} failed`);
+console.log(`native tests (${arm64 ? 'arm64, emulated' : sanitize}): ${programs.length - failed} passed, ${failed} failed`);
 process.exit(failed === 0 ? 0 : 1);
