@@ -1,5 +1,5 @@
 /** Several prompts continued together. */
-import { checkOptions, SwitchyardError } from '../core/errors.js';
+import { checkOptions } from '../core/errors.js';
 import { Continuation } from './continuation.js';
 import {
   GENERATE_OPTIONS,
@@ -8,8 +8,8 @@ import {
   type GenerationResult,
   laneOptions,
 } from './generation.js';
-import type { Lane } from './lane.js';
-import type { Choice } from './sampling.js';
+import { Run, type Strategy } from './run.js';
+import { strategyOf } from './strategy.js';
 
 /** Options that hold for every prompt; the same seed gives each prompt what it would get alone. */
 export type BatchOptions = Omit<GenerateOptions, 'routing'>;
@@ -31,41 +31,24 @@ export async function generateAll(
   );
   const { signal } = options;
   const wanted = laneOptions(options);
-  const continuations = prompts.map((prompt) => new Continuation(host, prompt, options));
-  const lanes = continuations.map(() => scheduler.open(wanted));
-  const closeAll = (): Promise<unknown> => Promise.all(lanes.map((lane) => lane.close()));
-  const onAbort = (): void => void closeAll();
-  signal?.addEventListener('abort', onAbort, { once: true });
+  const strategy = strategyOf(options);
+  const runs = prompts
+    .map((prompt) => new Continuation(host, prompt, options))
+    .map((continuation) => new Run(scheduler, continuation, wanted, signal));
   try {
-    signal?.throwIfAborted();
-    await Promise.all(continuations.map((continuation, i) => finish(lanes[i] as Lane, continuation)));
-  } catch (error) {
-    if (!signal?.aborted) throw error;
-    throw new SwitchyardError('ERR_ABORTED', '[generateAll] got an abort, expected to finish', {
-      cause: signal.reason,
-    });
+    await Promise.all(runs.map((run) => finish(run, strategy)));
   } finally {
-    signal?.removeEventListener('abort', onAbort);
-    await closeAll();
+    await Promise.all(runs.map((run) => run.end()));
   }
-  return continuations.map(({ text, tokens, logprobs, finishReason }) => ({
+  return runs.map(({ continuation: { text, tokens, logprobs, finishReason, hypotheses } }) => ({
     text,
     tokens,
     logprobs,
     finishReason,
+    ...(hypotheses ? { hypotheses } : {}),
   }));
 }
 
-/** Runs a continuation to its end. */
-async function finish(lane: Lane, continuation: Continuation): Promise<void> {
-  const { sampling } = continuation;
-  let tokens = continuation.prompt;
-  while (!continuation.finished) {
-    const { results } = await lane.feed(tokens, { sampling });
-    const choice = results[0] as Choice;
-    continuation.take(choice);
-    continuation.decode();
-    tokens = [choice.token];
-  }
-  await lane.close();
+async function finish(run: Run, strategy: Strategy): Promise<void> {
+  for await (const _ of run.follow(strategy));
 }

@@ -15,6 +15,17 @@ export interface GeneratedPart {
 
 export type FinishReason = 'stop' | 'length' | 'abort';
 
+/** One of the sequences that a search returns. */
+export interface Hypothesis {
+  readonly text: string;
+  /** New tokens, an end token included. */
+  readonly tokens: readonly number[];
+  /** Of each token under the raw logits. */
+  readonly logprobs: readonly number[];
+  /** By which the search compares; of a beam search the sum of the log-probabilities divided by length^lengthPenalty. */
+  readonly score: number;
+}
+
 export interface ContinuationOptions extends SamplerOptions {
   /** New tokens at most. Default: as many as the context holds. */
   maxTokens?: number;
@@ -42,7 +53,10 @@ export class Continuation {
   readonly maxTokens: number;
   text = '';
   finishReason: FinishReason = 'abort';
-  readonly #ends: (token: number) => boolean;
+  /** Of a search, best first. */
+  hypotheses: readonly Hypothesis[] | null = null;
+  readonly endTokens: ReadonlySet<number>;
+  readonly #tokenizer: Tokenizer;
   readonly #decoder: StreamDecoder;
   readonly #stops: StopStrings;
 
@@ -55,7 +69,8 @@ export class Continuation {
     this.maxTokens = roomFor(prompt.length, options.maxTokens, host.contextLength);
     const { stopTokens = [], ignoreEos = false, stop = [] } = options;
     this.sampling = new Sampling(options.sampler ?? samplerOf(options), prompt);
-    this.#ends = (token) => stopTokens.includes(token) || (!ignoreEos && host.endIds.has(token));
+    this.endTokens = new Set([...stopTokens, ...(ignoreEos ? [] : host.endIds)]);
+    this.#tokenizer = host.tokenizer;
     this.#decoder = new StreamDecoder(host.tokenizer, { skipSpecialTokens: true });
     this.#stops = new StopStrings([stop].flat());
     if (this.maxTokens === 0) this.finishReason = 'length';
@@ -71,9 +86,15 @@ export class Continuation {
     this.sampling.take(choice);
     this.tokens.push(token);
     this.logprobs.push(logprob);
-    if (this.#ends(token)) this.finishReason = 'stop';
+    if (this.endTokens.has(token)) this.finishReason = 'stop';
     else if (this.tokens.length >= this.maxTokens) this.finishReason = 'length';
     return this.finished;
+  }
+
+  /** The text of new tokens, without an end token. */
+  textOf(tokens: readonly number[]): string {
+    const ends = this.endTokens.has(tokens.at(-1) as number);
+    return this.#tokenizer.decode(ends ? tokens.slice(0, -1) : tokens, { skipSpecialTokens: true });
   }
 
   /** The text of the token taken last; after it `finished` is final. */

@@ -8,13 +8,15 @@ import {
   type ContinuationOptions,
   type FinishReason,
   type GeneratedPart,
+  type Hypothesis,
 } from './continuation.js';
 import { routingLines } from './debug.js';
 import type { Answer, LaneOptions } from './lane.js';
-import type { Choice } from './sampling.js';
+import { Run, type Strategy } from './run.js';
 import type { Scheduler } from './scheduler.js';
+import { STRATEGY_OPTIONS, type StrategyOptions, strategyOf } from './strategy.js';
 
-export interface GenerateOptions extends ContinuationOptions {
+export interface GenerateOptions extends ContinuationOptions, StrategyOptions {
   signal?: AbortSignal;
   /** Requests of a higher priority run first; others wait, or give their room up and read their text again. Default 0. */
   priority?: number;
@@ -41,6 +43,7 @@ export const GENERATE_OPTIONS = [
   'signal',
   'priority',
   'cacheSalt',
+  ...STRATEGY_OPTIONS,
   'routing',
 ] as const;
 
@@ -60,6 +63,8 @@ export interface GenerationResult {
   readonly tokens: readonly number[];
   readonly logprobs: readonly number[];
   readonly finishReason: FinishReason;
+  /** What a search returns, best first; the best one is `text` and `tokens`. */
+  readonly hypotheses?: readonly Hypothesis[];
   readonly timings: Timings;
   /** Load of each sparse layer over prompt and new tokens, if `routing` was asked for. */
   readonly routing?: readonly LoadStatistics[];
@@ -92,6 +97,7 @@ export class Generation implements AsyncIterable<GeneratedPart> {
   readonly #load: number[][] = [];
   readonly #routing: boolean;
   readonly #laneOptions: LaneOptions;
+  readonly #strategy: Strategy;
   #promptMs = 0;
   #decodeMs = 0;
   #iterator: AsyncGenerator<GeneratedPart> | null = null;
@@ -104,6 +110,7 @@ export class Generation implements AsyncIterable<GeneratedPart> {
     this.#routing = options.routing === true || (host.device.env.debug >= ROUTING_DEBUG && host.nExperts > 0);
     this.#options = options;
     this.#laneOptions = laneOptions(options, this.#routing);
+    this.#strategy = strategyOf(options);
     this.#continuation = new Continuation(host, prompt, options);
     this.#done = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
@@ -126,13 +133,14 @@ export class Generation implements AsyncIterable<GeneratedPart> {
   async result(): Promise<GenerationResult> {
     if (!this.#iterator) for await (const _ of this);
     await this.#done;
-    const { prompt, tokens, logprobs, text, finishReason } = this.#continuation;
+    const { prompt, tokens, logprobs, text, finishReason, hypotheses } = this.#continuation;
     const rate = (n: number, ms: number): number => (ms > 0 ? (1000 * n) / ms : 0);
     return {
       text,
       tokens,
       logprobs,
       finishReason,
+      ...(hypotheses ? { hypotheses } : {}),
       timings: {
         promptTokens: prompt.length,
         promptMs: this.#promptMs,
@@ -147,48 +155,25 @@ export class Generation implements AsyncIterable<GeneratedPart> {
 
   async *#run(): AsyncGenerator<GeneratedPart> {
     const { scheduler, device } = this.#host;
-    const { signal } = this.#options;
-    const { prompt, sampling, tokens: made } = this.#continuation;
-    const lane = scheduler.open(this.#laneOptions);
-    const onAbort = (): void => void lane.close();
-    signal?.addEventListener('abort', onAbort, { once: true });
-    let failure: unknown = null;
-    const feed = (tokens: readonly number[]): Promise<Answer> => {
-      const answer = lane.feed(tokens, { sampling });
-      answer.catch(() => undefined); // awaited later
-      return answer;
+    const started = performance.now();
+    let first = 0;
+    const answered = (answer: Answer): void => {
+      const now = performance.now();
+      if (first === 0) {
+        first = now;
+        this.#promptMs = now - started;
+      }
+      this.#decodeMs = now - first;
+      this.#count(answer);
     };
+    const run = new Run(scheduler, this.#continuation, this.#laneOptions, this.#options.signal, answered);
+    let failure: unknown = null;
     try {
-      signal?.throwIfAborted();
-      if (this.#continuation.finished) return;
-      const started = performance.now();
-      let pending: Promise<Answer> | null = feed(prompt);
-      let first = 0;
-      do {
-        const answer: Answer = await pending;
-        pending = null;
-        const now = performance.now();
-        if (made.length === 0) {
-          first = now;
-          this.#promptMs = now - started;
-        }
-        this.#decodeMs = now - first;
-        this.#count(answer);
-        const choice = answer.results[0] as Choice;
-        // the next step runs while this token is decoded and handed out
-        if (!this.#continuation.take(choice)) pending = feed([choice.token]);
-        yield this.#continuation.decode();
-      } while (pending && !this.#continuation.finished);
+      yield* run.follow(this.#strategy);
     } catch (error) {
-      failure = signal?.aborted
-        ? new SwitchyardError('ERR_ABORTED', '[generate] got an abort, expected to finish', {
-            cause: signal.reason,
-          })
-        : error;
-      throw failure;
+      failure = error;
+      throw error;
     } finally {
-      signal?.removeEventListener('abort', onAbort);
-      await lane.close();
       if (device.env.debug >= ROUTING_DEBUG && this.#load.length > 0) {
         process.stderr.write(routingLines(this.#load.map((load) => statisticsOfLoad(load))));
       }

@@ -17,6 +17,15 @@ export interface GreedyRun {
   use_cache?: boolean;
 }
 
+export interface BeamRun extends Omit<GreedyRun, 'prefix_len' | 'use_cache'> {
+  num_beams: number;
+  num_return_sequences: number;
+  length_penalty: number;
+  early_stopping: boolean | 'never';
+  /** One for each returned sequence. */
+  sequences_scores: number[];
+}
+
 export interface TokenizerCase {
   text: string;
   ids: number[];
@@ -33,7 +42,7 @@ export interface Expected {
   inputs: Record<string, ExpectedInput>;
   moe_layers?: number[];
   greedy?: GreedyRun[];
-  beam?: unknown[];
+  beam?: BeamRun[];
   text?: { prompt: string; prompt_ids: number[]; single_is_truncated: boolean; greedy_continuation: string };
   tokenizer?: { cases: TokenizerCase[] };
 }
@@ -46,20 +55,50 @@ export interface GreedyRow {
   prefixLength: number | null;
 }
 
-/** The rows of a run without their padding; checks that rows which ended are filled with the pad id. */
-export function rowsOf(run: GreedyRun, { input_ids, attention_mask }: ExpectedInput): GreedyRow[] {
+/** The new tokens of a row, an end token included; checks that what follows it is padding. */
+function madeOf(
+  sequence: readonly number[],
+  from: number,
+  ends: readonly number[],
+  pad: readonly number[],
+): number[] {
+  const made = sequence.slice(from);
+  const end = made.findIndex((id) => ends.includes(id));
+  const tokens = end < 0 ? made : made.slice(0, end + 1);
+  const fill = made.slice(tokens.length);
+  if (!fill.every((id) => pad.includes(id))) throw new Error(`a row goes on after its end: ${sequence}`);
+  return tokens;
+}
+
+const realTokens = ({ input_ids, attention_mask }: ExpectedInput, b: number): number[] =>
+  (input_ids[b] as number[]).filter((_, t) => attention_mask[b]?.[t] === 1);
+
+/** The rows of a run without their padding. */
+export function rowsOf(run: GreedyRun, input: ExpectedInput): GreedyRow[] {
   const ends = [run.eos_token_id ?? []].flat();
-  return run.sequences.map((sequence, b) => {
-    const ids = input_ids[b] as number[];
-    const made = sequence.slice(ids.length);
-    const end = made.findIndex((id) => ends.includes(id));
-    const continuation = end < 0 ? made : made.slice(0, end + 1);
-    const fill = made.slice(continuation.length);
-    if (!fill.every((id) => id === run.pad_token_id)) throw new Error(`row ${b} goes on after its end`);
-    return {
-      prompt: ids.filter((_, t) => attention_mask[b]?.[t] === 1),
-      continuation,
-      prefixLength: run.prefix_len?.[b] ?? null,
-    };
-  });
+  return run.sequences.map((sequence, b) => ({
+    prompt: realTokens(input, b),
+    continuation: madeOf(sequence, (input.input_ids[b] as number[]).length, ends, [run.pad_token_id]),
+    prefixLength: run.prefix_len?.[b] ?? null,
+  }));
+}
+
+/** One row of a beam search: what goes in, and the sequences that must come out, best first. */
+export interface BeamRow {
+  prompt: number[];
+  paths: { tokens: number[]; score: number }[];
+}
+
+/** The library fills with the pad id, but where that is 0 with the first end token. */
+export function beamRowsOf(run: BeamRun, input: ExpectedInput): BeamRow[] {
+  const ends = [run.eos_token_id ?? []].flat();
+  const pad = run.pad_token_id === 0 ? ends.slice(0, 1) : [run.pad_token_id];
+  const n = run.num_return_sequences;
+  return input.input_ids.map((ids, b) => ({
+    prompt: realTokens(input, b),
+    paths: run.sequences.slice(b * n, (b + 1) * n).map((sequence, i) => ({
+      tokens: madeOf(sequence, ids.length, ends, pad),
+      score: run.sequences_scores[b * n + i] as number,
+    })),
+  }));
 }

@@ -36,7 +36,6 @@ export const NOT_YET = {
   },
   /** Options of generate. */
   generateOptions: {
-    beams: 'beam search',
     prefixLength: 'prompts that see themselves in both directions; their runs are checked by forward passes',
   },
   /** Whole kinds of folders. */

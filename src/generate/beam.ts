@@ -1,0 +1,230 @@
+/**
+ * Beam search as transformers does it: the likeliest sequences of tokens are kept, and score / length^penalty decides among
+ * those that ended (Wu et al. 2016, eq. 14 with the plain power of the length).
+ */
+import { checkOptions, checkWhole, mismatch } from '../core/errors.js';
+import type { Continuation, GeneratedPart } from './continuation.js';
+import type { Lane } from './lane.js';
+import { type Candidate, likeliest } from './likeliest.js';
+import type { Run, Strategy } from './run.js';
+import { samplers } from './sampler.js';
+import { Sampling } from './sampling.js';
+
+export interface BeamOptions {
+  /** Sequences kept at each step, 1 to 64. */
+  beams: number;
+  /** Power of the length by which a sum of log-probabilities is divided; above 0 favours long texts. Default 1. */
+  lengthPenalty?: number;
+  /**
+   * When the search ends: true: as soon as `beams` sequences have ended; 'never': when no open one could become better,
+   * however long; false (default): when the best open one, at its present length, is not better than the worst ended one.
+   */
+  earlyStopping?: boolean | 'never';
+  /** Sequences returned, at most `beams`. Default 1. */
+  returned?: number;
+  /** Above 1: a diverse search (diverse-beam.ts) in as many groups, of which `beams` is a multiple. Default 1. */
+  groups?: number;
+  /** What a token loses for each beam of the groups before that chose it. Default 1 where there are groups. */
+  diversityPenalty?: number;
+}
+
+export type BeamSettings = Required<BeamOptions>;
+const OPTIONS = ['beams', 'lengthPenalty', 'earlyStopping', 'returned', 'groups', 'diversityPenalty'];
+const MOST_BEAMS = 64;
+
+/** @throws SwitchyardError ERR_OPTION */
+export function beamSettings(options: number | BeamOptions): BeamSettings {
+  const given = typeof options === 'number' ? { beams: options } : options;
+  checkOptions('beams', given, OPTIONS);
+  const { beams, lengthPenalty = 1, earlyStopping = false, returned = 1, groups = 1 } = given;
+  const { diversityPenalty = groups > 1 ? 1 : 0 } = given;
+  checkWhole('beams', 'beams', beams, 1);
+  if (beams > MOST_BEAMS) throw mismatch('ERR_OPTION', 'beams', `beams ${beams}`, `at most ${MOST_BEAMS}`);
+  checkWhole('beams', 'returned', returned, 1);
+  if (returned > beams)
+    throw mismatch('ERR_OPTION', 'beams', `returned ${returned}`, `at most ${beams} beams`);
+  if (!Number.isFinite(lengthPenalty))
+    throw mismatch('ERR_OPTION', 'beams', `lengthPenalty ${String(lengthPenalty)}`, 'a number');
+  if (typeof earlyStopping !== 'boolean' && earlyStopping !== 'never')
+    throw mismatch('ERR_OPTION', 'beams', `earlyStopping ${String(earlyStopping)}`, "true, false or 'never'");
+  checkWhole('beams', 'groups', groups, 1);
+  if (beams % groups !== 0)
+    throw mismatch(
+      'ERR_OPTION',
+      'beams',
+      `${groups} groups of ${beams} beams`,
+      'a number that divides the beams',
+    );
+  if (!(diversityPenalty >= 0 && Number.isFinite(diversityPenalty)) || (groups === 1 && diversityPenalty > 0))
+    throw mismatch(
+      'ERR_OPTION',
+      'beams',
+      `diversityPenalty ${String(diversityPenalty)} for ${groups} group(s)`,
+      'a number ≥ 0, and groups',
+    );
+  return { beams, lengthPenalty, earlyStopping, returned, groups, diversityPenalty };
+}
+
+interface Path {
+  readonly tokens: readonly number[];
+  readonly logprobs: readonly number[];
+  /** What is compared: log-probabilities, less penalties. */
+  readonly sum: number;
+}
+
+/** An open path: it goes on from that place in the row before. */
+interface Open extends Path {
+  readonly parent: number;
+}
+
+export interface Ended extends Path {
+  readonly score: number;
+}
+
+/** What may follow an open path, likeliest first: `logprob` is what counts, `raw` what the model says. */
+export interface Step extends Candidate {
+  readonly raw: number;
+}
+
+export interface BeamRules extends Pick<BeamSettings, 'beams' | 'lengthPenalty' | 'earlyStopping'> {
+  readonly maxTokens: number;
+  readonly endTokens: ReadonlySet<number>;
+}
+
+/** The paths of one search, without a model. */
+export class BeamState {
+  open: readonly Open[] = [{ tokens: [], logprobs: [], sum: 0, parent: 0 }];
+  /** Best first, at most `beams`. */
+  ended: readonly Ended[] = [];
+  done = false;
+  #improvable = true;
+
+  constructor(readonly rules: BeamRules) {}
+
+  /** Candidates looked at in a step: enough that `beams` of them do not end. */
+  get wanted(): number {
+    const { beams, endTokens } = this.rules;
+    return Math.max(2, 1 + endTokens.size) * beams;
+  }
+
+  /** Goes one token further. @param steps for each open path, `wanted` of them or the whole vocabulary */
+  advance(steps: readonly (readonly Step[])[]): void {
+    const { beams, lengthPenalty, earlyStopping, maxTokens, endTokens } = this.rules;
+    const length = (this.open[0] as Open).tokens.length + 1;
+    const candidates = this.open
+      .flatMap(({ sum }, parent) =>
+        (steps[parent] ?? []).map((step) => ({ parent, step, sum: sum + step.logprob })),
+      )
+      .sort((a, b) => b.sum - a.sum)
+      .slice(0, this.wanted);
+    const pathOf = ({ parent, step, sum }: (typeof candidates)[number]): Open => {
+      const { tokens, logprobs } = this.open[parent] as Open;
+      return { parent, sum, tokens: [...tokens, step.token], logprobs: [...logprobs, step.raw] };
+    };
+    const ends = ({ step }: (typeof candidates)[number]): boolean =>
+      length >= maxTokens || endTokens.has(step.token);
+    const full = this.ended.length === beams;
+    // the candidates behind the first `beams` are there to keep enough paths open, not to win
+    if (this.#improvable && !(full && earlyStopping === true)) {
+      const fresh = candidates.slice(0, beams).filter(ends);
+      this.ended = [
+        ...this.ended,
+        ...fresh.map((c) => ({ ...pathOf(c), score: c.sum / length ** lengthPenalty })),
+      ]
+        .sort((a, b) => b.score - a.score)
+        .slice(0, beams);
+    }
+    const next = candidates.filter((c) => !ends(c)).slice(0, beams);
+    this.open = next.map(pathOf);
+    const allEnded = this.ended.length === beams;
+    if (allEnded && this.open.length > 0) {
+      const reach = earlyStopping === 'never' && lengthPenalty > 0 ? maxTokens : length;
+      const best = (this.open[0] as Open).sum / reach ** lengthPenalty;
+      this.#improvable &&= best > (this.ended[beams - 1] as Ended).score;
+    }
+    this.done = this.open.length === 0 || !this.#improvable || (allEnded && earlyStopping === true);
+  }
+}
+
+/** Feeds the open paths of searches that share a prompt, each in a lane; all of them in one step. */
+export class BeamLanes {
+  #lanes: Lane[] = [];
+  readonly #sampling = new Sampling(samplers.greedy());
+
+  constructor(readonly run: Run) {}
+
+  /** Logits [V] behind the prompt. */
+  async start(): Promise<Float32Array> {
+    const lane = this.run.open();
+    this.#lanes = [lane];
+    const { logits } = await this.run.feed(lane, this.run.continuation.prompt, {
+      sampling: this.#sampling,
+      logits: true,
+    });
+    return logits as Float32Array;
+  }
+
+  /** Logits [V] behind each path. @param parents its place among the paths before */
+  async next(paths: readonly { readonly parent: number; readonly token: number }[]): Promise<Float32Array[]> {
+    const old = this.#lanes;
+    const heirs = new Set<number>();
+    this.#lanes = paths.map(({ parent }) => {
+      const lane = old[parent] as Lane;
+      if (heirs.has(parent)) return this.run.fork(lane);
+      heirs.add(parent);
+      return lane;
+    });
+    await Promise.all(old.filter((_, i) => !heirs.has(i)).map((lane) => this.run.close(lane)));
+    const answers = await Promise.all(
+      paths.map(({ token }, i) =>
+        this.run.feed(this.#lanes[i] as Lane, [token], { sampling: this.#sampling, logits: true }),
+      ),
+    );
+    return answers.map(({ logits }) => logits as Float32Array);
+  }
+}
+
+export const stepsOf = (
+  logits: Float32Array,
+  count: number,
+  penalties?: ReadonlyMap<number, number>,
+): Step[] =>
+  likeliest(logits, count, penalties).map(({ token, logprob }) => ({
+    token,
+    logprob,
+    raw: logprob + (penalties?.get(token) ?? 0),
+  }));
+
+/** Searches with `beams` paths; the best one is handed out when the search has ended. */
+export function beamSearch(settings: BeamSettings): Strategy {
+  return async function* search(run) {
+    const { continuation } = run;
+    const { maxTokens, endTokens } = continuation;
+    const state = new BeamState({ ...settings, maxTokens, endTokens });
+    const lanes = new BeamLanes(run);
+    let logits = [await lanes.start()];
+    for (;;) {
+      state.advance(logits.map((row) => stepsOf(row, state.wanted)));
+      if (state.done) break;
+      logits = await lanes.next(
+        state.open.map(({ parent, tokens }) => ({ parent, token: tokens.at(-1) as number })),
+      );
+    }
+    yield* handOut(continuation, state.ended.slice(0, settings.returned));
+  };
+}
+
+/** Gives out the best path as if it had been generated token by token, and all of them with their texts. */
+export function* handOut(continuation: Continuation, paths: readonly Ended[]): Generator<GeneratedPart> {
+  continuation.hypotheses = paths.map(({ tokens, logprobs, score }) => ({
+    text: continuation.textOf(tokens),
+    tokens,
+    logprobs,
+    score,
+  }));
+  const [best] = paths;
+  for (const [i, token] of (best?.tokens ?? []).entries()) {
+    continuation.take({ token, logprob: best?.logprobs[i] as number });
+    yield continuation.decode();
+  }
+}

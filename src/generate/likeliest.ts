@@ -1,0 +1,49 @@
+/** The likeliest next tokens and their log-probabilities. */
+
+export interface Candidate {
+  readonly token: number;
+  readonly logprob: number;
+}
+
+/**
+ * The `count` largest of a row of logits [V] as log-probabilities, likeliest first, ties to the lower id.
+ * @param penalties subtracted from the log-probabilities of these tokens before they are compared
+ */
+export function likeliest(
+  logits: Float32Array,
+  count: number,
+  penalties: ReadonlyMap<number, number> = new Map(),
+): Candidate[] {
+  const norm = logSumExp(logits);
+  // a penalty only lowers: `count` and as many as are lowered hold all that can be among the largest
+  const best = largest(logits, count + penalties.size)
+    .map((token) => ({ token, logprob: (logits[token] as number) - norm - (penalties.get(token) ?? 0) }))
+    .sort((a, b) => b.logprob - a.logprob || a.token - b.token);
+  return best.slice(0, count);
+}
+
+/** log Σ exp(x), in double precision. */
+export function logSumExp(x: Float32Array): number {
+  let max = -Infinity;
+  for (const v of x) if (v > max) max = v;
+  let sum = 0;
+  for (const v of x) sum += Math.exp(v - max);
+  return max + Math.log(sum);
+}
+
+/** Places of the `count` largest values, falling, ties to the lower place. */
+function largest(x: Float32Array, count: number): number[] {
+  const places: number[] = [];
+  if (count < 1) return places;
+  let least = -Infinity;
+  for (let i = 0; i < x.length; i++) {
+    const v = x[i] as number;
+    if (places.length === count && !(v > least)) continue;
+    let at = places.length;
+    while (at > 0 && v > (x[places[at - 1] as number] as number)) at--;
+    places.splice(at, 0, i);
+    if (places.length > count) places.pop();
+    least = x[places[places.length - 1] as number] as number;
+  }
+  return places;
+}

@@ -1,0 +1,97 @@
+/** What a decoding strategy works with: the lanes of one request, closed together when it ends or is aborted. */
+import { SwitchyardError } from '../core/errors.js';
+import type { Continuation, GeneratedPart } from './continuation.js';
+import type { Answer, Ask, Lane, LaneOptions } from './lane.js';
+import type { Scheduler } from './scheduler.js';
+
+/** How a request is decoded: gives out the parts of its text in order, and leaves the rest in its continuation. */
+export type Strategy = (run: Run) => AsyncGenerator<GeneratedPart>;
+
+export class Run {
+  readonly #lanes = new Set<Lane>();
+  readonly #signal: AbortSignal | undefined;
+  readonly #onAbort = (): void => void this.#closeAll();
+  #ended = false;
+
+  constructor(
+    readonly scheduler: Scheduler,
+    readonly continuation: Continuation,
+    readonly laneOptions: LaneOptions,
+    signal: AbortSignal | undefined,
+    /** Told of every answer: timings, routing. */
+    readonly answered: (answer: Answer) => void = () => undefined,
+  ) {
+    this.#signal = signal;
+    signal?.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  open(): Lane {
+    return this.#add(this.scheduler.open(this.laneOptions));
+  }
+
+  fork(lane: Lane): Lane {
+    return this.#add(lane.fork());
+  }
+
+  async close(lane: Lane): Promise<void> {
+    this.#lanes.delete(lane);
+    await lane.close();
+  }
+
+  /** `lane.feed`; may be awaited at any later time. */
+  feed(lane: Lane, tokens: readonly number[], ask: Ask): Promise<Answer> {
+    const answer = lane.feed(tokens, ask).then((given) => {
+      this.answered(given);
+      return given;
+    });
+    answer.catch(() => undefined);
+    return answer;
+  }
+
+  /** Runs a strategy to its end; all lanes are closed then. */
+  async *follow(strategy: Strategy): AsyncGenerator<GeneratedPart> {
+    try {
+      this.#signal?.throwIfAborted();
+      if (!this.continuation.finished) yield* strategy(this);
+    } catch (error) {
+      if (!this.#signal?.aborted) throw error;
+      throw new SwitchyardError('ERR_ABORTED', '[generate] got an abort, expected to finish', {
+        cause: this.#signal.reason,
+      });
+    } finally {
+      await this.end();
+    }
+  }
+
+  async end(): Promise<void> {
+    this.#signal?.removeEventListener('abort', this.#onAbort);
+    await this.#closeAll();
+  }
+
+  async #closeAll(): Promise<void> {
+    this.#ended = true;
+    await Promise.all([...this.#lanes].map((lane) => lane.close()));
+  }
+
+  #add(lane: Lane): Lane {
+    this.#lanes.add(lane);
+    if (this.#ended) void lane.close(); // its first question will be refused
+    return lane;
+  }
+}
+
+/** One token after the other. */
+export async function* plain(run: Run): AsyncGenerator<GeneratedPart> {
+  const { continuation } = run;
+  const { sampling } = continuation;
+  const lane = run.open();
+  let pending: Promise<Answer> | null = run.feed(lane, continuation.prompt, { sampling });
+  while (pending && !continuation.finished) {
+    const answer: Answer = await pending;
+    const [choice] = answer.results;
+    if (!choice) return;
+    // the next step runs while this token is decoded and handed out
+    pending = continuation.take(choice) ? null : run.feed(lane, [choice.token], { sampling });
+    yield continuation.decode();
+  }
+}
