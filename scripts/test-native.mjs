@@ -84,5 +84,7 @@ for (const program of programs) {
     `${passed ? 'passed' : 'FAILED'} ${path.basename(program)}${passed ? '' : ` (${run.signal ?? run.status})`}`,
   );
 }
-console.log(`native tests (${arm64 ? 'arm64, emulated' : sanitize}): ${programs.length - failed} passed, ${failed} failed`);
+console.log(
+  `native tests (${arm64 ? 'arm64, emulated' : sanitize}): ${programs.length - failed} passed, ${failed} failed`,
+);
 process.exit(failed === 0 ? 0 : 1);
