@@ -1,5 +1,5 @@
 /** Several prompts continued together. */
-import { checkOptions } from '../core/errors.js';
+import { checkOptions, mismatch } from '../core/errors.js';
 import { Continuation } from './continuation.js';
 import {
   GENERATE_OPTIONS,
@@ -12,7 +12,10 @@ import { Run, type Strategy } from './run.js';
 import { strategyOf } from './strategy.js';
 
 /** Options that hold for every prompt; the same seed gives each prompt what it would get alone. */
-export type BatchOptions = Omit<GenerateOptions, 'routing'>;
+export interface BatchOptions extends Omit<GenerateOptions, 'routing'> {
+  /** `prefixLength` of each prompt. */
+  prefixLengths?: readonly number[];
+}
 export type BatchResult = Omit<GenerationResult, 'timings' | 'routing'>;
 
 /**
@@ -24,17 +27,28 @@ export async function generateAll(
   prompts: readonly (readonly number[])[],
   options: BatchOptions = {},
 ): Promise<BatchResult[]> {
-  checkOptions(
-    'generateAll',
-    options,
-    GENERATE_OPTIONS.filter((name) => name !== 'routing'),
-  );
+  checkOptions('generateAll', options, [
+    ...GENERATE_OPTIONS.filter((name) => name !== 'routing'),
+    'prefixLengths',
+  ]);
   const { signal } = options;
-  const wanted = laneOptions(options);
   const strategy = strategyOf(options);
-  const runs = prompts
-    .map((prompt) => new Continuation(host, prompt, options))
-    .map((continuation) => new Run(scheduler, continuation, wanted, signal));
+  const { prefixLengths } = options;
+  if (prefixLengths && (prefixLengths.length !== prompts.length || options.prefixLength !== undefined))
+    throw mismatch(
+      'ERR_OPTION',
+      'generateAll',
+      `${prefixLengths.length} prefixLengths for ${prompts.length} prompts${options.prefixLength === undefined ? '' : ', and prefixLength'}`,
+      'one a prompt',
+    );
+  const prepared = prompts.map((prompt, i) => {
+    const lane = laneOptions(
+      prefixLengths ? { ...options, prefixLength: prefixLengths[i] as number } : options,
+      prompt.length,
+    );
+    return { continuation: new Continuation(host, prompt, options), lane };
+  });
+  const runs = prepared.map(({ continuation, lane }) => new Run(scheduler, continuation, lane, signal));
   try {
     await Promise.all(runs.map((run) => finish(run, strategy)));
   } finally {

@@ -30,6 +30,8 @@ export interface StepRow {
   readonly sampling: Sampling | null;
   /** How tokens behind the ones before the last are chosen, the last of them behind the last but one: drafts to be checked. */
   readonly earlier?: readonly Sampling[];
+  /** Tokens at the beginning that see each other in both directions; they must come in one step. Default 0. */
+  readonly prefixLength?: number;
   /** Where `sequence.extend` has put the tokens. Default: the step extends the sequence itself. */
   readonly slots?: readonly number[];
 }
@@ -62,6 +64,8 @@ interface StepForm {
   readonly rows: number;
   readonly sampled: number;
   readonly history: number;
+  /** Some sequence has a prefix. */
+  readonly prefix: boolean;
   readonly routing: boolean;
   readonly logits: boolean;
 }
@@ -120,7 +124,7 @@ export class StepEngine {
 
   /** Builds the programs of usual steps, so that the first tokens need not wait for them. */
   async warm(): Promise<void> {
-    const greedy = { sampled: 1, history: 0, routing: false, logits: false };
+    const greedy = { sampled: 1, history: 0, prefix: false, routing: false, logits: false };
     for (const tokens of [1, 32, MAX_CHUNK]) {
       const built = this.#queue.then(() => this.#program({ tokens, rows: 1, ...greedy }));
       this.#queue = built.catch(() => undefined);
@@ -153,6 +157,7 @@ export class StepEngine {
       rows: paddedRows(rows.length),
       sampled: paddedRows(sampling.length),
       history: penalty ? this.contextLength : 0,
+      prefix: rows.some((row) => (row.prefixLength ?? 0) > 0),
       routing,
       logits: logits && sampling.length > 0,
     };
@@ -170,7 +175,7 @@ export class StepEngine {
     sampling: readonly Sampling[],
     historyLength: number,
   ): void {
-    const [tokens, positions, slots, offsets, lengths, table, picked, history, params, seeds] =
+    const [tokens, positions, slots, offsets, lengths, table, picked, history, params, seeds, prefix] =
       program.arrays as [
         Int32Array,
         Int32Array,
@@ -182,6 +187,7 @@ export class StepEngine {
         Int32Array,
         Float32Array,
         Uint32Array,
+        Int32Array?,
       ];
     tokens.fill(0);
     positions.fill(0);
@@ -197,6 +203,7 @@ export class StepEngine {
       at += row.tokens.length;
       offsets[r + 1] = at;
       lengths[r] = row.sequence.length;
+      if (prefix) prefix[r] = row.prefixLength ?? 0;
       table.set(row.sequence.blocks, r * this.#tableWidth);
       for (let left = samplingsOf(row).length; left > 0; left--) picked[s++] = at - left;
     });
@@ -257,7 +264,8 @@ export class StepEngine {
     return program;
   }
 
-  async #build({ tokens: n, rows: s, sampled, history: h, routing, logits }: StepForm): Promise<StepProgram> {
+  async #build(form: StepForm): Promise<StepProgram> {
+    const { tokens: n, rows: s, sampled, history: h, routing, logits } = form;
     const i32 = (...shape: number[]): Tensor => Tensor.placeholder('i32', shape);
     const [tokens, positions, slots] = [i32(n), i32(n), i32(n)];
     const [offsets, lengths, blockTable, picked] = [
@@ -267,6 +275,7 @@ export class StepEngine {
       i32(sampled),
     ];
     const history = i32(sampled, h);
+    const prefix = form.prefix ? i32(s) : null;
     const params = Tensor.placeholder('f32', [sampled, 4]);
     const seeds = Tensor.placeholder('u32', [sampled, 2]);
     const attend =
@@ -278,10 +287,11 @@ export class StepEngine {
           lengths,
           blockTable,
         };
-        return pagedAttention(q, keys, offsets, options);
+        return pagedAttention(q, keys, offsets, { ...options, prefix });
       };
     const out = this.decoder.forward({ tokens, positions, attend, rows: picked }, this.compute);
     const inputs = [tokens, positions, slots, offsets, lengths, blockTable, picked, history, params, seeds];
+    if (prefix) inputs.push(prefix);
     const outputs: Tensor[] = [];
     if (sampled > 0) {
       const choice = sample({ logits: out.logits, history, params, seeds });

@@ -1,6 +1,6 @@
 /** One running generation: an async iterable of parts, and a promise of the whole. */
 import type { Device } from '../core/device.js';
-import { checkOptions, mismatch, SwitchyardError } from '../core/errors.js';
+import { checkOptions, checkWhole, mismatch, SwitchyardError } from '../core/errors.js';
 import { type LoadStatistics, statisticsOfLoad } from '../moe/statistics.js';
 import {
   Continuation,
@@ -25,6 +25,11 @@ export interface GenerateOptions extends ContinuationOptions, StrategyOptions {
    * Use one for each tenant where nobody may learn from the time taken what others asked. Default ''.
    */
   cacheSalt?: string | null;
+  /**
+   * The first so many tokens of the prompt see each other in both directions (prefix language models, Raffel et al. 2020); they
+   * are read in one step and share no blocks. Default 0.
+   */
+  prefixLength?: number;
   /** Gather which experts the tokens met. Default false. */
   routing?: boolean;
 }
@@ -43,6 +48,7 @@ export const GENERATE_OPTIONS = [
   'signal',
   'priority',
   'cacheSalt',
+  'prefixLength',
   ...STRATEGY_OPTIONS,
   'routing',
 ] as const;
@@ -78,12 +84,21 @@ export interface GenerationHost extends ContinuationHost {
 }
 
 /** @throws SwitchyardError ERR_OPTION */
-export function laneOptions({ priority = 0, cacheSalt = '' }: GenerateOptions, routing = false): LaneOptions {
+export function laneOptions(options: GenerateOptions, promptTokens: number, routing = false): LaneOptions {
+  const { priority = 0, cacheSalt = '', prefixLength = 0 } = options;
   if (!Number.isFinite(priority))
     throw mismatch('ERR_OPTION', 'generate', `priority ${String(priority)}`, 'a number');
   if (cacheSalt !== null && typeof cacheSalt !== 'string')
     throw mismatch('ERR_OPTION', 'generate', `cacheSalt ${String(cacheSalt)}`, 'a text or null');
-  return { priority, salt: cacheSalt, routing };
+  checkWhole('generate', 'prefixLength', prefixLength, 0);
+  if (prefixLength > promptTokens)
+    throw mismatch(
+      'ERR_OPTION',
+      'generate',
+      `prefixLength ${prefixLength}`,
+      `at most the ${promptTokens} tokens of the prompt`,
+    );
+  return { priority, salt: cacheSalt, prefixLength, routing };
 }
 
 /** Level of SWITCHYARD_DEBUG that prints routing. */
@@ -109,7 +124,7 @@ export class Generation implements AsyncIterable<GeneratedPart> {
     this.#host = host;
     this.#routing = options.routing === true || (host.device.env.debug >= ROUTING_DEBUG && host.nExperts > 0);
     this.#options = options;
-    this.#laneOptions = laneOptions(options, this.#routing);
+    this.#laneOptions = laneOptions(options, prompt.length, this.#routing);
     this.#strategy = strategyOf(options);
     this.#continuation = new Continuation(host, prompt, options);
     this.#done = new Promise((resolve, reject) => {

@@ -152,14 +152,15 @@ export class Scheduler implements LaneOwner {
       if (lonely) this.#refuse(lane);
       return null;
     }
+    const { prefixLength } = lane;
     const fed = tokens.slice(sequence.length, sequence.length + count);
     const slots = sequence.extend(fed);
     this.#statistics.fedTokens += count;
     this.#statistics.sharedTokens += shared;
     const row: StepRow =
       count === left
-        ? { sequence, tokens: fed, slots, sampling, earlier }
-        : { sequence, tokens: fed, slots, sampling: null };
+        ? { sequence, tokens: fed, slots, prefixLength, sampling, earlier }
+        : { sequence, tokens: fed, slots, prefixLength, sampling: null };
     return { lane, waiting, mark, row };
   }
 

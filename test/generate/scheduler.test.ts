@@ -322,6 +322,56 @@ describe('a lane', () => {
   });
 });
 
+describe('a prefix that sees itself in both directions', () => {
+  /** Greedy, by whole forward passes. */
+  async function uncached(prompt: readonly number[], prefixLength: number, count: number): Promise<number[]> {
+    const made: number[] = [];
+    while (made.length < count) {
+      const inputs = { inputIds: [[...prompt, ...made]], prefixLengths: [prefixLength] };
+      const { logits } = await solo.forward(inputs);
+      const last = ((await logits.data()) as Float32Array).slice(-solo.config.vocabSize);
+      made.push(last.indexOf(last.reduce((a, b) => Math.max(a, b), -Infinity)));
+    }
+    return made;
+  }
+  const prompt = ids(90);
+
+  it.each([0, 1, 33, 89, 90])('of %d tokens', async (prefixLength) => {
+    const want = await uncached(prompt, prefixLength, 6);
+    for (let again = 0; again < 2; again++) {
+      const { tokens } = await model.generate(prompt, { maxTokens: 6, prefixLength }).result();
+      expect(tokens).toEqual(want);
+    }
+  });
+
+  it('changes the text', async () =>
+    expect(await uncached(prompt, 90, 6)).not.toEqual(await uncached(prompt, 0, 6)));
+
+  it('longer than a step is read in one, also beside others', async () => {
+    const small = await load({ cacheTokens: 1024 });
+    const long = ids(MAX_CHUNK + 70);
+    const lengths = [MAX_CHUNK + 40, 0, 20, 90];
+    const prompts = [long, ids(60), prompt, prompt];
+    const options = { maxTokens: 30 };
+    const results = await small.generateAll(prompts, { ...options, prefixLengths: lengths });
+    for (const [i, p] of prompts.entries()) {
+      const want = await run(solo, p, { ...options, prefixLength: lengths[i] as number });
+      expect(results[i]?.tokens).toEqual(want.tokens);
+    }
+    const [first] = await small.generateAll([long], { maxTokens: 4, prefixLengths: [MAX_CHUNK + 40] });
+    expect(first?.tokens).toEqual(await uncached(long, MAX_CHUNK + 40, 4));
+  });
+
+  it.each([
+    [{ prefixLength: -1 }, /prefixLength -1/],
+    [{ prefixLength: 91 }, /prefixLength 91.*90 tokens/],
+    [{ prefixLengths: [1, 2] }, /2 prefixLengths for 1 prompts/],
+    [{ prefixLengths: [1], prefixLength: 1 }, /and prefixLength/],
+  ])('%j is refused', async (options, message) => {
+    await expect(model.generateAll([prompt], options)).rejects.toThrow(message);
+  });
+});
+
 it('200 generations at once, a fifth of them ended early: the others are as alone and all blocks return', async () => {
   const small = await load({ cacheTokens: 1024 });
   const prefixes = [ids(70), ids(33), []];

@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SwitchyardError } from '../../src/core/errors.js';
-import { GENERATE_OPTIONS } from '../../src/generate/generation.js';
 import { type LanguageModel, loadModel } from '../../src/generate/language-model.js';
 import { samplers } from '../../src/generate/sampler.js';
 import { Sampling } from '../../src/generate/sampling.js';
@@ -12,7 +11,7 @@ import { expectClose, expectSame, worst } from './compare.js';
 import type { Expected, ExpectedInput, GreedyRow } from './expected.js';
 import { rowsOf } from './expected.js';
 import { type FixtureFolder, fixtureFolders, ofKind, readJson, StoredTensors } from './folders.js';
-import { NOT_YET, reasonFor } from './not-yet.js';
+import { reasonFor } from './not-yet.js';
 
 const TOLERANCE = { logits: 1e-4, hidden: 1e-4, routerLogits: 1e-4, routerWeights: 1e-5, loss: 1e-5 };
 
@@ -34,10 +33,6 @@ describe.skipIf(fixturesFolder === undefined)('reference models', () => {
     if (excuse === undefined) describe(folder.name, () => testDecoder(folder, expected));
     else it(`${folder.name}: not built yet (${excuse})`, () => expectRefused(pathOf(folder)));
   }
-
-  it.each(Object.keys(NOT_YET.generateOptions))('generate has no option %s yet', (name) => {
-    expect(GENERATE_OPTIONS).not.toContain(name);
-  });
 
   afterAll(() => {
     if (process.env.SWITCHYARD_PARITY_REPORT === '1') console.log(Object.fromEntries(worst));
@@ -123,7 +118,7 @@ function testDecoder(folder: FixtureFolder, expected: Expected): void {
   const runs = greedy.map((run, i) => ({ run, title: `greedy run ${i} of ${run.input}`, i }));
   const inputOf = (name: string): ExpectedInput => expected.inputs[name] as ExpectedInput;
 
-  // Prompts with a prefix are decoded by whole forward passes (see not-yet.ts), and so are runs made without a cache.
+  // Prompts with a prefix, and runs made without a cache.
   const uncached = runs.filter(({ run }) => run.prefix_len !== undefined || run.use_cache === false);
   it.each(uncached)('$title, recomputed at each step', async ({ run }) => {
     for (const row of rowsOf(run, inputOf(run.input))) {
@@ -132,19 +127,18 @@ function testDecoder(folder: FixtureFolder, expected: Expected): void {
     }
   });
 
-  const cached = runs.filter(({ run }) => run.prefix_len === undefined);
-  it.each(cached)('$title, each row alone', async ({ run }) => {
-    for (const { prompt, continuation } of rowsOf(run, inputOf(run.input))) {
-      const result = await model.generate(prompt, optionsOf(run)).result();
+  it.each(runs)('$title, each row alone', async ({ run }) => {
+    for (const { prompt, continuation, prefixLength } of rowsOf(run, inputOf(run.input))) {
+      const result = await model.generate(prompt, { ...optionsOf(run), ...prefixOf(prefixLength) }).result();
       expect(result.tokens).toEqual(continuation);
     }
   });
 
-  it.each(cached)('$title, all rows as one batch', async ({ run }) => {
+  it.each(runs)('$title, all rows as one batch', async ({ run }) => {
     const rows = rowsOf(run, inputOf(run.input));
     const results = await model.generateAll(
       rows.map((row) => row.prompt),
-      optionsOf(run),
+      { ...optionsOf(run), prefixLengths: rows.map((row) => row.prefixLength ?? 0) },
     );
     expect(results.map((r) => r.tokens)).toEqual(rows.map((row) => row.continuation));
   });
@@ -160,7 +154,6 @@ function testDecoder(folder: FixtureFolder, expected: Expected): void {
       const want = data.subarray(start, start + row.continuation.length * vocabulary);
       const whole = await uncachedLogits(model, row);
       expectClose('step logits', flat(whole), want, { tolerance: TOLERANCE.logits });
-      if (row.prefixLength !== null) continue;
       const stepped = await cachedLogits(model, row);
       expectClose('step logits', flat(stepped), want, { tolerance: TOLERANCE.logits });
       expectSame('cached and uncached logits', flat(stepped), flat(whole));
@@ -177,9 +170,9 @@ function testDecoder(folder: FixtureFolder, expected: Expected): void {
     const [row] = rowsOf(run, inputOf('single')) as [GreedyRow];
     const decoded = model.tokenizer.decode(row.continuation, { skipSpecialTokens: true });
     expect(decoded).toBe(greedy_continuation);
-    if (row.prefixLength !== null) return;
     let streamed = '';
-    for await (const part of model.generate(single, optionsOf(run))) streamed += part.text;
+    const options = { ...optionsOf(run), ...prefixOf(row.prefixLength) };
+    for await (const part of model.generate(single, options)) streamed += part.text;
     expect(streamed).toBe(greedy_continuation);
   });
 
@@ -209,6 +202,8 @@ const inputsOf = (input: ExpectedInput | undefined): ForwardInputs => {
 
 const maskOf = (input: ExpectedInput | undefined): number[] => (input as ExpectedInput).attention_mask.flat();
 
+const prefixOf = (prefixLength: number | null) => (prefixLength === null ? {} : { prefixLength });
+
 const optionsOf = (run: { eos_token_id: number[] | number | null; max_new_tokens: number }) => ({
   maxTokens: run.max_new_tokens,
   ignoreEos: true,
@@ -233,7 +228,12 @@ async function cachedLogits(model: LanguageModel, row: GreedyRow): Promise<Float
   const all: Float32Array[] = [];
   for (let n = 0; n < row.continuation.length; n++) {
     const tokens = n === 0 ? row.prompt : [row.continuation[n - 1] as number];
-    const fed = { sequence, tokens, sampling: new Sampling(samplers.greedy()) };
+    const fed = {
+      sequence,
+      tokens,
+      sampling: new Sampling(samplers.greedy()),
+      prefixLength: row.prefixLength ?? 0,
+    };
     const { logits } = await model.engine.step([fed], { logits: true });
     all.push(logits as Float32Array);
   }

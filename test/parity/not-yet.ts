@@ -34,10 +34,6 @@ export const NOT_YET = {
     iq4_nl: 'blocks with a table of values',
     iq4_xs: 'blocks with a table of values',
   },
-  /** Options of generate. */
-  generateOptions: {
-    prefixLength: 'prompts that see themselves in both directions; their runs are checked by forward passes',
-  },
   /** Whole kinds of folders. */
   kinds: {
     samplers: 'processed logits: sampling is one native step that hands back a token',
