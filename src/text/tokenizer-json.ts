@@ -11,12 +11,16 @@ export interface TokenizerJson {
 }
 
 export interface TokenizerModel {
-  type?: string;
+  type: ModelType;
   vocab: Record<string, number> | [string, number][];
   merges?: (string | [string, string])[];
   unk_token?: string | null;
   [key: string]: unknown;
 }
+
+/** The models that are built; `makeModel` of the pipeline makes them. */
+export const MODEL_TYPES = ['BPE', 'Unigram', 'WordPiece', 'WordLevel'] as const;
+export type ModelType = (typeof MODEL_TYPES)[number];
 
 export interface AddedToken {
   id: number;
@@ -67,14 +71,14 @@ export function checkTokenizerJson(json: unknown): TokenizerJson {
     model: checked,
     added_tokens: checkAddedTokens(json.added_tokens),
     normalizer: json.normalizer ?? null,
-    pre_tokenizer: preTokenizer(json.pre_tokenizer ?? null),
+    pre_tokenizer: json.pre_tokenizer ?? null,
     post_processor: json.post_processor ?? null,
     decoder: json.decoder ?? null,
   };
 }
 
 /** Old files name no type: unigram scores stand in a list, merges mean BPE, the rest is WordPiece. */
-function guessModelType(model: Json): string {
+function guessModelType(model: Json): ModelType {
   if (Array.isArray(model.vocab)) return 'Unigram';
   return 'merges' in model ? 'BPE' : 'WordPiece';
 }
@@ -90,8 +94,8 @@ function checkVocabulary(model: TokenizerModel): void {
     }
     return;
   }
-  if (model.type !== 'BPE' && model.type !== 'WordPiece') {
-    throw mismatch('ERR_UNSUPPORTED', `${where}: model type`, `'${model.type}'`, 'BPE, Unigram or WordPiece');
+  if (!MODEL_TYPES.includes(model.type)) {
+    throw mismatch('ERR_UNSUPPORTED', `${where}: model type`, `'${model.type}'`, MODEL_TYPES.join(', '));
   }
   if (!isObject(model.vocab)) throw mismatch('ERR_FORMAT', place, kind(model.vocab), 'an object of ids');
   for (const token of Object.keys(model.vocab)) checkId(place, token, model.vocab[token]);
@@ -124,47 +128,6 @@ function checkId(place: string, token: string, id: unknown): void {
     String(id),
     `an id from 0 to ${MOST_TOKENS - 1}`,
   );
-}
-
-/**
- * Rewrites the splitting behaviours that the library lacks as patterns it has: a separator that joins its neighbour
- * becomes a pattern for neighbour and separator together.
- */
-function preTokenizer(config: unknown): unknown {
-  if (!isObject(config)) return config;
-  if (config.type === 'Sequence' && Array.isArray(config.pretokenizers)) {
-    return { ...config, pretokenizers: config.pretokenizers.map(preTokenizer) };
-  }
-  if (config.type !== 'Split' || config.invert === true) return config;
-  const behavior = String(config.behavior ?? 'Isolated')
-    .toLowerCase()
-    .replaceAll('_', '');
-  if (behavior === 'isolated') return config;
-  const pattern = config.pattern;
-  const separator = isObject(pattern) ? separatorPattern(pattern) : undefined;
-  // The library keeps a separator that is given as a string, so it gets a pattern here too.
-  if (behavior === 'removed' && separator !== undefined) return { ...config, pattern: { Regex: separator } };
-  const other = `(?:(?!${separator})[\\s\\S])`;
-  const rewritten = new Map([
-    ['mergedwithprevious', `${other}*${separator}|${other}+`],
-    ['mergedwithnext', `${separator}${other}*|${other}+`],
-    ['contiguous', `(?:${separator})+`],
-  ]).get(behavior);
-  if (separator === undefined || rewritten === undefined) {
-    throw mismatch(
-      'ERR_UNSUPPORTED',
-      `${where}: Split`,
-      JSON.stringify(config),
-      'a known behavior and a pattern',
-    );
-  }
-  return { ...config, behavior: 'Isolated', pattern: { Regex: rewritten } };
-}
-
-function separatorPattern(pattern: Json): string | undefined {
-  if (typeof pattern.Regex === 'string') return `(?:${pattern.Regex})`;
-  if (typeof pattern.String !== 'string' || pattern.String === '') return undefined;
-  return pattern.String.replace(/[.*+?^${}()|[\]\\-]/g, '\\$&');
 }
 
 /** Checks tokenizer_config.json (nothing in it is required) and folds in special_tokens_map.json, which it outranks. */

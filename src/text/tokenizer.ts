@@ -1,9 +1,9 @@
-import { Tokenizer as Library } from '@huggingface/tokenizers';
-import { checkOptions, mismatch, SwitchyardError } from '../core/errors.js';
+import { checkOptions, mismatch } from '../core/errors.js';
 import { type DecodeChain, decodeChains, type TokenPiece } from './decode-stages.js';
+import { type Encoding, Pipeline } from './pipeline/pipeline.js';
+import { wholeDecoder } from './pipeline/whole-decoder.js';
 import { type DecodeOptions, StreamDecoder, type TokenPieces } from './stream-decoder.js';
 import {
-  type AddedToken,
   checkTokenizerConfig,
   checkTokenizerJson,
   type NamedTemplate,
@@ -33,25 +33,6 @@ export interface EncodeOptions {
   special?: 'parse' | 'plain';
 }
 
-/** The parts of the library's tokenizer that are used; its own types do not resolve under NodeNext. */
-interface LibraryModel {
-  (pieces: string[]): string[];
-  tokens_to_ids: Map<string, number>;
-  vocab: (string | undefined)[];
-  unk_token?: string | null;
-  unk_token_id?: number;
-  end_of_word_suffix?: string | null;
-  /** Merged words, in BPE models only. */
-  cache?: { get(word: string): string[] | undefined; put(word: string, tokens: string[]): void };
-}
-interface LibraryTokenizer {
-  model: LibraryModel;
-  pre_tokenizer: ((text: string, options?: object) => string[]) | null;
-  decoder: ((tokens: string[]) => string) | null;
-  encode(text: string, options: { add_special_tokens: boolean }): { ids: (number | undefined)[] };
-}
-const LibraryClass = Library as unknown as new (json: object, config: object) => LibraryTokenizer;
-
 /** The names under which files give special tokens. */
 const SPECIAL_NAMES = ['bos', 'eos', 'unk', 'pad', 'sep', 'cls', 'mask', 'eot', 'eom'] as const;
 
@@ -72,13 +53,12 @@ export class Tokenizer implements TokenPieces {
   readonly chatTemplate: string | readonly NamedTemplate[] | undefined;
 
   readonly #json: TokenizerJson;
-  readonly #library: LibraryTokenizer;
+  readonly #pipeline: Pipeline;
+  readonly #parsing: Encoding;
   readonly #special: ReadonlySet<number>;
   readonly #added: ReadonlySet<number>;
   readonly #newChain: () => DecodeChain;
-  #plain: LibraryTokenizer | undefined;
-  #marked: LibraryTokenizer | undefined;
-  #mark = '';
+  #plain: Encoding | undefined;
 
   /** @param files what it was made from, as plain data */
   private constructor(
@@ -87,10 +67,11 @@ export class Tokenizer implements TokenPieces {
     readonly files: TokenizerFiles,
   ) {
     this.#json = json;
-    this.#library = build(json, config);
-    const { vocab } = this.#library.model;
-    for (const [id, token] of (files.tokens ?? []).entries()) vocab[id] ??= token;
-    this.vocabSize = vocab.length;
+    this.#pipeline = new Pipeline(json);
+    this.#parsing = { added: this.#pipeline.findAdded(json.added_tokens) };
+    const { tokens } = this.#pipeline;
+    for (const [id, token] of (files.tokens ?? []).entries()) tokens[id] ??= token;
+    this.vocabSize = tokens.length;
 
     const names: Record<string, string> = {};
     for (const name of SPECIAL_NAMES) {
@@ -102,7 +83,7 @@ export class Tokenizer implements TokenPieces {
     this.bosId = idOf('bos_token');
     this.eosId = idOf('eos_token');
     this.padId = idOf('pad_token');
-    this.unkId = idOf('unk_token') ?? this.#library.model.unk_token_id;
+    this.unkId = idOf('unk_token') ?? this.#pipeline.unknownId;
 
     const ends = ['eos_token', 'eot_token', 'eom_token'].map(idOf);
     this.endIds = [...new Set(ends.filter((id) => id !== undefined))];
@@ -120,14 +101,7 @@ export class Tokenizer implements TokenPieces {
 
     // Cleaning up blanks is meant for WordPiece and Unigram; in byte-level and BPE vocabularies it would eat real blanks.
     const cleanUp = config.clean_up_tokenization_spaces === true && json.model.type !== 'BPE';
-    const suffix = this.#library.model.end_of_word_suffix;
-    this.#newChain = decodeChains(json.decoder, {
-      cleanUp,
-      whole: (tokens) => {
-        const text = this.#library.decoder === null ? tokens.join(' ') : this.#library.decoder(tokens);
-        return suffix ? text.replaceAll(suffix, ' ').trim() : text;
-      },
-    });
+    this.#newChain = decodeChains(json.decoder, { cleanUp, whole: wholeDecoder(json) });
   }
 
   /** From parsed files. Throws ERR_FORMAT or ERR_UNSUPPORTED, naming the part. */
@@ -145,9 +119,8 @@ export class Tokenizer implements TokenPieces {
     if (special !== 'parse' && special !== 'plain') {
       throw mismatch('ERR_OPTION', 'tokenizer.encode', `special '${special}'`, "'parse' or 'plain'");
     }
-    if (special === 'plain') this.#plain ??= this.#guarded((token) => !this.#special.has(token.id));
-    const library = special === 'plain' ? this.#plain! : this.#library;
-    return this.#ids(library, text, options.addSpecialTokens ?? true);
+    const encoding = special === 'plain' ? this.#plainText() : this.#parsing;
+    return this.#pipeline.encode(text, encoding, options.addSpecialTokens ?? true);
   }
 
   /**
@@ -155,17 +128,9 @@ export class Tokenizer implements TokenPieces {
    * Special tokens without a mark are parsed. No special tokens are added around the text.
    */
   encodeMarked(text: string, mark: string): number[] {
-    if (this.#marked === undefined) {
-      const marked = this.#guarded(() => true);
-      const split = marked.pre_tokenizer;
-      marked.pre_tokenizer = (piece, options) => {
-        const clean = piece.replaceAll(this.#mark, '');
-        return split === null ? [clean] : split(clean, options);
-      };
-      this.#marked = marked;
-    }
-    this.#mark = mark;
-    return this.#ids(this.#marked, text, false);
+    const { added } = this.#parsing;
+    const clean = (piece: string) => piece.replaceAll(mark, '');
+    return this.#pipeline.encode(text, { added, forbidden: this.#forbidden(), clean }, false);
   }
 
   /** The text of ids: what a StreamDecoder gives for them. Throws ERR_OPTION for an id outside the vocabulary. */
@@ -178,12 +143,12 @@ export class Tokenizer implements TokenPieces {
   }
 
   tokenToId(token: string): number | undefined {
-    return this.#library.model.tokens_to_ids.get(token);
+    return this.#pipeline.ids.get(token);
   }
 
   /** The token as the vocabulary spells it, or undefined for an id that has none. Throws ERR_OPTION outside the vocabulary. */
   idToToken(id: number): string | undefined {
-    return this.#library.model.vocab[this.#checkId(id)];
+    return this.#pipeline.tokens[this.#checkId(id)];
   }
 
   isSpecial(id: number): boolean {
@@ -191,7 +156,7 @@ export class Tokenizer implements TokenPieces {
   }
 
   piece(id: number): TokenPiece | undefined {
-    const text = this.idToToken(id);
+    const text = this.#pipeline.decodedAs.get(id) ?? this.idToToken(id);
     return text === undefined ? undefined : { text, added: this.#added.has(id) };
   }
 
@@ -204,88 +169,20 @@ export class Tokenizer implements TokenPieces {
     throw mismatch('ERR_OPTION', 'tokenizer', `token id ${id}`, `an integer from 0 to ${this.vocabSize - 1}`);
   }
 
-  #ids(library: LibraryTokenizer, text: string, addSpecialTokens: boolean): number[] {
-    let ids: (number | undefined)[];
-    try {
-      ids = library.encode(text, { add_special_tokens: addSpecialTokens }).ids;
-    } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      throw mismatch('ERR_FORMAT', 'tokenizer.encode', reason, 'a text this tokenizer can take', { cause });
-    }
-    if (ids.includes(undefined)) {
-      throw mismatch(
-        'ERR_FORMAT',
-        'tokenizer.encode',
-        'a token outside the vocabulary',
-        'a complete tokenizer.json',
-      );
-    }
-    return ids as number[];
-  }
-
-  /**
-   * A second tokenizer over the same model that knows only some of the added tokens, and never makes a special token out
-   * of plain text: where the model itself would (unigram vocabularies hold '</s>'), the token is spelt in characters.
-   */
-  #guarded(keep: (token: AddedToken) => boolean): LibraryTokenizer {
-    const { model } = this.#library;
-    const guarded = build(
-      {
-        ...this.#json,
-        model: { type: 'BPE', vocab: {}, merges: [] },
-        added_tokens: this.#json.added_tokens.filter(keep),
-      },
-      {},
-    );
-    const forbidden = new Set(this.specialIds.map((id) => model.vocab[id] as string));
-    if (model.unk_token) forbidden.delete(model.unk_token);
-    const encode = (pieces: string[]): string[] => {
-      const tokens = model(pieces);
-      if (!tokens.some((token) => forbidden.has(token))) return tokens;
-      return tokens.flatMap((token) =>
-        forbidden.has(token) ? Array.from(token).flatMap((char) => model([char])) : [token],
-      );
+  /** Special tokens stay text; added tokens that are not special are still found. */
+  #plainText(): Encoding {
+    this.#plain ??= {
+      added: this.#pipeline.findAdded(this.#json.added_tokens.filter(({ id }) => !this.#special.has(id))),
+      forbidden: this.#forbidden(),
     };
-    guarded.model = Object.assign(encode, {
-      tokens_to_ids: model.tokens_to_ids,
-      vocab: model.vocab,
-      unk_token: model.unk_token,
-      unk_token_id: model.unk_token_id,
-    });
-    return guarded;
-  }
-}
-
-/**
- * Remembers merged words until it is full, then starts anew. The library's own cache moves a word to the end at every
- * look, which took two thirds of the time of a long text.
- */
-class WordCache {
-  readonly #words = new Map<string, string[]>();
-
-  get(word: string): string[] | undefined {
-    return this.#words.get(word);
+    return this.#plain;
   }
 
-  put(word: string, tokens: string[]): void {
-    if (this.#words.size >= MOST_CACHED_WORDS) this.#words.clear();
-    this.#words.set(word, tokens);
-  }
-}
-
-const MOST_CACHED_WORDS = 20_000;
-
-function build(json: TokenizerJson, config: TokenizerConfig): LibraryTokenizer {
-  try {
-    const library = new LibraryClass(json, config);
-    if (library.model.cache !== undefined) library.model.cache = new WordCache();
-    return library;
-  } catch (cause) {
-    if (cause instanceof SwitchyardError) throw cause;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    const code =
-      reason.startsWith('Unknown') || cause instanceof SyntaxError ? 'ERR_UNSUPPORTED' : 'ERR_FORMAT';
-    throw mismatch(code, 'tokenizer.json', reason, 'a tokenizer this version can run', { cause });
+  /** Special tokens that the model itself would make of plain text: unigram vocabularies hold '</s>'. */
+  #forbidden(): ReadonlySet<number> {
+    const forbidden = new Set(this.#special);
+    if (this.#pipeline.unknownId !== undefined) forbidden.delete(this.#pipeline.unknownId);
+    return forbidden;
   }
 }
 

@@ -17,12 +17,14 @@ export function tokenizerFolders(folder: string | undefined) {
       name: relative(folder!, inside) || '.',
       path,
       expected: optional(join(inside, 'expected.json')),
-      load: () => (path.endsWith('.gguf') ? tokenizerFromGguf(readGguf(path).metadata) : fromFolder(inside)),
+      load: () =>
+        path.endsWith('.gguf') ? tokenizerFromGguf(readGguf(path).metadata) : tokenizerOfFolder(inside),
     };
   });
 }
 
-function fromFolder(folder: string): Tokenizer {
+/** The tokenizer of a Hugging Face folder. */
+export function tokenizerOfFolder(folder: string): Tokenizer {
   return Tokenizer.fromFiles({
     tokenizerJson: readJson(join(folder, 'tokenizer.json')),
     tokenizerConfig: optional(join(folder, 'tokenizer_config.json')),

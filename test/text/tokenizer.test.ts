@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { SwitchyardError } from '../../src/core/errors.js';
 import { Tokenizer } from '../../src/text/tokenizer.js';
 import { fixturesFolder, modelsFolder } from '../helpers/fixtures.js';
-import { byteTokenizer, tokenizerFolders } from '../helpers/tokenizers.js';
+import { byteTokenizer, byteTokenizerJson, tokenizerFolders } from '../helpers/tokenizers.js';
 
 interface Case {
   text: string;
@@ -186,7 +186,7 @@ describe('broken or unknown files', () => {
       'ERR_FORMAT',
       /added_tokens/,
     ],
-    ['an unknown normaliser', { model, normalizer: { type: 'Nmt' } }, 'ERR_UNSUPPORTED', /Nmt/],
+    ['an unknown normaliser', { model, normalizer: { type: 'Rot13' } }, 'ERR_UNSUPPORTED', /Rot13/],
     ['an unknown pre-tokenizer', { model, pre_tokenizer: { type: 'Rot13' } }, 'ERR_UNSUPPORTED', /Rot13/],
     [
       'an unknown splitting behaviour',
@@ -237,5 +237,99 @@ describe('splitting behaviours', () => {
     ['Contiguous', ['a', '--', 'b']],
   ])('%s', (behavior, expected) => {
     expect(pieces(behavior, 'a--b')).toEqual(expected);
+  });
+});
+
+describe('added tokens', () => {
+  /** The tokens of a text, joined by '·'; 'x' is found in the text as it came, or once that has been made small. */
+  const cut = (options: object, text: string) => {
+    const vocab = Object.fromEntries([...'abxz ._é'].map((char, i) => [char, i]));
+    const tokenizer = Tokenizer.fromFiles({
+      tokenizerJson: {
+        model: { type: 'BPE', vocab, merges: [] },
+        added_tokens: [{ id: 20, content: 'X', special: false, normalized: false, ...options }],
+        normalizer: { type: 'Lowercase' },
+        decoder: { type: 'Fuse' },
+      },
+    });
+    const ids = tokenizer.encode(text);
+    return { cut: ids.map((id) => tokenizer.idToToken(id)).join('·'), text: tokenizer.decode(ids) };
+  };
+  it.each<[object, string, string]>([
+    [{}, 'aXb x', 'a·X·b· ·x'],
+    [{ lstrip: true }, 'a  X b', 'a·X· ·b'],
+    [{ rstrip: true }, 'a X \u3000b', 'a· ·X·b'],
+    [{ lstrip: true, rstrip: true }, ' X X ', 'X·X'],
+    [{ single_word: true }, 'aX X. Xb _X X', 'a·x· ·X·.· ·x·b· ·_·x· ·X'],
+    [{ single_word: true }, 'éX', 'é·x'],
+    [{ normalized: true }, 'aX x', 'a·X· ·X'],
+  ])('%j: %j', (options, text, expected) => {
+    expect(cut(options, text).cut).toBe(expected);
+  });
+
+  it('that are found in normalised text decode to normalised text', () => {
+    expect(cut({ normalized: true }, 'aX').text).toBe('ax');
+    expect(cut({ normalized: false }, 'aX').text).toBe('aX');
+  });
+
+  it('the longest one counts', () => {
+    const tokenizer = byteTokenizer(['<s', '<s>', '<s>>x']);
+    expect(tokenizer.encode('<s><s')).toEqual([257, 256]);
+    expect(tokenizer.encode('<s>>')).toEqual([257, 62]);
+  });
+});
+
+describe('surroundings', () => {
+  const ids = (post_processor: object) =>
+    Tokenizer.fromFiles({ tokenizerJson: { ...byteTokenizerJson(['<a>', '<b>']), post_processor } }).encode(
+      'x',
+    );
+  const template = (single: object[], special_tokens = {}) => ({
+    type: 'TemplateProcessing',
+    single,
+    special_tokens,
+  });
+  const text = { Sequence: { id: 'A', type_id: 0 } };
+  const token = (id: string) => ({ SpecialToken: { id, type_id: 0 } });
+  it.each<[string, object, number[]]>([
+    ['none', { type: 'ByteLevel' }, [120]],
+    ['BERT', { type: 'BertProcessing', cls: ['<a>', 256], sep: ['<b>', 257] }, [256, 120, 257]],
+    ['a template', template([token('<b>'), text, token('<a>')]), [257, 120, 256]],
+    [
+      'a token of several ids',
+      template([token('y'), text], { y: { id: 'y', ids: [1, 2], tokens: ['', ''] } }),
+      [1, 2, 120],
+    ],
+    [
+      'one after another',
+      { type: 'Sequence', processors: [template([text, token('<a>')]), template([token('<b>'), text])] },
+      [257, 120, 256],
+    ],
+  ])('%s', (_name, processor, expected) => {
+    expect(ids(processor)).toEqual(expected);
+  });
+
+  it.each<[string, object, RegExp]>([
+    ['an unknown kind', { type: 'Rot13' }, /'Rot13'/],
+    ['an unknown token', template([token('<c>'), text]), /'<c>'/],
+    ['two texts', template([text, text]), /2 texts/],
+  ])('refuse %s', (_name, processor, message) => {
+    expect(() => ids(processor)).toThrow(message);
+  });
+});
+
+describe('long texts', () => {
+  it('of one word merge as short ones do', () => {
+    // 'abab…' of any length: merging looks through all pairs for few symbols and keeps a heap for many.
+    const tokenizer = Tokenizer.fromFiles({
+      tokenizerJson: {
+        model: { type: 'BPE', vocab: { a: 0, b: 1, ab: 2, abab: 3, ba: 4 }, merges: ['a b', 'ab ab', 'b a'] },
+      },
+    });
+    for (const pairs of [1, 2, 3, 7, 8, 9, 200, 5001]) {
+      const expected = [...new Array(pairs >> 1).fill(3), ...(pairs % 2 === 1 ? [2] : [])];
+      expect(tokenizer.encode('ab'.repeat(pairs))).toEqual(expected);
+      expect(tokenizer.encode(`b${'ab'.repeat(pairs)}`)).toEqual([1, ...expected]);
+    }
   });
 });
