@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Checkpoint, PackedCheckpoint } from '../checkpoint/folder.js';
-import { readJsonFile } from '../checkpoint/json-file.js';
+import { Place } from '../checkpoint/checked.js';
+import type { Checkpoint, GgufCheckpoint, PackedCheckpoint } from '../checkpoint/folder.js';
+import { parseJsonObject, readJsonFile } from '../checkpoint/json-file.js';
 import { parsePackedTokenizer } from '../checkpoint/packed-read.js';
 import { SwitchyardError } from '../core/errors.js';
 import { tokenizerFromGguf } from '../text/gguf-tokenizer.js';
@@ -12,8 +13,10 @@ const LIMITS = { bytes: 256 << 20, depth: 64, values: 1 << 24 };
 
 /** The tokenizer that comes with a checkpoint. Errors name its file. */
 export function loadTokenizer(checkpoint: Checkpoint): Tokenizer {
-  if (checkpoint.kind === 'gguf')
-    return located(`${checkpoint.path}: `, () => tokenizerFromGguf(checkpoint.metadata));
+  if (checkpoint.kind === 'gguf') {
+    const { path, metadata } = checkpoint;
+    return located(`${path}: `, () => tokenizerFromGguf(metadata, embeddedJson(checkpoint)));
+  }
   if (checkpoint.kind === 'switchyard') {
     const files = packedFiles(checkpoint);
     return located(`${checkpoint.path}: `, () => Tokenizer.fromFiles(files));
@@ -36,6 +39,13 @@ export function loadTokenizer(checkpoint: Checkpoint): Tokenizer {
     ...(chatTemplate === undefined ? {} : { chatTemplate: readFileSync(chatTemplate, 'utf8') }),
   };
   return located(join(folder, '/'), () => Tokenizer.fromFiles(files));
+}
+
+/** The tokenizer.json that a GGUF file may hold beside the keys of the format. */
+function embeddedJson({ path, metadata }: GgufCheckpoint): unknown {
+  const key = 'tokenizer.huggingface.json';
+  const text = metadata.getString(key, undefined);
+  return text === undefined ? undefined : parseJsonObject(Buffer.from(text), new Place(path, key), LIMITS);
 }
 
 /** What `Tokenizer.files` was when the file was written. */

@@ -8,6 +8,8 @@ export interface PreTokenizerRule {
   readonly ignoreMerges?: boolean;
   /** Whether a beginning-of-text token is added when the file does not say. */
   readonly addBos?: boolean;
+  /** Whether a separator ends a text when the file does not say. */
+  readonly addSep?: boolean;
   /** Unicode normalisation of the published tokenizer. */
   readonly normalizer?: 'NFC';
 }
@@ -22,6 +24,9 @@ const SIGNS = String.raw` ?[^\s\p{L}\p{N}]+`;
 const GPT2 = String.raw`${ENGLISH_ENDINGS}| ?\p{L}+| ?\p{N}+|${SIGNS}|${SPACES}`;
 const LLAMA3 = String.raw`${ANY_CASE_ENDINGS}|${LETTERS}|\p{N}{1,3}|${SIGNS}[\r\n]*|${LINES_AND_SPACES}`;
 const QWEN2 = String.raw`${ANY_CASE_ENDINGS}|${LETTERS}|\p{N}|${SIGNS}[\r\n]*|${LINES_AND_SPACES}`;
+const QWEN35 = String.raw`${ANY_CASE_ENDINGS}|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|${LINES_AND_SPACES}`;
+const SEED_CODER = String.raw`${ANY_CASE_ENDINGS}|${LETTERS}|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|${LINES_AND_SPACES}`;
+const EXAONE_MOE = String.raw`${ANY_CASE_ENDINGS}|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}|${SIGNS}[\r\n/]?|\s*[\r\n]|${SPACES}`;
 const BLOOM = ' ?[^(\\s|.,!?…。，、।۔،)]+';
 
 // A word is capitals then small letters; letters without case and marks count as both.
@@ -71,6 +76,7 @@ const DEEPSEEK_V3 = [
 const BAILING = String.raw`'(?i:[sdmt]|ll|ve|re)|${LETTERS}|\p{N}|${SIGNS}[\r\n]*|\s*[\r\n]|${SPACES}`;
 
 const gpt2: PreTokenizerRule = { patterns: [GPT2] };
+const gpt2Separated: PreTokenizerRule = { patterns: [GPT2], addBos: true, addSep: true };
 const llama3: PreTokenizerRule = { patterns: [LLAMA3] };
 const llama3Whole: PreTokenizerRule = { patterns: [LLAMA3], ignoreMerges: true, addBos: true };
 const digitsThenGpt2: PreTokenizerRule = { patterns: [String.raw`\p{N}`, GPT2] };
@@ -98,6 +104,13 @@ export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizerRule> = new Map<str
   ['a.x-4.0', gpt2],
   ['mellum', gpt2],
   ['modern-bert', gpt2],
+  ['roberta-bpe', gpt2Separated],
+  ['jina-v1-en', gpt2Separated],
+  ['jina-v2-code', gpt2Separated],
+  ['jina-es', gpt2],
+  ['jina-de', gpt2],
+  ['jina-v2-es', gpt2],
+  ['jina-v2-de', gpt2],
   // OLMo and OLMoE.
   ['olmo', { patterns: [GPT2], normalizer: 'NFC' }],
   // SmolLM, SmolLM2, SmolLM3.
@@ -109,6 +122,7 @@ export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizerRule> = new Map<str
   ['codeshell', digitsThenGpt2],
   ['exaone', digitsThenGpt2],
   ['minerva-7b', digitsThenGpt2],
+  ['mellum2', digitsThenGpt2],
   ['falcon', { patterns: [`[\\p{P}\\$\\+<=>\\^~\\|\`]+`, GPT2, '[0-9][0-9][0-9]'] }],
   ['llama-bpe', llama3Whole],
   ['llama3', llama3Whole],
@@ -128,6 +142,12 @@ export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizerRule> = new Map<str
   ['qwen2', qwen2],
   ['deepseek-r1-qwen', qwen2],
   ['megrez', qwen2],
+  ['kormo', qwen2],
+  ['qwen35', { patterns: [QWEN35], normalizer: 'NFC' }],
+  ['grok-2', { patterns: [QWEN2] }],
+  ['solar-open', { patterns: [QWEN2] }],
+  ['seed-coder', { patterns: [SEED_CODER] }],
+  ['exaone-moe', { patterns: [EXAONE_MOE] }],
   ['stablelm2', { patterns: [QWEN2] }],
   ['hunyuan', { patterns: [QWEN2] }],
   // DeepSeek LLM, MoE and V2.
@@ -138,6 +158,8 @@ export const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizerRule> = new Map<str
   // gpt-oss.
   ['gpt-4o', gpt4o],
   ['llama4', gpt4o],
+  ['kanana2', gpt4o],
+  ['talkie', gpt4o],
   ['minimax-m2', gpt4o],
   ['tekken', { patterns: [TEKKEN], ignoreMerges: true, addBos: true }],
   ['bailingmoe', bailing],

@@ -1,125 +1,78 @@
 import { mismatch, SwitchyardError } from '../core/errors.js';
 import { PRE_TOKENIZERS, type PreTokenizerRule } from './gguf-pre-tokenizers.js';
+import { unigramJson } from './gguf-unigram.js';
+import {
+  type Converted,
+  type GgufTokenizerMetadata,
+  prefix,
+  readVocabulary,
+  TokenType,
+  type Vocabulary,
+  where,
+} from './gguf-vocabulary.js';
+import { wordPieceJson } from './gguf-word-piece.js';
 import { Tokenizer, type TokenizerFiles } from './tokenizer.js';
-import type { AddedToken, NamedTemplate, TokenizerJson, TokenizerModel } from './tokenizer-json.js';
+import type { NamedTemplate, TokenizerJson, TokenizerModel } from './tokenizer-json.js';
 
-/** The typed metadata this module reads; a getter gives `fallback` for a missing key and throws for another type. */
-export interface GgufTokenizerMetadata {
-  getString(key: string, fallback: undefined): string | undefined;
-  getStringArray(key: string, fallback: undefined): readonly string[] | undefined;
-  getIntArray(key: string, fallback: undefined): readonly number[] | undefined;
-  getFloatArray(key: string, fallback: undefined): readonly number[] | undefined;
-  getInt(key: string, fallback: undefined): number | undefined;
-  getBool(key: string, fallback: undefined): boolean | undefined;
-}
-
-/** `tokenizer.ggml.token_type`. */
-enum TokenType {
-  Normal = 1,
-  Unknown = 2,
-  Control = 3,
-  UserDefined = 4,
-  Unused = 5,
-  Byte = 6,
-}
-
-const prefix = 'tokenizer.ggml.';
-const where = (key: string) => `GGUF ${prefix}${key}`;
+export type { GgufTokenizerMetadata };
 
 /** The tokenizer of a GGUF file. Throws ERR_FORMAT for broken metadata, ERR_UNSUPPORTED for an unknown kind. */
-export function tokenizerFromGguf(metadata: GgufTokenizerMetadata): Tokenizer {
-  return Tokenizer.fromFiles(ggufTokenizerFiles(metadata));
+export function tokenizerFromGguf(metadata: GgufTokenizerMetadata, tokenizerJson?: unknown): Tokenizer {
+  return Tokenizer.fromFiles(ggufTokenizerFiles(metadata, tokenizerJson));
 }
 
-/** GGUF metadata as the files a Hugging Face folder would have. */
-export function ggufTokenizerFiles(metadata: GgufTokenizerMetadata): TokenizerFiles {
+/**
+ * GGUF metadata as the files a Hugging Face folder would have.
+ * @param tokenizerJson the parsed `tokenizer.huggingface.json`, where the file has one: it is exact
+ */
+export function ggufTokenizerFiles(metadata: GgufTokenizerMetadata, tokenizerJson?: unknown): TokenizerFiles {
   const kind = metadata.getString(`${prefix}model`, undefined);
   const vocabulary = readVocabulary(metadata);
   const convert = new Map([
     ['gpt2', byteLevelJson],
     ['llama', sentencePieceJson],
+    ['bert', wordPieceJson],
+    ['t5', unigramJson],
   ]).get(kind ?? '');
   if (convert === undefined) {
     throw mismatch(
       'ERR_UNSUPPORTED',
       where('model'),
       `'${kind}'`,
-      "'gpt2' (byte-level BPE) or 'llama' (SentencePiece BPE)",
+      "'gpt2' (byte-level BPE), 'llama' (SentencePiece BPE), 'bert' (WordPiece) or 't5' (Unigram)",
     );
   }
-  const { json, addBos } = convert(metadata, vocabulary);
+  const { json, addBos, addEos, addSep } = convert(metadata, vocabulary);
   const special = (name: string) => {
     const id = metadata.getInt(`${prefix}${name}_token_id`, undefined);
     return id === undefined ? undefined : vocabulary.token(`${name}_token_id`, id);
   };
   const bos = special('bos');
   const eos = special('eos');
-  const wantsBos = metadata.getBool(`${prefix}add_bos_token`, undefined) ?? addBos;
-  const wantsEos = metadata.getBool(`${prefix}add_eos_token`, undefined) ?? false;
-  json.post_processor = surround(wantsBos ? bos : undefined, wantsEos ? eos : undefined);
+  // The key is spelt so.
+  const sep = special('seperator');
+  const wants = (name: string, otherwise: boolean | undefined): boolean =>
+    metadata.getBool(`${prefix}add_${name}_token`, undefined) ?? otherwise ?? false;
+  json.post_processor = surround(
+    wants('bos', addBos) ? bos : undefined,
+    wants('eos', addEos) ? eos : wants('sep', addSep) ? sep : undefined,
+  );
   return {
-    tokenizerJson: json,
+    tokenizerJson: tokenizerJson ?? json,
     tokens: vocabulary.tokens,
     tokenizerConfig: {
       bos_token: bos,
       eos_token: eos,
       pad_token: special('padding'),
       unk_token: special('unknown'),
+      sep_token: sep,
+      mask_token: special('mask'),
       eot_token: special('eot'),
       eom_token: special('eom'),
       clean_up_tokenization_spaces: false,
       chat_template: chatTemplates(metadata),
     },
   };
-}
-
-interface Vocabulary {
-  readonly tokens: readonly string[];
-  readonly types: readonly number[];
-  /** Every token to its id; the first of equal tokens counts. Without a prototype: '__proto__' is a token like others. */
-  readonly ids: Record<string, number>;
-  readonly added: AddedToken[];
-  token(key: string, id: number): string;
-}
-
-function readVocabulary(metadata: GgufTokenizerMetadata): Vocabulary {
-  const tokens = metadata.getStringArray(`${prefix}tokens`, undefined);
-  if (tokens === undefined || tokens.length === 0) {
-    throw mismatch('ERR_FORMAT', where('tokens'), 'no tokens', 'the list of all tokens');
-  }
-  const types =
-    metadata.getIntArray(`${prefix}token_type`, undefined) ?? new Array<number>(tokens.length).fill(1);
-  if (types.length !== tokens.length) {
-    throw mismatch(
-      'ERR_FORMAT',
-      where('token_type'),
-      `${types.length} types`,
-      `one for each of ${tokens.length} tokens`,
-    );
-  }
-  const ids: Record<string, number> = Object.create(null);
-  const added: AddedToken[] = [];
-  for (const [id, content] of tokens.entries()) {
-    ids[content] ??= id;
-    const type = types[id];
-    const special = type === TokenType.Control || type === TokenType.Unknown;
-    // An empty or repeated token can never be found in a text.
-    if ((special || type === TokenType.UserDefined) && content !== '' && ids[content] === id) {
-      added.push({ id, content, special, normalized: false });
-    }
-  }
-  const token = (key: string, id: number) => {
-    const text = tokens[id];
-    if (text !== undefined) return text;
-    throw mismatch('ERR_FORMAT', where(key), `${id}`, `an id from 0 to ${tokens.length - 1}`);
-  };
-  return { tokens, types, ids, added, token };
-}
-
-interface Converted {
-  json: TokenizerJson;
-  /** Whether a text begins with the beginning-of-text token when the file does not say. */
-  addBos: boolean;
 }
 
 /** GPT-2's way: words by a pattern, bytes as characters, merges by rank. */
@@ -147,7 +100,7 @@ function byteLevelJson(metadata: GgufTokenizerMetadata, vocabulary: Vocabulary):
     post_processor: null,
     decoder: byteLevel,
   };
-  return { json, addBos: rule.addBos ?? false };
+  return { json, addBos: rule.addBos ?? false, addSep: rule.addSep ?? false };
 }
 
 function splitMerge(merge: string, rank: number): [string, string] {
