@@ -16,10 +16,12 @@ export { type TensorTree, treeLeaves, treeMap } from './core/tree.js';
 export { Weight } from './core/weight.js';
 export type { BatchOptions, BatchResult } from './generate/batch.js';
 export type { BeamOptions } from './generate/beam.js';
+export { type BestOfOptions, type BestOfResult, bestOf, type ScoredAnswer } from './generate/best-of.js';
 export type { FinishReason, GeneratedPart, Hypothesis } from './generate/continuation.js';
 export type { GenerateOptions, GenerationResult } from './generate/generation.js';
 export { Generation } from './generate/generation.js';
 export { LanguageModel, type LoadModelOptions } from './generate/language-model.js';
+export type { ManyOptions } from './generate/many.js';
 export { type Sampler, type SamplerOptions, samplers } from './generate/sampler.js';
 export * as moe from './moe/index.js';
 export * as nn from './nn/index.js';
@@ -38,3 +40,5 @@ export const models = {
   /** Turns each feed-forward layer of a dense model into nExperts equal experts behind a random router. */
   upcycle: (model: LanguageModel, options: UpcycleOptions): Promise<LanguageModel> => model.upcycle(options),
 };
+export { type Scorer, scorers, type TextScorer } from './generate/scorers.js';
+export { countVotes, type VoteOptions, type VoteResult, type Votes, vote } from './generate/vote.js';

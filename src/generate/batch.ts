@@ -54,14 +54,23 @@ export async function generateAll(
   } finally {
     await Promise.all(runs.map((run) => run.end()));
   }
-  return runs.map(({ continuation: { text, tokens, logprobs, finishReason, hypotheses } }) => ({
-    text,
-    tokens,
-    logprobs,
-    finishReason,
-    ...(hypotheses ? { hypotheses } : {}),
-  }));
+  return runs.map(({ continuation }) => resultOf(continuation));
 }
+
+/** What a continuation has come to. */
+export const resultOf = ({
+  text,
+  tokens,
+  logprobs,
+  finishReason,
+  hypotheses,
+}: Continuation): BatchResult => ({
+  text,
+  tokens,
+  logprobs,
+  finishReason,
+  ...(hypotheses ? { hypotheses } : {}),
+});
 
 async function finish(run: Run, strategy: Strategy): Promise<void> {
   for await (const _ of run.follow(strategy));

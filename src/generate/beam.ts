@@ -157,7 +157,7 @@ export class BeamLanes {
   async start(): Promise<Float32Array> {
     const lane = this.run.open();
     this.#lanes = [lane];
-    const { logits } = await this.run.feed(lane, this.run.continuation.prompt, {
+    const { logits } = await this.run.prompt(lane, {
       sampling: this.#sampling,
       logits: true,
     });

@@ -23,6 +23,7 @@ import { type BatchOptions, type BatchResult, generateAll } from './batch.js';
 import { modelLine } from './debug.js';
 import { StepEngine } from './engine.js';
 import { type GenerateOptions, Generation, type GenerationHost } from './generation.js';
+import { generateMany, type ManyOptions } from './many.js';
 import { Scheduler } from './scheduler.js';
 
 export interface LoadModelOptions {
@@ -276,6 +277,11 @@ export class LanguageModel {
   ): Promise<BatchResult[]> {
     const ids = prompts.map((prompt) => this.#ids(prompt));
     return generateAll(this.#host(), ids, options);
+  }
+
+  /** Several answers to one prompt, whose blocks they share; answer i draws with the seed `seed + i`. */
+  async generateMany(prompt: string | readonly number[], options: ManyOptions): Promise<BatchResult[]> {
+    return generateMany(this.#host(), this.#ids(prompt), options);
   }
 
   /** Answers a conversation through the model's own template. */

@@ -20,13 +20,21 @@ export class Run {
     signal: AbortSignal | undefined,
     /** Told of every answer: timings, routing. */
     readonly answered: (answer: Answer) => void = () => undefined,
+    /** A lane with the beginning of the prompt, which stays open. */
+    readonly origin: Lane | null = null,
   ) {
     this.#signal = signal;
     signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
+  /** A lane of its own, which may have the beginning of the prompt already. */
   open(): Lane {
-    return this.#add(this.scheduler.open(this.laneOptions));
+    return this.#add(this.origin?.fork() ?? this.scheduler.open(this.laneOptions));
+  }
+
+  /** Feeds what the lane does not have of the prompt. */
+  prompt(lane: Lane, ask: Ask): Promise<Answer> {
+    return this.feed(lane, this.continuation.prompt.slice(lane.tokens.length), ask);
   }
 
   fork(lane: Lane): Lane {
@@ -85,7 +93,7 @@ export async function* plain(run: Run): AsyncGenerator<GeneratedPart> {
   const { continuation } = run;
   const { sampling } = continuation;
   const lane = run.open();
-  let pending: Promise<Answer> | null = run.feed(lane, continuation.prompt, { sampling });
+  let pending: Promise<Answer> | null = run.prompt(lane, { sampling });
   while (pending && !continuation.finished) {
     const answer: Answer = await pending;
     const [choice] = answer.results;

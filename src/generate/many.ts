@@ -1,0 +1,57 @@
+/** Several answers to one prompt: its blocks are computed once and shared, each answer draws with a seed of its own. */
+import { checkOptions, checkWhole, mismatch } from '../core/errors.js';
+import { type BatchOptions, type BatchResult, resultOf } from './batch.js';
+import { Continuation } from './continuation.js';
+import { GENERATE_OPTIONS, type GenerationHost, laneOptions } from './generation.js';
+import { Run } from './run.js';
+import { strategyOf } from './strategy.js';
+
+export interface ManyOptions extends Omit<BatchOptions, 'beams' | 'prefixLengths'> {
+  /** Answers, 1 to 1024. */
+  n: number;
+}
+
+export const MANY_OPTIONS = [
+  ...GENERATE_OPTIONS.filter((name) => name !== 'routing' && name !== 'beams'),
+  'n',
+] as const;
+const MOST = 1024;
+
+/** Answer i is what `generate` gives with the seed `seed + i` (default: a random seed). */
+export async function generateMany(
+  { scheduler, ...host }: GenerationHost,
+  prompt: readonly number[],
+  options: ManyOptions,
+): Promise<BatchResult[]> {
+  checkOptions('generateMany', options, MANY_OPTIONS);
+  const { n, seed = Math.floor(Math.random() * 2 ** 32), sampler, signal, ...rest } = options;
+  checkWhole('generateMany', 'n', n, 1);
+  if (n > MOST) throw mismatch('ERR_OPTION', 'generateMany', `n ${n}`, `at most ${MOST}`);
+  const seedOf = (i: number): number => (seed + i) % 2 ** 32;
+  const continuations = Array.from({ length: n }, (_, i) => {
+    const own = sampler
+      ? { sampler: { ...sampler, seed: (sampler.seed + i) % 2 ** 32 } }
+      : { seed: seedOf(i) };
+    return new Continuation(host, prompt, { ...rest, ...own });
+  });
+  const wanted = laneOptions(rest, prompt.length);
+  const strategy = strategyOf(rest);
+  /** Reads all but the last token, behind which each answer chooses for itself. */
+  async function* share(run: Run): AsyncGenerator<never> {
+    const origin = run.open();
+    if (prompt.length > 1) await run.feed(origin, prompt.slice(0, -1), { sampling: null });
+    const runs = continuations.map((c) => new Run(scheduler, c, wanted, signal, undefined, origin));
+    try {
+      await Promise.all(
+        runs.map(async (each) => {
+          for await (const _ of each.follow(strategy));
+        }),
+      );
+    } finally {
+      await Promise.all(runs.map((each) => each.end()));
+    }
+  }
+  const first = new Run(scheduler, continuations[0] as Continuation, wanted, signal);
+  for await (const _ of first.follow(share));
+  return continuations.map(resultOf);
+}
