@@ -53,6 +53,7 @@ export const POLICIES: readonly Setup[] = [
   { name: 'softmax-top-k', gating: 'softmax-top-k', topK: 2, ...chooses },
   { name: 'top-k-softmax', gating: 'top-k-softmax', topK: 2, ...chooses },
   { name: 'noisy-top-k', gating: 'noisy-top-k', topK: 2, ...chooses },
+  { name: 'sparse-mixer', gating: 'sparse-mixer', topK: 2, ...chooses },
   { name: 'switch-top-1', gating: 'switch-top-1', ...chooses },
   { name: 'st-moe-top-2', gating: gating.stMoeTop2({ secondThreshold: 0.5 }), ...chooses },
   { name: 'sigmoid-top-k', gating: 'sigmoid-top-k', topK: 2, ...chooses },

@@ -7,18 +7,24 @@ import { LIMITS, type Limit } from './limits.js';
 const HARMLESS = new Set([
   'architectures',
   'attention_dropout',
+  'attn_pdrop',
+  'aux_loss_alpha',
   'auto_map',
   'bos_token_id',
   'chunk_size_feed_forward',
+  'dropout',
   'dtype',
   'embd_pdrop',
   'eos_token_id',
   'hidden_dropout',
   'id2label',
+  'init_std',
   'initializer_range',
   'label2id',
+  'layerdrop',
   'max_length',
   'model_type',
+  'n_ctx',
   'name_or_path',
   '_name_or_path',
   'output_attentions',
@@ -27,10 +33,18 @@ const HARMLESS = new Set([
   'pad_token_id',
   'pretraining_tp',
   'problem_type',
+  'reorder_and_upcast_attn',
   'resid_pdrop',
   'return_dict',
   'router_aux_loss_coef',
   'router_z_loss_coef',
+  'seq_aux',
+  'summary_activation',
+  'summary_first_dropout',
+  'summary_proj_to_labels',
+  'summary_type',
+  'summary_use_proj',
+  'task_specific_params',
   'torch_dtype',
   'transformers_version',
   'unk_token_id',
@@ -84,6 +98,14 @@ export class ConfigReader {
     const value = this.raw(key) ?? fallback;
     if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0)
       throw this.fail(key, 'a positive number');
+    return value;
+  }
+
+  /** Not negative. */
+  number(key: string, fallback?: number): number {
+    const value = this.raw(key) ?? fallback;
+    if (typeof value !== 'number' || !Number.isFinite(value) || value < 0)
+      throw this.fail(key, 'a number ≥ 0');
     return value;
   }
 

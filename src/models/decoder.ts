@@ -25,7 +25,7 @@ export interface DecoderInputs {
 export interface DecoderOutputs {
   /** [M, V] */
   readonly logits: Tensor;
-  /** Embeddings, each layer's output, the last one after the final norm: [N, D]. */
+  /** Embeddings, each layer's output, the last one after the final norm and projection: [N, D]. */
   readonly hiddenStates: readonly Tensor[];
   /** Per sparse layer, in order. */
   readonly routing: readonly SparsePlan[];
@@ -50,7 +50,7 @@ export class Decoder {
   }
 
   forward({ tokens, positions, attend, rows }: DecoderInputs, compute: ComputeMode): DecoderOutputs {
-    const { layers, finalNorm } = this.parts;
+    const { layers, finalNorm, projectOut } = this.parts;
     const table = this.rotary?.table(positions) ?? null;
     const context: PassContext = { table, compute, tokens, routing: [] };
     let x = this.#embed(tokens, positions, compute); // [N, D]
@@ -60,15 +60,15 @@ export class Decoder {
       hiddenStates.push(x);
     }
     const picked = rows ? takeRows(x, rows) : x;
-    const last = finalNorm ? finalNorm.forward(picked) : picked;
+    const normed = finalNorm ? finalNorm.forward(picked) : picked;
+    const last = projectOut ? projectOut.forward(normed, compute) : normed;
     hiddenStates[hiddenStates.length - 1] = rows ? x : last;
     return { logits: this.logits(last, compute), hiddenStates, routing: context.routing };
   }
 
-  /** The head: hidden states after the final norm [M, D] → [M, V]. */
+  /** The head: the last hidden states [M, D] → [M, V]. */
   logits(hidden: Tensor, compute: ComputeMode): Tensor {
-    const { projectOut, head } = this.parts;
-    const y = head.forward(projectOut ? projectOut.forward(hidden, compute) : hidden, compute);
+    const y = this.parts.head.forward(hidden, compute);
     return this.config.logitScale === 1 ? y : mul(y, this.config.logitScale);
   }
 

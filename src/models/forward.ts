@@ -3,7 +3,8 @@ import type { Device } from '../core/device.js';
 import { checkOptions, SwitchyardError } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
 import { attention } from '../core/ops/attention.js';
-import { takeRows } from '../core/ops/indexing.js';
+import { cast, neg } from '../core/ops/elementwise.js';
+import { takeAlong, takeRows, topK } from '../core/ops/indexing.js';
 import { reshape } from '../core/ops/shape.js';
 import { compileOn } from '../core/program/compile.js';
 import { type Tensor, tensor } from '../core/tensor.js';
@@ -22,7 +23,7 @@ export interface ForwardInputs extends PaddedBatch {
 export interface LayerRoutingOutput {
   /** [B, T, E]; zeros at padding */
   readonly routerLogits: Tensor;
-  /** i32 [B, T, K] */
+  /** i32 [B, T, K], by falling weight, then by index */
   readonly expertIds: Tensor;
   /** [B, T, K] */
   readonly combineWeights: Tensor;
@@ -45,6 +46,14 @@ type Plan = {
   readonly routing: readonly { readonly [K in keyof LayerRoutingOutput]: Tensor }[];
   readonly auxLoss: readonly Tensor[];
 };
+
+/** The choices [N, K] of each token by falling weight, then by index: policies order them by what they chose from. */
+function byWeight({ expertIds, combineWeights }: Pick<LayerRoutingOutput, 'expertIds' | 'combineWeights'>) {
+  const k = expertIds.shape[1] as number;
+  const byIndex = topK(neg(cast(expertIds, 'f32')), k);
+  const { values, indices } = topK(takeAlong(combineWeights, byIndex.indices), k);
+  return { expertIds: cast(neg(takeAlong(byIndex.values, indices)), 'i32'), combineWeights: values };
+}
 
 interface Flags {
   hidden: boolean;
@@ -119,11 +128,14 @@ export class ForwardPass {
       return {
         logits: padded(out.logits),
         hiddenStates: flags.hidden ? out.hiddenStates.map(padded) : [],
-        routing: routing.map(({ routerLogits, expertIds, combineWeights }) => ({
-          routerLogits: padded(routerLogits),
-          expertIds: padded(expertIds),
-          combineWeights: padded(combineWeights),
-        })),
+        routing: routing.map(({ routerLogits, ...choice }) => {
+          const { expertIds, combineWeights } = byWeight(choice);
+          return {
+            routerLogits: padded(routerLogits),
+            expertIds: padded(expertIds),
+            combineWeights: padded(combineWeights),
+          };
+        }),
         auxLoss: routing.length > 0 ? [loadBalancingLoss(routing)] : [],
       };
     };

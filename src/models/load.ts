@@ -79,7 +79,7 @@ async function withRopeFactors({ config }: ModelFiles, loader: TensorSource): Pr
 }
 
 /** Tensors that may stand in a file without taking part: buffers that are computed, and a tied head written twice. */
-const COMPUTED = /(^|\.)(rotary_emb\.inv_freq|masked_bias|rope_freqs\.weight)$/;
+const COMPUTED = /(^|\.)(rotary_emb\.inv_freq|masked_bias|h\.\d+\.attn\.bias|rope_freqs\.weight)$/;
 
 function refuseUnused({ names, config }: ModelFiles, loader: TensorSource): void {
   const head = config.tiedEmbeddings

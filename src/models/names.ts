@@ -51,6 +51,12 @@ export function fused(
   }));
 }
 
+/** The entries whose tensors have a prefix, without it: files of a bare model lack the name of their wrapper. */
+export const withoutPrefix = (table: NameTable, prefix: string): NameTable =>
+  table
+    .filter(({ tensor }) => tensor.startsWith(prefix))
+    .map((entry) => ({ ...entry, tensor: entry.tensor.slice(prefix.length) }));
+
 /** Rows of a part in one tensor. Offsets and strides count elements. */
 export interface Place {
   readonly tensor: string;

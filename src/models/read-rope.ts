@@ -2,22 +2,28 @@
 import type { RopeConfig, RopeScaling } from '../nn/rope.js';
 import { ConfigReader } from './config-reader.js';
 
+/** What a config leaves out. */
+export interface RopeDefaults {
+  readonly interleaved?: boolean;
+  readonly theta?: number;
+  readonly rotaryShare?: number;
+}
+
 /** rope_theta and rope_scaling (published files) or rope_parameters (library version 5), in one form. */
 export function readRope(
   c: ConfigReader,
   headDim: number,
   maxSeqLen: number,
-  { interleaved = false } = {},
+  { interleaved = false, theta: base = 10000, rotaryShare = 1 }: RopeDefaults = {},
 ): RopeConfig {
   const parameters = (c.raw('rope_parameters') ?? c.raw('rope_scaling') ?? {}) as Record<string, unknown>;
   c.raw('rope_scaling');
   if (typeof parameters !== 'object' || Array.isArray(parameters)) throw c.fail('rope_scaling', 'an object');
   const r = new ConfigReader(parameters, `${c.where}: rope`);
-  const theta =
-    r.source.rope_theta === undefined ? c.positive('rope_theta', 10000) : r.positive('rope_theta');
+  const theta = r.source.rope_theta === undefined ? c.positive('rope_theta', base) : r.positive('rope_theta');
   const share =
     r.source.partial_rotary_factor === undefined
-      ? c.positive('partial_rotary_factor', 1)
+      ? c.positive('partial_rotary_factor', rotaryShare)
       : r.positive('partial_rotary_factor');
   const type = (r.raw('rope_type', 'type') ?? 'default') as string;
   const original = r.int(

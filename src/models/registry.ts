@@ -5,9 +5,20 @@ import { SwitchyardError } from '../core/errors.js';
 import { decoderParts } from './build.js';
 import { checkConfig, type DecoderConfig } from './config.js';
 import { ConfigReader } from './config-reader.js';
+import { deepseek } from './families/deepseek.js';
+import { gemma } from './families/gemma.js';
+import { glm4 } from './families/glm4.js';
+import { glm4Moe } from './families/glm4_moe.js';
+import { gpt2 } from './families/gpt2.js';
+import { graniteMoe } from './families/granitemoe.js';
 import { llama } from './families/llama.js';
+import { mistral } from './families/mistral.js';
 import { mixtral } from './families/mixtral.js';
 import { olmoe } from './families/olmoe.js';
+import { opt } from './families/opt.js';
+import { phimoe } from './families/phimoe.js';
+import { qwen2 } from './families/qwen2.js';
+import { qwen2Moe } from './families/qwen2_moe.js';
 import { qwen3 } from './families/qwen3.js';
 import { qwen3Moe } from './families/qwen3_moe.js';
 import type { Family, ModelFiles } from './family.js';
@@ -18,7 +29,24 @@ import { naming } from './naming.js';
 import type { Part } from './parameters.js';
 import { readPlainConfig } from './plain-config.js';
 
-const FAMILIES: readonly Family[] = [llama, mixtral, olmoe, qwen3, qwen3Moe];
+const FAMILIES: readonly Family[] = [
+  deepseek,
+  gemma,
+  glm4,
+  glm4Moe,
+  gpt2,
+  graniteMoe,
+  llama,
+  mistral,
+  mixtral,
+  olmoe,
+  opt,
+  phimoe,
+  qwen2,
+  qwen2Moe,
+  qwen3,
+  qwen3Moe,
+];
 export const modelTypes: readonly string[] = FAMILIES.map((f) => f.modelType);
 
 /** Config and tensor names of a checkpoint. Throws ERR_UNSUPPORTED_ARCH for a family that is not built. */

@@ -69,6 +69,32 @@ export function topKSoftmax(
   );
 }
 
+/** One after another: the softmax over the logits near the largest that is left (Liu et al. 2024, GRIN, section 3). */
+export function sparseMixer(
+  logits: Matrix,
+  { k, jitter = 0.01, bias }: { k: number; jitter?: number; bias?: Vector | null },
+): ReferenceSparse {
+  const weigh = (t: number, ids: Vector): number[] => {
+    const row = logits[t] as Vector;
+    const falling = ids
+      .filter((id) => id >= 0)
+      .sort((a, b) => (row[b] as number) - (row[a] as number) || a - b);
+    const weights = new Map<number, number>();
+    const left = [...row];
+    for (const id of falling) {
+      const best = Math.max(...left);
+      const near = left.map((x, e) => {
+        const size = Math.max(Math.abs(row[e] as number), best);
+        return (best - (row[e] as number)) / size > 2 * jitter ? -Infinity : x;
+      });
+      weights.set(id, softmax(near)[id] as number);
+      left[id] = -Infinity;
+    }
+    return ids.map((id) => weights.get(id) ?? 0);
+  };
+  return topOf(biased(logits, bias), k, logits.map(softmax), weigh);
+}
+
 /** softplus(x·W_noise) [N, E], the deviation of the noise (Shazeer et al. 2017, eq. 4). */
 export const noiseStd = (x: Matrix, wNoise: Matrix): Matrix =>
   x.map((row) => linear(wNoise, row).map((z) => Math.max(z, 0) + Math.log1p(Math.exp(-Math.abs(z)))));

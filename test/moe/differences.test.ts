@@ -31,6 +31,7 @@ const SETUPS: Record<string, Setup> = {
   'softmax-top-k, all experts': { policy: gating.softmaxTopK(), topK: 4 },
   'top-k-softmax': { policy: gating.topKSoftmax(), topK: 3 },
   'noisy-top-k': { policy: gating.noisyTopK({ noiseFloor: 0.1 }), topK: 2, training: true },
+  'sparse-mixer': { policy: gating.sparseMixer({ jitter: 0.5 }), topK: 2 },
   'switch-top-1': { policy: gating.switchTop1({ jitter: 0.2 }), training: true },
   'switch-top-1, dropped tokens': { policy: gating.switchTop1(), capacity: { slots: 1 } },
   'st-moe-top-2': { policy: gating.stMoeTop2({ secondThreshold: 0.5, jitter: 0.1 }), training: true },

@@ -66,6 +66,31 @@ const CASES: Case[] = [
     weights: [[1], [1], [1], [1]],
   },
   {
+    // the second expert is alone once the first has gone; near the first where the logits are equal
+    name: 'sparse-mixer, two experts',
+    policy: gating.sparseMixer({ jitter: 0.1 }),
+    context: { topK: 2 },
+    ids: [
+      [1, 0],
+      [0, 1],
+      [0, 1],
+      [0, 1],
+    ],
+    weights: [
+      [1, 1],
+      [0.5, 1],
+      [1, 1],
+      [1, 1],
+    ],
+  },
+  {
+    // (ln 3 - 0) / ln 3 = 1, (ln 3 - 5 - (-5)) / 5 = 0.22
+    name: 'sparse-mixer, a logit takes part up to 2 · jitter of its size',
+    policy: gating.sparseMixer({ jitter: 0.2 }),
+    ids: [[1], [0], [0], [0]],
+    weights: [[1], [0.5], [1], [0.75]],
+  },
+  {
     name: 'noisy-top-k without training has no noise',
     policy: gating.noisyTopK(),
     context: { topK: 2, parameters: { noise: tensor([[1], [1]]) }, noise: noiseOf(9, 9, 9, 9, 9, 9, 9, 9) },

@@ -54,11 +54,27 @@ const FREE_K = [
   'noisy-top-k',
   'sigmoid-top-k',
   'group-limited-greedy',
+  'sparse-mixer',
   'random',
 ];
 /** Policies that know a next-best expert. */
-const RANKED = ['softmax-top-k', 'top-k-softmax', 'noisy-top-k', 'switch-top-1', 'sigmoid-top-k', 'sinkhorn'];
-const BIASED = ['softmax-top-k', 'top-k-softmax', 'noisy-top-k', 'sigmoid-top-k', 'group-limited-greedy'];
+const RANKED = [
+  'softmax-top-k',
+  'top-k-softmax',
+  'noisy-top-k',
+  'switch-top-1',
+  'sigmoid-top-k',
+  'sparse-mixer',
+  'sinkhorn',
+];
+const BIASED = [
+  'softmax-top-k',
+  'top-k-softmax',
+  'noisy-top-k',
+  'sigmoid-top-k',
+  'group-limited-greedy',
+  'sparse-mixer',
+];
 /** Policies that capacity does not limit: all tokens are mixed. */
 const UNLIMITED = ['soft-moe', 'soft-merging'];
 export const routerless = (policy: string): boolean => policy === 'hash' || policy === 'random';
@@ -186,6 +202,11 @@ function recipeOf(
       gating: real.topKSoftmax(),
       route: (logits) => defined.topKSoftmax(logits, { k, bias }),
       sum: 1,
+    }),
+    'sparse-mixer': () => ({
+      gating: real.sparseMixer({ jitter: 0.2 }),
+      route: (logits) => defined.sparseMixer(logits, { k, bias, jitter: 0.2 }),
+      sum: null,
     }),
     'noisy-top-k': () => ({
       gating: real.noisyTopK(),

@@ -17,35 +17,42 @@ export const llama: Family = {
 export interface Defaults {
   readonly maxSeqLen?: number;
   readonly normEps?: number;
+  readonly nKvHeads?: number;
   readonly headDim?: number;
+  /** hidden_act */
+  readonly activation?: string;
+  readonly attentionBias?: boolean;
   readonly tied?: boolean;
+  readonly theta?: number;
+  /** Share of a head that turns. */
+  readonly rotaryShare?: number;
   /** Rotary pairs are neighbours. */
   readonly interleaved?: boolean;
 }
 
 /** The keys that Llama shares with its many relatives. */
 export function readLlamaLike(c: ConfigReader, family: string, defaults: Defaults = {}): DecoderConfig {
-  const { maxSeqLen: length = 2048, normEps = 1e-6, tied = false, interleaved = false } = defaults;
+  const { maxSeqLen: length = 2048, normEps = 1e-6, tied = false, activation = 'silu' } = defaults;
   const dModel = c.int('hidden_size', 'width');
   const nHeads = c.int('num_attention_heads', 'heads');
   const headDim = c.int('head_dim', 'width', defaults.headDim ?? Math.floor(dModel / nHeads));
   const maxSeqLen = c.int('max_position_embeddings', 'length', length);
-  const bias = c.bool('attention_bias', false);
+  const bias = c.bool('attention_bias', defaults.attentionBias ?? false);
   return {
     ...USUAL,
     family,
     dModel,
     nLayers: c.int('num_hidden_layers', 'layers'),
     nHeads,
-    nKvHeads: c.int('num_key_value_heads', 'heads', nHeads),
+    nKvHeads: c.int('num_key_value_heads', 'heads', defaults.nKvHeads ?? nHeads),
     headDim,
     dFf: c.int('intermediate_size', 'width'),
     vocabSize: c.int('vocab_size', 'vocabulary'),
     maxSeqLen,
     norm: rmsNorm(c.positive('rms_norm_eps', normEps)),
     dEmbedding: dModel,
-    activation: c.oneOf('hidden_act', ACTIVATION_KEYS, 'silu'),
-    rope: readRope(c, headDim, maxSeqLen, { interleaved }),
+    activation: c.oneOf('hidden_act', ACTIVATION_KEYS, activation),
+    rope: readRope(c, headDim, maxSeqLen, defaults),
     tiedEmbeddings: c.bool('tie_word_embeddings', tied),
     queryKeyValueBias: bias,
     outputBias: bias,

@@ -14,6 +14,7 @@ import { sinkhorn } from './sinkhorn.js';
 import { softMerging } from './soft-merging.js';
 import { softMoe } from './soft-moe.js';
 import { softmaxTopK } from './softmax-top-k.js';
+import { sparseMixer } from './sparse-mixer.js';
 import { stMoeTop2 } from './st-moe-top-2.js';
 import { switchTop1 } from './switch-top-1.js';
 import { topKSoftmax } from './top-k-softmax.js';
@@ -26,6 +27,7 @@ const POLICIES = {
   'st-moe-top-2': stMoeTop2,
   'sigmoid-top-k': sigmoidTopK,
   'group-limited-greedy': groupLimitedGreedy,
+  'sparse-mixer': sparseMixer,
   'expert-choice': expertChoice,
   dense,
   'soft-moe': softMoe,
@@ -97,6 +99,7 @@ export {
   softMerging,
   softMoe,
   softmaxTopK,
+  sparseMixer,
   stMoeTop2,
   switchTop1,
   topKSoftmax,
