@@ -17,7 +17,13 @@ export { Weight } from './core/weight.js';
 export type { BatchOptions, BatchResult } from './generate/batch.js';
 export type { BeamOptions } from './generate/beam.js';
 export { type BestOfOptions, type BestOfResult, bestOf, type ScoredAnswer } from './generate/best-of.js';
-export type { FinishReason, GeneratedPart, Hypothesis } from './generate/continuation.js';
+export type {
+  FinishReason,
+  GeneratedPart,
+  Hypothesis,
+  SpeculationStatistics,
+} from './generate/continuation.js';
+export { type DraftModelOptions, drafters, type NgramOptions } from './generate/drafters.js';
 export type { GenerateOptions, GenerationResult } from './generate/generation.js';
 export { Generation } from './generate/generation.js';
 export { LanguageModel, type LoadModelOptions } from './generate/language-model.js';
@@ -41,4 +47,5 @@ export const models = {
   upcycle: (model: LanguageModel, options: UpcycleOptions): Promise<LanguageModel> => model.upcycle(options),
 };
 export { type Scorer, scorers, type TextScorer } from './generate/scorers.js';
+export type { Draft, DraftContext, Drafter } from './generate/speculative.js';
 export { countVotes, type VoteOptions, type VoteResult, type Votes, vote } from './generate/vote.js';

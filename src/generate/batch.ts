@@ -64,12 +64,14 @@ export const resultOf = ({
   logprobs,
   finishReason,
   hypotheses,
+  speculation,
 }: Continuation): BatchResult => ({
   text,
   tokens,
   logprobs,
   finishReason,
   ...(hypotheses ? { hypotheses } : {}),
+  ...(speculation ? { speculation } : {}),
 });
 
 async function finish(run: Run, strategy: Strategy): Promise<void> {

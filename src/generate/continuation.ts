@@ -26,6 +26,15 @@ export interface Hypothesis {
   readonly score: number;
 }
 
+/** How well a drafter guessed. */
+export interface SpeculationStatistics {
+  /** Steps of the model behind the prompt. */
+  readonly steps: number;
+  readonly drafted: number;
+  /** Guesses that held. */
+  readonly accepted: number;
+}
+
 export interface ContinuationOptions extends SamplerOptions {
   /** New tokens at most. Default: as many as the context holds. */
   maxTokens?: number;
@@ -55,8 +64,10 @@ export class Continuation {
   finishReason: FinishReason = 'abort';
   /** Of a search, best first. */
   hypotheses: readonly Hypothesis[] | null = null;
+  /** Of speculative decoding. */
+  speculation: SpeculationStatistics | null = null;
   readonly endTokens: ReadonlySet<number>;
-  readonly #tokenizer: Tokenizer;
+  readonly tokenizer: Tokenizer;
   readonly #decoder: StreamDecoder;
   readonly #stops: StopStrings;
 
@@ -70,7 +81,7 @@ export class Continuation {
     const { stopTokens = [], ignoreEos = false, stop = [] } = options;
     this.sampling = new Sampling(options.sampler ?? samplerOf(options), prompt);
     this.endTokens = new Set([...stopTokens, ...(ignoreEos ? [] : host.endIds)]);
-    this.#tokenizer = host.tokenizer;
+    this.tokenizer = host.tokenizer;
     this.#decoder = new StreamDecoder(host.tokenizer, { skipSpecialTokens: true });
     this.#stops = new StopStrings([stop].flat());
     if (this.maxTokens === 0) this.finishReason = 'length';
@@ -94,7 +105,7 @@ export class Continuation {
   /** The text of new tokens, without an end token. */
   textOf(tokens: readonly number[]): string {
     const ends = this.endTokens.has(tokens.at(-1) as number);
-    return this.#tokenizer.decode(ends ? tokens.slice(0, -1) : tokens, { skipSpecialTokens: true });
+    return this.tokenizer.decode(ends ? tokens.slice(0, -1) : tokens, { skipSpecialTokens: true });
   }
 
   /** The text of the token taken last; after it `finished` is final. */

@@ -9,6 +9,7 @@ import {
   type FinishReason,
   type GeneratedPart,
   type Hypothesis,
+  type SpeculationStatistics,
 } from './continuation.js';
 import { routingLines } from './debug.js';
 import type { Answer, LaneOptions } from './lane.js';
@@ -71,6 +72,8 @@ export interface GenerationResult {
   readonly finishReason: FinishReason;
   /** What a search returns, best first; the best one is `text` and `tokens`. */
   readonly hypotheses?: readonly Hypothesis[];
+  /** With `speculation`. */
+  readonly speculation?: SpeculationStatistics;
   readonly timings: Timings;
   /** Load of each sparse layer over prompt and new tokens, if `routing` was asked for. */
   readonly routing?: readonly LoadStatistics[];
@@ -148,7 +151,7 @@ export class Generation implements AsyncIterable<GeneratedPart> {
   async result(): Promise<GenerationResult> {
     if (!this.#iterator) for await (const _ of this);
     await this.#done;
-    const { prompt, tokens, logprobs, text, finishReason, hypotheses } = this.#continuation;
+    const { prompt, tokens, logprobs, text, finishReason, hypotheses, speculation } = this.#continuation;
     const rate = (n: number, ms: number): number => (ms > 0 ? (1000 * n) / ms : 0);
     return {
       text,
@@ -156,6 +159,7 @@ export class Generation implements AsyncIterable<GeneratedPart> {
       logprobs,
       finishReason,
       ...(hypotheses ? { hypotheses } : {}),
+      ...(speculation ? { speculation } : {}),
       timings: {
         promptTokens: prompt.length,
         promptMs: this.#promptMs,

@@ -4,20 +4,29 @@ import { type BeamOptions, beamSearch, beamSettings } from './beam.js';
 import type { ContinuationOptions } from './continuation.js';
 import { diverseBeamSearch } from './diverse-beam.js';
 import { plain, type Strategy } from './run.js';
+import { checkDrafter, type Drafter, speculative } from './speculative.js';
 
 export interface StrategyOptions {
   /** Beam search with this many beams, or as its options say. */
   beams?: number | BeamOptions;
+  /** Who guesses tokens ahead, so that one step may give several: the text stays the same. See `drafters`. */
+  speculation?: Drafter;
 }
 
-export const STRATEGY_OPTIONS = ['beams'] as const;
+export const STRATEGY_OPTIONS = ['beams', 'speculation'] as const;
 
 /** What a search decides by itself, or cannot look at before it has ended. */
 const NOT_SEARCHED = ['sampler', 'temperature', 'topK', 'topP', 'repetitionPenalty', 'seed', 'stop'] as const;
 
 /** @throws SwitchyardError ERR_OPTION */
 export function strategyOf(options: StrategyOptions & ContinuationOptions): Strategy {
-  const { beams } = options;
+  const { beams, speculation } = options;
+  if (speculation !== undefined) {
+    const drafter = checkDrafter(speculation);
+    if (beams !== undefined)
+      throw mismatch('ERR_OPTION', 'generate', 'speculation together with beams', 'one of them');
+    return speculative(drafter);
+  }
   if (beams === undefined) return plain;
   refuse('beams', options, NOT_SEARCHED);
   const settings = beamSettings(beams);

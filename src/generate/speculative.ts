@@ -1,0 +1,121 @@
+/**
+ * Speculative decoding (Leviathan et al. 2023; Chen et al. 2023): a drafter guesses what comes next, one step of the model
+ * computes what it would have chosen behind each guess, and the guesses hold as long as they are what it chooses.
+ *
+ * A choice depends on the logits, on the text before it and on the sampler's random numbers at its place, not on how the step
+ * came about. So the text is the one that plain decoding gives, token by token and for every seed: greedy output is identical,
+ * and sampled output has the same law because it is the same. A drafter that draws with the same numbers from a similar
+ * distribution guesses right nearly as often as rejection sampling accepts (Daliri et al. 2025, arXiv 2408.07978).
+ */
+import { mismatch } from '../core/errors.js';
+import type { Continuation, GeneratedPart } from './continuation.js';
+import type { Answer, Ask } from './lane.js';
+import type { Run, Strategy } from './run.js';
+import type { Choice, Sampling } from './sampling.js';
+
+/** What a drafter may look at. */
+export interface DraftContext {
+  /** Prompt and new tokens. */
+  readonly tokens: readonly number[];
+  /** At the place behind them; to be forked, not changed. */
+  readonly sampling: Sampling;
+  /** Guesses at most, 1 or more. */
+  readonly most: number;
+}
+
+/** Guesses for one text. */
+export interface Draft {
+  /** Tokens that may follow, at most `most`; none is fine. */
+  propose(context: DraftContext): readonly number[] | Promise<readonly number[]>;
+  close(): Promise<void>;
+}
+
+/** What `speculation` of generate takes: see `drafters`. */
+export interface Drafter {
+  readonly name: string;
+  /** Guesses in one step, 1 to 16: a longer one is wasted more often. */
+  readonly tokens: number;
+  /** For a text that has begun with the prompt. @throws SwitchyardError where it does not fit the model */
+  start(run: Run): Draft;
+}
+
+const MOST_DRAFTS = 16;
+
+/** @throws SwitchyardError ERR_OPTION */
+export function checkDrafter(drafter: Drafter): Drafter {
+  if (typeof drafter?.start !== 'function')
+    throw mismatch('ERR_OPTION', 'speculation', String(drafter), 'a drafter, like drafters.ngram()');
+  const { tokens } = drafter;
+  if (!Number.isInteger(tokens) || tokens < 1 || tokens > MOST_DRAFTS)
+    throw mismatch('ERR_OPTION', drafter.name, `tokens ${tokens}`, `a whole number from 1 to ${MOST_DRAFTS}`);
+  return drafter;
+}
+
+export function speculative(drafter: Drafter): Strategy {
+  return async function* speculate(run) {
+    const { continuation } = run;
+    const { sampling, maxTokens } = continuation;
+    const { vocabSize } = run.scheduler.engine.decoder.config;
+    const draft = drafter.start(run);
+    const counts = { steps: 0, drafted: 0, accepted: 0 };
+    try {
+      const lane = run.open();
+      let guesses: readonly number[] = [];
+      let pending: Promise<Answer> | null = run.prompt(lane, { sampling });
+      while (pending) {
+        const { results }: Answer = await pending;
+        const parts = takeWhileRight(continuation, results, guesses);
+        counts.accepted += parts.length - 1;
+        continuation.speculation = { ...counts };
+        pending = null;
+        if (!continuation.finished) {
+          lane.truncate(lane.tokens.length - guesses.length + parts.length - 1);
+          const last = continuation.tokens.at(-1) as number;
+          const most = Math.min(drafter.tokens, maxTokens - continuation.tokens.length - 1);
+          const context = { tokens: [...lane.tokens, last], sampling, most };
+          guesses = most > 0 ? known(await draft.propose(context), most, vocabSize) : [];
+          counts.steps++;
+          counts.drafted += guesses.length;
+          pending = run.feed(lane, [last, ...guesses], along(sampling, guesses));
+        }
+        yield* parts;
+      }
+    } finally {
+      await draft.close();
+    }
+  };
+}
+
+/** Guesses that the model can be asked about. */
+function known(guesses: readonly number[], most: number, vocabSize: number): readonly number[] {
+  const odd = guesses.findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < vocabSize));
+  return guesses.slice(0, Math.min(most, odd < 0 ? guesses.length : odd));
+}
+
+/** Takes choices up to the first that is not what was guessed; that one is right itself. */
+function takeWhileRight(
+  continuation: Continuation,
+  results: readonly Choice[],
+  guesses: readonly number[],
+): GeneratedPart[] {
+  const parts: GeneratedPart[] = [];
+  for (const choice of results) {
+    continuation.take(choice);
+    const right = choice.token === guesses[parts.length];
+    parts.push(continuation.decode());
+    if (continuation.finished || !right) break;
+  }
+  return parts;
+}
+
+/** The samplings before each guess and behind the last one. */
+function along(sampling: Sampling, guesses: readonly number[]): Ask {
+  const earlier: Sampling[] = [];
+  let last = sampling;
+  for (const token of guesses) {
+    earlier.push(last);
+    last = last.fork();
+    last.take({ token, logprob: 0 });
+  }
+  return { earlier, sampling: last };
+}
