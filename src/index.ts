@@ -29,6 +29,7 @@ export { Generation } from './generate/generation.js';
 export { LanguageModel, type LoadModelOptions } from './generate/language-model.js';
 export type { ManyOptions } from './generate/many.js';
 export { type Sampler, type SamplerOptions, samplers } from './generate/sampler.js';
+export * as hub from './hub/index.js';
 export * as moe from './moe/index.js';
 export * as nn from './nn/index.js';
 export * as quantize from './quantize/index.js';

@@ -5,6 +5,7 @@ import { chatCommand } from './commands/chat.js';
 import { doctorCommand } from './commands/doctor.js';
 import { generateCommand } from './commands/generate.js';
 import { inspectCommand } from './commands/inspect.js';
+import { pullCommand } from './commands/pull.js';
 import { quantizeCommand } from './commands/quantize.js';
 import { routesCommand } from './commands/routes.js';
 import { startCommand } from './commands/start.js';
@@ -21,6 +22,7 @@ export function buildProgram(): Command {
     inspectCommand,
     routesCommand,
     quantizeCommand,
+    pullCommand,
     doctorCommand,
     startCommand,
   ])

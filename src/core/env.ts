@@ -7,6 +7,8 @@ interface Variable<T> {
   readonly name: string;
   readonly about: string;
   readonly parse: (text: string | undefined) => T;
+  /** Reports do not show its value. */
+  readonly secret?: boolean;
 }
 
 function integer(name: string, fallback: number, min: number, max: number) {
@@ -88,6 +90,22 @@ export const VARIABLES = {
     'folder for packed files: the first load of a model writes one, later loads map it; default: none',
     text,
   ),
+  hubEndpoint: variable('HF_ENDPOINT', 'address of the hub of `pull`; default https://huggingface.co', text),
+  hubToken: {
+    ...variable('HF_TOKEN', 'token of the account that `pull` downloads as; default: none', text),
+    secret: true,
+  },
+  hubHome: variable(
+    'HF_HOME',
+    'folder of what the Hugging Face libraries keep; default ~/.cache/huggingface',
+    text,
+  ),
+  hubCache: variable(
+    'HF_HUB_CACHE',
+    'folder of downloaded models, the same as that of transformers; default: hub in HF_HOME',
+    text,
+  ),
+  cacheHome: variable('XDG_CACHE_HOME', 'folder of caches, where HF_HOME is not set; default ~/.cache', text),
   debug: variable(
     'SWITCHYARD_DEBUG',
     '1: device, tier, threads, model summary; 2: also one line per kernel; 3: also routing per layer; 4: also each graph before and after fusion',

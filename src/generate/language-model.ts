@@ -3,6 +3,7 @@ import type { Checkpoint } from '../checkpoint/folder.js';
 import { type Device, type DeviceOptions, device as makeDevice } from '../core/device.js';
 import { checkOptions, DisposedError, SwitchyardError } from '../core/errors.js';
 import { automaticKvType, COMPUTE_MODES, type ComputeMode, KV_TYPES, type KvType } from '../core/format.js';
+import { locateModel } from '../hub/cache.js';
 import type { DecoderConfig } from '../models/config.js';
 import type { Decoder } from '../models/decoder.js';
 import type { ModelFiles } from '../models/family.js';
@@ -70,13 +71,14 @@ const DEFAULT_CONTEXT = 4096;
 
 /**
  * Loads a model from a GGUF file, a Hugging Face folder or a packed file.
+ * @param path or the name org/name of a repository that `switchyard pull` or transformers has downloaded; this downloads nothing
  * @throws SwitchyardError ERR_FORMAT, ERR_IO, ERR_UNSUPPORTED_ARCH, …, naming the file and the tensor or key
  */
 export async function loadModel(path: string, options: LoadModelOptions = {}): Promise<LanguageModel> {
   checkOptions('loadModel', options, OPTIONS);
   const device = pickDevice(options);
   const folder = options.packedCache ?? device.env.packedCache;
-  const cache = folder === undefined ? null : PackedCache.of(path, folder, device);
+  const cache = folder === undefined ? null : PackedCache.of(locateModel(path), folder, device);
   const { decoder, tokenizer, lengths } = await loadThrough(cache, path, device, options);
   const { dtype = 'auto', kvCache: kind = 'auto' } = options;
   const compute = dtype === 'auto' ? automaticCompute(decoder) : dtype;

@@ -6,6 +6,7 @@ import type { ComputeMode } from '../core/format.js';
 import { isQuantized } from '../core/format.js';
 import type { Tensor } from '../core/tensor.js';
 import type { Weight } from '../core/weight.js';
+import { locateModel } from '../hub/cache.js';
 import type { DecoderConfig } from './config.js';
 import { Decoder } from './decoder.js';
 import type { ModelFiles } from './family.js';
@@ -26,9 +27,9 @@ export interface LoadDecoderOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** Reads headers only: config, names, tensors. */
+/** Reads headers only: config, names, tensors. A name such as org/name means what was downloaded under it. */
 export function openModel(path: string): ModelFiles {
-  return describeModel(openCheckpoint(path));
+  return describeModel(openCheckpoint(locateModel(path)));
 }
 
 export async function loadDecoder(files: ModelFiles, options: LoadDecoderOptions): Promise<Decoder> {

@@ -82,7 +82,7 @@ describe('docs/env.md', () => {
   });
   it('names every variable', () => {
     for (const { name, about } of Object.values(VARIABLES)) {
-      expect(name).toMatch(/^SWITCHYARD_[A-Z_]+$/);
+      expect(name).toMatch(/^(SWITCHYARD|HF|XDG)_[A-Z_]+$/);
       expect(envPage({ one: { name, about } })).toContain(`\`${name}\``);
     }
   });

@@ -111,14 +111,15 @@ function amxState(info: DeviceInfo | undefined): Amx {
 }
 
 /** Variables of the tests, which the runtime does not read. */
-const TEST_VARIABLES = ['SWITCHYARD_FIXTURES', 'SWITCHYARD_MODELS'];
+const TEST_VARIABLES = ['SWITCHYARD_FIXTURES', 'SWITCHYARD_MODELS', 'SWITCHYARD_PYTHON'];
 
 /** The variables that are set, and those that look like ours but are not. */
 function variablesSet(): { env: Report['env']; unknown: Finding[] } {
   const table = Object.values(VARIABLES);
   const names = table.map(({ name }) => name);
-  const env = table.flatMap(({ name, about }) => {
-    const value = process.env[name];
+  const env = table.flatMap((variable) => {
+    const { name, about } = variable;
+    const value = 'secret' in variable ? process.env[name] && '(set)' : process.env[name];
     return value ? [{ name, value, about }] : [];
   });
   const unknown = Object.keys(process.env)
