@@ -4,7 +4,8 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { LanguageModel, loadModel } from '../src/generate/language-model.js';
+import { LanguageModel } from '../src/generate/language-model.js';
+import { loadLanguageModel } from '../src/generate/load-model.js';
 import { type Comparison, compareModels, quantizeModel, type TargetFormat } from '../src/quantize/index.js';
 
 const args = process.argv.slice(2);
@@ -19,7 +20,7 @@ const line = (title: string, { increase, kl, sameTop, model }: Comparison): stri
 
 const folder = mkdtempSync(join(tmpdir(), 'switchyard-quality-'));
 try {
-  await using source = await loadModel(path, { dtype: 'f32' });
+  await using source = await loadLanguageModel(path, { dtype: 'f32' });
   const ids = source.tokenizer.encode(readFileSync(textFile, 'utf8')).slice(0, tokens);
   console.log(`${path}, ${ids.length} tokens of ${textFile}`);
   for (const format of formats.length > 0 ? formats : ['int8', 'keep', 'q4_0', 'int4_g64', 'int4_g128']) {
@@ -27,7 +28,7 @@ try {
     const { bytesAfter } = await quantizeModel(source, file, {
       formats: { default: format as TargetFormat },
     });
-    await using exact = await loadModel(file, { dtype: 'f32' });
+    await using exact = await loadLanguageModel(file, { dtype: 'f32' });
     await using rounded = new LanguageModel(exact.decoder, exact.tokenizer, {
       ...exact.settings,
       compute: 'int8',

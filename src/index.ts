@@ -1,7 +1,8 @@
 /** Switchyard's public names. */
+import { mismatch } from './core/errors.js';
 import * as coreOps from './core/ops/index.js';
 import type { LanguageModel } from './generate/language-model.js';
-import { loadModel } from './generate/language-model.js';
+import { type AnyModel, loadModel } from './generate/load-model.js';
 import * as modelNames from './models/index.js';
 import type { SaveOptions } from './models/save.js';
 import type { UpcycleOptions } from './models/upcycle.js';
@@ -24,9 +25,17 @@ export type {
   SpeculationStatistics,
 } from './generate/continuation.js';
 export { type DraftModelOptions, drafters, type NgramOptions } from './generate/drafters.js';
+export {
+  type AnswerBatchOptions,
+  type AnswerOptions,
+  EncoderDecoderModel,
+} from './generate/encoder-decoder-model.js';
+export { type Classification, type EmbedOptions, EncoderModel } from './generate/encoder-model.js';
 export type { GenerateOptions, GenerationResult } from './generate/generation.js';
 export { Generation } from './generate/generation.js';
-export { LanguageModel, type LoadModelOptions } from './generate/language-model.js';
+export { LanguageModel } from './generate/language-model.js';
+export type { AnyModel } from './generate/load-model.js';
+export type { LoadModelOptions } from './generate/load-options.js';
 export type { ManyOptions } from './generate/many.js';
 export { type Sampler, type SamplerOptions, samplers } from './generate/sampler.js';
 export * as hub from './hub/index.js';
@@ -42,11 +51,17 @@ export const ops = coreOps;
 export const models = {
   ...modelNames,
   /** Writes a packed file, which `loadModel` maps instead of reading it (docs/packed-file.md). */
-  savePacked: (model: LanguageModel, path: string, options?: SaveOptions): Promise<void> =>
-    model.save(path, options),
+  savePacked: (model: AnyModel, path: string, options?: SaveOptions): Promise<void> =>
+    decoderOf('savePacked', model).save(path, options),
   /** Turns each feed-forward layer of a dense model into nExperts equal experts behind a random router. */
-  upcycle: (model: LanguageModel, options: UpcycleOptions): Promise<LanguageModel> => model.upcycle(options),
+  upcycle: (model: AnyModel, options: UpcycleOptions): Promise<LanguageModel> =>
+    decoderOf('upcycle', model).upcycle(options),
 };
 export { type Scorer, scorers, type TextScorer } from './generate/scorers.js';
 export type { Draft, DraftContext, Drafter } from './generate/speculative.js';
 export { countVotes, type VoteOptions, type VoteResult, type Votes, vote } from './generate/vote.js';
+
+function decoderOf(what: string, model: AnyModel): LanguageModel {
+  if (model.kind === 'decoder') return model;
+  throw mismatch('ERR_UNSUPPORTED', what, `an ${model.kind} model`, 'a decoder');
+}

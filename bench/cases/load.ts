@@ -1,4 +1,4 @@
-import { loadModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
 import type { Decoder } from '../../src/models/decoder.js';
 import { loadDecoder, openModel } from '../../src/models/load.js';
 import { weightsOf } from '../../src/models/parts.js';
@@ -40,7 +40,7 @@ export default defineCase({
       resetPeakMemory();
       const before = process.memoryUsage.rss();
       const start = performance.now();
-      const model = path === null ? await tinyModel(device) : await loadModel(path, { device });
+      const model = path === null ? await tinyModel(device) : await loadLanguageModel(path, { device });
       times.push(performance.now() - start);
       peaks.push((peakMemory() - before) / 2 ** 20);
       await model.dispose();

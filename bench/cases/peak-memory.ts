@@ -1,4 +1,4 @@
-import { loadModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
 import { weightsOf } from '../../src/models/parts.js';
 import { defineCase } from '../harness/case.js';
 import { peakMemory, resetPeakMemory } from '../harness/memory.js';
@@ -20,7 +20,9 @@ export default defineCase({
     resetPeakMemory();
     const before = process.memoryUsage.rss();
     const model =
-      path === null ? await tinyModel(device) : await loadModel(path, { device, contextLength: 2048 });
+      path === null
+        ? await tinyModel(device)
+        : await loadLanguageModel(path, { device, contextLength: 2048 });
     const prompt = promptOf(model, options.smoke ? 8 : PROMPT);
     await model.generate(prompt, { maxTokens: NEW_TOKENS, ignoreEos: true }).result();
     const peak = peakMemory() - before;

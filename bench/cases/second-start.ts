@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loadModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
 import { defineCase } from '../harness/case.js';
 import { nameOf, promptOf, tinyModel } from '../harness/models.js';
 
@@ -18,7 +18,7 @@ export default defineCase({
     const folder = mkdtempSync(join(tmpdir(), 'switchyard-bench-'));
     const file = join(folder, 'model.switchyard');
     try {
-      const source = path === null ? await tinyModel(device) : await loadModel(path, { device });
+      const source = path === null ? await tinyModel(device) : await loadLanguageModel(path, { device });
       const started = performance.now();
       await source.save(file);
       emit({ metric: 'write packed file', shape, unit: 'ms', values: [performance.now() - started] });
@@ -27,7 +27,7 @@ export default defineCase({
       const firstTokens: number[] = [];
       for (let run = 0; run < options.runs; run++) {
         const start = performance.now();
-        await using model = await loadModel(file, { device });
+        await using model = await loadLanguageModel(file, { device });
         starts.push(performance.now() - start);
         // With the tokenizer, which is built for the first text.
         await model.generate(promptOf(model, 8), { maxTokens: 1, ignoreEos: true }).result();

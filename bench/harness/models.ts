@@ -3,7 +3,9 @@ import { existsSync } from 'node:fs';
 import type { Device } from '../../src/core/device.js';
 import { type Tensor, tensor } from '../../src/core/tensor.js';
 import type { Weight } from '../../src/core/weight.js';
-import { LanguageModel, type LoadModelOptions, loadModel } from '../../src/generate/language-model.js';
+import { LanguageModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
+import type { LoadModelOptions } from '../../src/generate/load-options.js';
 import { decoderParts } from '../../src/models/build.js';
 import { type DecoderConfig, rmsNorm, USUAL } from '../../src/models/config.js';
 import { Decoder } from '../../src/models/decoder.js';
@@ -20,7 +22,7 @@ export async function openBenchModel(
   const path = options.model;
   if (path !== null && !existsSync(path)) throw new Error(`[bench] got no model at ${path}, expected one`);
   if (path !== null && !options.smoke) {
-    const model = await loadModel(path, { ...settings, device });
+    const model = await loadLanguageModel(path, { ...settings, device });
     return { model, name: nameOf(path), path };
   }
   if (path === null && !options.smoke) note('no model file (--model or SWITCHYARD_MODEL): a tiny random one');

@@ -1,7 +1,8 @@
 /** Loading a model and running a generation as every command does it. */
 import { SwitchyardError } from '../core/errors.js';
 import type { Generation, GenerationResult } from '../generate/generation.js';
-import { type LanguageModel, loadModel } from '../generate/language-model.js';
+import type { LanguageModel } from '../generate/language-model.js';
+import { loadLanguageModel } from '../generate/load-model.js';
 import type { Interrupt } from './interrupt.js';
 import type { ModelFlags } from './options.js';
 import { ByteBar } from './terminal/progress.js';
@@ -34,7 +35,7 @@ export async function openModelOf(
   const bar = new ByteBar('loading');
   const started = performance.now();
   try {
-    const model = await loadModel(path, {
+    const model = await loadLanguageModel(path, {
       device,
       dtype,
       kvCache,

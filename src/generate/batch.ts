@@ -48,7 +48,11 @@ export async function generateAll(
     );
     return { continuation: new Continuation(host, prompt, options), lane };
   });
-  const runs = prepared.map(({ continuation, lane }) => new Run(scheduler, continuation, lane, signal));
+  const { remember } = host;
+  const runs = prepared.map(
+    ({ continuation, lane }, i) =>
+      new Run(scheduler, continuation, lane, signal, remember ? () => remember(i) : null),
+  );
   try {
     await Promise.all(runs.map((run) => finish(run, strategy)));
   } finally {

@@ -1,7 +1,8 @@
 /** What SWITCHYARD_DEBUG prints of models and generations, on standard error. */
 import type { Device } from '../core/device.js';
 import type { ComputeMode } from '../core/format.js';
-import type { DecoderConfig } from '../models/config.js';
+import type { DecoderConfig, LayersConfig } from '../models/config.js';
+import type { EncoderConfig, EncoderDecoderConfig } from '../models/stack-config.js';
 import type { LoadStatistics } from '../moe/statistics.js';
 
 const LEVELS = '▁▂▃▄▅▆▇█';
@@ -9,15 +10,25 @@ const LEVELS = '▁▂▃▄▅▆▇█';
 /** SWITCHYARD_DEBUG=1: the device and the model in one line. */
 export function modelLine(
   device: Device,
-  c: DecoderConfig,
+  config: DecoderConfig | EncoderConfig | EncoderDecoderConfig,
   compute: ComputeMode,
   weightBytes: number,
 ): string {
-  const experts = c.moe
-    ? `, ${c.moe.layers.length} sparse layers of ${c.moe.nExperts} experts, top-${c.moe.topK}`
-    : '';
+  const layers =
+    'stack' in config
+      ? stackText(config.stack)
+      : 'encoder' in config
+        ? `${stackText(config.encoder)} and ${stackText(config.decoder)}`
+        : stackText(config);
   const mib = (weightBytes / 2 ** 20).toFixed(1);
-  return `switchyard: ${device}; ${c.family}, ${c.nLayers} layers of width ${c.dModel}, ${c.nHeads} heads over ${c.nKvHeads}${experts}; ${mib} MiB packed, computes in ${compute}\n`;
+  return `switchyard: ${device}; ${config.family}, ${layers}; ${mib} MiB packed, computes in ${compute}\n`;
+}
+
+function stackText({ nLayers, dModel, nHeads, nKvHeads, moe }: LayersConfig): string {
+  const experts = moe
+    ? `, ${moe.layers.length} sparse layers of ${moe.nExperts} experts, top-${moe.topK}`
+    : '';
+  return `${nLayers} layers of width ${dModel}, ${nHeads} heads over ${nKvHeads}${experts}`;
 }
 
 /** SWITCHYARD_DEBUG=3: for each sparse layer how the choices fell on its experts. */

@@ -64,7 +64,7 @@ export function draftModel(model: DraftingModel, options: DraftModelOptions = {}
     name: 'draftModel',
     tokens,
     start(run) {
-      checkVocabulary(model, run.continuation.tokenizer, run.scheduler.engine.decoder.config.vocabSize);
+      checkVocabulary(model, run.continuation.tokenizer, run.scheduler.engine.model.vocabSize);
       return new ModelDraft(model, model.scheduler.open({ ...run.laneOptions, routing: false }));
     },
   });

@@ -8,15 +8,17 @@ import { kvWrite, type PagedKeys, pagedAttention } from '../core/ops/attention.j
 import { kvCopy } from '../core/ops/kv-copy.js';
 import { sample } from '../core/ops/sampling.js';
 import { concat, reshape, slice } from '../core/ops/shape.js';
-import { Executable } from '../core/program/compile.js';
 import { Tensor } from '../core/tensor.js';
-import { cacheWidths } from '../models/config.js';
-import type { Decoder } from '../models/decoder.js';
 import type { Attend } from '../nn/attention.js';
+import type { AttendMemory } from '../nn/cross-attention.js';
 import { KV_BLOCK } from '../nn/kv-blocks.js';
 import { KvCache } from '../nn/kv-cache.js';
 import { type BlockCopy, KvSequence, type KvSequenceOptions } from '../nn/kv-sequence.js';
+import { type Memory, SourceMemory } from './memory.js';
+import { paddedRows, paddedTokens } from './padding.js';
 import type { Choice, Sampling } from './sampling.js';
+import type { StepModel } from './step-model.js';
+import { StepProgram } from './step-program.js';
 
 /** Tokens of one step at most: large enough for the matrix units, small enough that an abort is quick. */
 export const MAX_CHUNK = 512;
@@ -32,6 +34,8 @@ export interface StepRow {
   readonly earlier?: readonly Sampling[];
   /** Tokens at the beginning that see each other in both directions; they must come in one step. Default 0. */
   readonly prefixLength?: number;
+  /** What the tokens attend over besides, where the model has an encoder. */
+  readonly memory?: Memory | null;
   /** Where `sequence.extend` has put the tokens. Default: the step extends the sequence itself. */
   readonly slots?: readonly number[];
 }
@@ -70,28 +74,10 @@ interface StepForm {
   readonly logits: boolean;
 }
 
-interface StepProgram {
-  readonly executable: Executable;
-  readonly buffers: NativeBuffer[];
-  readonly arrays: readonly (Int32Array | Float32Array | Uint32Array)[];
-}
-
-/** Tokens a step is padded to: few programs, little waste. */
-export function paddedTokens(n: number): number {
-  if (n <= 8) return n;
-  const step = n <= 64 ? 8 : n <= 256 ? 32 : 64;
-  return Math.ceil(n / step) * step;
-}
-
-/** Sequences, and choices, a step is padded to. */
-export function paddedRows(n: number): number {
-  if (n <= 4) return n;
-  const step = 2 ** Math.floor(Math.log2(n - 1) - 1);
-  return Math.ceil(n / step) * step;
-}
-
 export class StepEngine {
   readonly cache: KvCache;
+  /** What steps attend over besides, where the model has an encoder. */
+  readonly memory: SourceMemory | null;
   readonly #programs = new Map<string, StepProgram>();
   readonly #copies = new Map<number, StepProgram>();
   readonly #tableWidth: number;
@@ -100,14 +86,15 @@ export class StepEngine {
 
   constructor(
     readonly device: Device,
-    readonly decoder: Decoder,
+    readonly model: StepModel,
     readonly compute: ComputeMode,
     readonly contextLength: number,
     cacheTokens: number,
     kvCache: KvType,
   ) {
-    const layers = cacheWidths(decoder.config);
-    this.cache = new KvCache(device, { layers, tokens: cacheTokens, type: kvCache });
+    this.cache = new KvCache(device, { layers: model.cache, tokens: cacheTokens, type: kvCache });
+    this.memory =
+      model.memory && new SourceMemory(device, model.memory, compute, contextLength, cacheTokens, kvCache);
     this.#tableWidth = Math.ceil(contextLength / KV_BLOCK);
   }
 
@@ -117,7 +104,11 @@ export class StepEngine {
 
   /** Runs after all steps asked for before. */
   step(rows: readonly StepRow[], options: StepOptions = {}): Promise<StepOutput> {
-    const turn = this.#queue.then(() => this.#step(rows, options));
+    return this.#inTurn(() => this.#step(rows, options));
+  }
+
+  #inTurn<T>(task: () => Promise<T>): Promise<T> {
+    const turn = this.#queue.then(task);
     this.#queue = turn.catch(() => undefined);
     return turn;
   }
@@ -125,23 +116,18 @@ export class StepEngine {
   /** Builds the programs of usual steps, so that the first tokens need not wait for them. */
   async warm(): Promise<void> {
     const greedy = { sampled: 1, history: 0, prefix: false, routing: false, logits: false };
-    for (const tokens of [1, 32, MAX_CHUNK]) {
-      const built = this.#queue.then(() => this.#program({ tokens, rows: 1, ...greedy }));
-      this.#queue = built.catch(() => undefined);
-      await built;
-    }
+    for (const tokens of this.memory ? [1] : [1, 32, MAX_CHUNK])
+      await this.#inTurn(() => this.#program({ tokens, rows: 1, ...greedy }));
   }
 
   async dispose(): Promise<void> {
     this.#disposed = true;
     await this.#queue;
-    for (const { executable, buffers } of [...this.#programs.values(), ...this.#copies.values()]) {
-      executable.dispose();
-      for (const b of buffers) this.device.addon.disposeBuffer(b);
-    }
+    for (const program of [...this.#programs.values(), ...this.#copies.values()]) program.dispose();
     this.#programs.clear();
     this.#copies.clear();
     this.cache.dispose();
+    await this.memory?.dispose();
   }
 
   async #step(
@@ -164,7 +150,7 @@ export class StepEngine {
     const program = await this.#program(form);
     this.#fill(program, rows, sampling, form.history);
     await this.#copy(this.cache.takeCopies(), abort);
-    const outputs = await program.executable.run(program.buffers, abort ? { abort } : {});
+    const outputs = await program.run(abort);
     for (const row of rows) if (!row.slots) row.sequence.commit();
     return this.#collect(outputs, real, sampling.length, form);
   }
@@ -175,8 +161,8 @@ export class StepEngine {
     sampling: readonly Sampling[],
     historyLength: number,
   ): void {
-    const [tokens, positions, slots, offsets, lengths, table, picked, history, params, seeds, prefix] =
-      program.arrays as [
+    const [tokens, positions, slots, offsets, lengths, table, picked, history] =
+      program.arrays as Int32Array[] as [
         Int32Array,
         Int32Array,
         Int32Array,
@@ -185,10 +171,11 @@ export class StepEngine {
         Int32Array,
         Int32Array,
         Int32Array,
-        Float32Array,
-        Uint32Array,
-        Int32Array?,
       ];
+    const [params, seeds] = program.arrays.slice(8) as [Float32Array, Uint32Array];
+    const rest = program.arrays.slice(10) as Int32Array[];
+    const [memoryLengths, memoryTable] = this.memory ? rest.splice(0, 2) : [];
+    const [prefix] = rest;
     tokens.fill(0);
     positions.fill(0);
     slots.fill(-1);
@@ -205,11 +192,17 @@ export class StepEngine {
       lengths[r] = row.sequence.length;
       if (prefix) prefix[r] = row.prefixLength ?? 0;
       table.set(row.sequence.blocks, r * this.#tableWidth);
+      const memory = row.memory?.sequence;
+      if (memoryLengths && memory) {
+        memoryLengths[r] = memory.length;
+        memoryTable?.set(memory.blocks, r * this.#tableWidth);
+      }
       for (let left = samplingsOf(row).length; left > 0; left--) picked[s++] = at - left;
     });
     // Rows and choices of padding: sequences without tokens, and the first token's logits once more.
     offsets.fill(at, rows.length + 1);
     lengths.fill(0, rows.length);
+    memoryLengths?.fill(0, rows.length);
     picked.fill(0, s);
     history.fill(-1);
     params.fill(1, 4 * s);
@@ -219,15 +212,12 @@ export class StepEngine {
       seeds.set([seed, drawn], 2 * i);
       if (historyLength > 0) history.set(past.slice(-historyLength), i * historyLength);
     });
-    const { addon } = this.device;
-    program.arrays.forEach((array, i) => {
-      if (array.length > 0) addon.writeBuffer(program.buffers[i] as NativeBuffer, array);
-    });
+    program.fill();
   }
 
   #collect(outputs: NativeBuffer[], real: number, sampled: number, form: StepForm): StepOutput {
     const { addon } = this.device;
-    const { moe, vocabSize } = this.decoder.config;
+    const { topK, vocabSize } = this.model;
     const results: StepResult[] = [];
     let at = form.sampled > 0 ? 2 : 1; // without a sampled row the first output is only there to be computed
     let logits: Float32Array | null = null;
@@ -244,7 +234,7 @@ export class StepEngine {
     }
     const experts = form.routing
       ? outputs.slice(at).map((buffer) => {
-          const ids = new Int32Array(real * (moe?.topK ?? 0));
+          const ids = new Int32Array(real * topK);
           addon.readBuffer(buffer, ids);
           return ids;
         })
@@ -289,8 +279,18 @@ export class StepEngine {
         };
         return pagedAttention(q, keys, offsets, { ...options, prefix });
       };
-    const out = this.decoder.forward({ tokens, positions, attend, rows: picked }, this.compute);
+    const [memoryLengths, memoryTable] = [i32(s), i32(s, this.#tableWidth)];
+    const attendMemory =
+      (layer: number): AttendMemory =>
+      (q, options) => {
+        const { cache } = this.memory as SourceMemory;
+        const [k, v] = [cache.k[layer] as Tensor, cache.v[layer] as Tensor];
+        const keys = { k, v, lengths: memoryLengths, blockTable: memoryTable };
+        return pagedAttention(q, keys, offsets, { ...options, causal: false });
+      };
+    const out = this.model.forward({ tokens, positions, attend, attendMemory, rows: picked }, this.compute);
     const inputs = [tokens, positions, slots, offsets, lengths, blockTable, picked, history, params, seeds];
+    if (this.memory) inputs.push(memoryLengths, memoryTable);
     if (prefix) inputs.push(prefix);
     const outputs: Tensor[] = [];
     if (sampled > 0) {
@@ -302,7 +302,7 @@ export class StepEngine {
     }
     if (routing) outputs.push(...out.routing.map((r) => r.expertIds));
     await turn();
-    return this.#compile(inputs, outputs);
+    return StepProgram.build(this.device, inputs, outputs);
   }
 
   /** Copies blocks in all layers. */
@@ -316,30 +316,13 @@ export class StepEngine {
       const copied = caches.map((cache) => kvCopy(cache, pairs));
       // one element of each cache keeps the copies alive
       const first = copied.map((cache) => slice(reshape(cache, [cache.size]), 0, 0, 1));
-      program = await this.#compile([pairs], [concat(first, 0)]);
+      program = await StepProgram.build(this.device, [pairs], [concat(first, 0)]);
       this.#copies.set(n, program);
     }
     const pairs = program.arrays[0] as Int32Array;
     pairs.fill(-1);
     pairs.set(copies.flatMap(({ from, to }) => [from, to]));
-    this.device.addon.writeBuffer(program.buffers[0] as NativeBuffer, pairs);
-    const outputs = await program.executable.run(program.buffers, abort ? { abort } : {});
-    for (const buffer of outputs) this.device.addon.disposeBuffer(buffer);
-  }
-
-  async #compile(inputs: readonly Tensor[], outputs: readonly Tensor[]): Promise<StepProgram> {
-    const executable = await Executable.buildInTurns(this.device, inputs, outputs);
-    const arrays = inputs.map((t) =>
-      t.dtype === 'f32'
-        ? new Float32Array(t.size)
-        : t.dtype === 'u32'
-          ? new Uint32Array(t.size)
-          : new Int32Array(t.size),
-    );
-    return {
-      executable,
-      buffers: inputs.map((t) => this.device.addon.createBuffer(t.bytes)),
-      arrays,
-    };
+    program.fill();
+    for (const buffer of await program.run(abort)) this.device.addon.disposeBuffer(buffer);
   }
 }

@@ -13,6 +13,7 @@ import {
 } from './continuation.js';
 import { routingLines } from './debug.js';
 import type { Answer, LaneOptions } from './lane.js';
+import type { Memory } from './memory.js';
 import { Run, type Strategy } from './run.js';
 import type { Scheduler } from './scheduler.js';
 import { STRATEGY_OPTIONS, type StrategyOptions, strategyOf } from './strategy.js';
@@ -84,6 +85,8 @@ export interface GenerationHost extends ContinuationHost {
   readonly device: Device;
   readonly scheduler: Scheduler;
   readonly nExperts: number;
+  /** Encodes the text of a prompt, given by its number, for the decoder to attend over; absent where there is no encoder. */
+  remember?(prompt: number): Promise<Memory>;
 }
 
 /** @throws SwitchyardError ERR_OPTION */
@@ -185,7 +188,15 @@ export class Generation implements AsyncIterable<GeneratedPart> {
       this.#decodeMs = now - first;
       this.#count(answer);
     };
-    const run = new Run(scheduler, this.#continuation, this.#laneOptions, this.#options.signal, answered);
+    const remember = this.#host.remember ? () => this.#host.remember?.(0) as Promise<Memory> : null;
+    const run = new Run(
+      scheduler,
+      this.#continuation,
+      this.#laneOptions,
+      this.#options.signal,
+      remember,
+      answered,
+    );
     let failure: unknown = null;
     try {
       yield* run.follow(this.#strategy);

@@ -2,6 +2,7 @@
 import { SwitchyardError } from '../core/errors.js';
 import type { KvSequence } from '../nn/kv-sequence.js';
 import type { StepResult } from './engine.js';
+import type { Memory } from './memory.js';
 import type { Sampling } from './sampling.js';
 
 export interface LaneOptions {
@@ -16,6 +17,8 @@ export interface LaneOptions {
   routing?: boolean;
   /** The first tokens see each other in both directions; they are fed in one step. Default 0. */
   prefixLength?: number;
+  /** What the tokens attend over besides; the lane holds it until it is closed. Default: nothing. */
+  memory?: Memory | null;
 }
 
 /** What is asked of the tokens fed last. */
@@ -68,6 +71,7 @@ export class Lane {
   readonly salt: string | null;
   readonly routing: boolean;
   readonly prefixLength: number;
+  readonly memory: Memory | null;
   #closed: Promise<void> | null = null;
 
   /** @internal Use `Scheduler.open`. */
@@ -75,14 +79,15 @@ export class Lane {
     readonly owner: LaneOwner,
     /** Place in the queue: lanes that came first run first; forks stand behind each other in one place. */
     readonly order: readonly [place: number, fork: number],
-    { priority = 0, salt = '', routing = false, prefixLength = 0 }: LaneOptions,
+    { priority = 0, salt = '', routing = false, prefixLength = 0, memory = null }: LaneOptions,
     sequence?: KvSequence,
   ) {
     this.priority = priority;
     this.routing = routing;
     this.prefixLength = prefixLength;
-    // keys of a prefix depend on all of it, not only on what stands before them
-    this.salt = prefixLength > 0 ? null : salt;
+    this.memory = memory;
+    // keys of a prefix depend on all of it, not only on what stands before them; others depend on the memory
+    this.salt = prefixLength > 0 || memory ? null : salt;
     this.sequence = sequence ?? owner.newSequence(this.salt);
     owner.add(this);
   }
@@ -113,7 +118,7 @@ export class Lane {
   fork(): Lane {
     this.#idle('fork');
     const { priority, salt, routing, prefixLength } = this;
-    const options = { priority, salt, routing, prefixLength };
+    const options = { priority, salt, routing, prefixLength, memory: this.memory?.hold() ?? null };
     const order = [this.order[0], this.owner.nextOrder()] as const;
     const twin = new Lane(this.owner, order, options, this.sequence.fork());
     for (const token of this.tokens) twin.tokens.push(token);
@@ -124,6 +129,7 @@ export class Lane {
   close(): Promise<void> {
     this.#closed ??= this.owner.remove(this).then(() => {
       this.sequence.release();
+      this.memory?.release();
       this.waiting?.reject(aborted());
       this.waiting = null;
       this.owner.wake();

@@ -3,6 +3,7 @@ import { checkOptions, checkWhole, mismatch } from '../core/errors.js';
 import { type BatchOptions, type BatchResult, resultOf } from './batch.js';
 import { Continuation } from './continuation.js';
 import { GENERATE_OPTIONS, type GenerationHost, laneOptions } from './generation.js';
+import type { Memory } from './memory.js';
 import { Run } from './run.js';
 import { strategyOf } from './strategy.js';
 
@@ -40,7 +41,7 @@ export async function generateMany(
   async function* share(run: Run): AsyncGenerator<never> {
     const origin = run.open();
     if (prompt.length > 1) await run.feed(origin, prompt.slice(0, -1), { sampling: null });
-    const runs = continuations.map((c) => new Run(scheduler, c, wanted, signal, undefined, origin));
+    const runs = continuations.map((c) => new Run(scheduler, c, wanted, signal, null, undefined, origin));
     try {
       await Promise.all(
         runs.map(async (each) => {
@@ -51,7 +52,8 @@ export async function generateMany(
       await Promise.all(runs.map((each) => each.end()));
     }
   }
-  const first = new Run(scheduler, continuations[0] as Continuation, wanted, signal);
+  const remember = host.remember ? () => host.remember?.(0) as Promise<Memory> : null;
+  const first = new Run(scheduler, continuations[0] as Continuation, wanted, signal, remember);
   for await (const _ of first.follow(share));
   return continuations.map(resultOf);
 }

@@ -2,6 +2,7 @@
 import { SwitchyardError } from '../core/errors.js';
 import type { Continuation, GeneratedPart } from './continuation.js';
 import type { Answer, Ask, Lane, LaneOptions } from './lane.js';
+import type { Memory } from './memory.js';
 import type { Scheduler } from './scheduler.js';
 
 /** How a request is decoded: gives out the parts of its text in order, and leaves the rest in its continuation. */
@@ -12,12 +13,15 @@ export class Run {
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort = (): void => void this.#closeAll();
   #ended = false;
+  #memory: Memory | null = null;
 
   constructor(
     readonly scheduler: Scheduler,
     readonly continuation: Continuation,
     readonly laneOptions: LaneOptions,
     signal: AbortSignal | undefined,
+    /** Encodes what all lanes attend over; null: nothing. */
+    readonly remember: (() => Promise<Memory>) | null = null,
     /** Told of every answer: timings, routing. */
     readonly answered: (answer: Answer) => void = () => undefined,
     /** A lane with the beginning of the prompt, which stays open. */
@@ -29,7 +33,8 @@ export class Run {
 
   /** A lane of its own, which may have the beginning of the prompt already. */
   open(): Lane {
-    return this.#add(this.origin?.fork() ?? this.scheduler.open(this.laneOptions));
+    if (this.origin) return this.#add(this.origin.fork());
+    return this.#add(this.scheduler.open({ ...this.laneOptions, memory: this.#memory?.hold() ?? null }));
   }
 
   /** Feeds what the lane does not have of the prompt. */
@@ -60,7 +65,10 @@ export class Run {
   async *follow(strategy: Strategy): AsyncGenerator<GeneratedPart> {
     try {
       this.#signal?.throwIfAborted();
-      if (!this.continuation.finished) yield* strategy(this);
+      if (this.continuation.finished) return;
+      if (this.remember) this.#memory = await this.remember();
+      this.#signal?.throwIfAborted();
+      yield* strategy(this);
     } catch (error) {
       if (!this.#signal?.aborted) throw error;
       throw new SwitchyardError('ERR_ABORTED', '[generate] got an abort, expected to finish', {
@@ -74,6 +82,8 @@ export class Run {
   async end(): Promise<void> {
     this.#signal?.removeEventListener('abort', this.#onAbort);
     await this.#closeAll();
+    this.#memory?.release();
+    this.#memory = null;
   }
 
   async #closeAll(): Promise<void> {

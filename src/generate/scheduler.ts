@@ -157,10 +157,11 @@ export class Scheduler implements LaneOwner {
     const slots = sequence.extend(fed);
     this.#statistics.fedTokens += count;
     this.#statistics.sharedTokens += shared;
+    const { memory } = lane;
     const row: StepRow =
       count === left
-        ? { sequence, tokens: fed, slots, prefixLength, sampling, earlier }
-        : { sequence, tokens: fed, slots, prefixLength, sampling: null };
+        ? { sequence, tokens: fed, slots, prefixLength, memory, sampling, earlier }
+        : { sequence, tokens: fed, slots, prefixLength, memory, sampling: null };
     return { lane, waiting, mark, row };
   }
 
@@ -224,8 +225,7 @@ export class Scheduler implements LaneOwner {
 
   /** Gives each lane its part of a step. */
   #hand(planned: readonly Planned[], { results, logits, experts }: StepOutput): void {
-    const { vocabSize, moe } = this.engine.decoder.config;
-    const k = moe?.topK ?? 0;
+    const { vocabSize, topK: k } = this.engine.model;
     let token = 0;
     let result = 0;
     for (const { lane, waiting, row } of planned) {

@@ -55,7 +55,7 @@ export function speculative(drafter: Drafter): Strategy {
   return async function* speculate(run) {
     const { continuation } = run;
     const { sampling, maxTokens } = continuation;
-    const { vocabSize } = run.scheduler.engine.decoder.config;
+    const { vocabSize } = run.scheduler.engine.model;
     const draft = drafter.start(run);
     const counts = { steps: 0, drafted: 0, accepted: 0 };
     try {

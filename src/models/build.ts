@@ -1,11 +1,14 @@
 /** From a config and its parameters to the modules of a decoder: the one place that knows which part goes where. */
+import type { PositionBias } from '../core/ops/attention-scores.js';
+import type { CapacityOptions } from '../moe/capacity.js';
 import { MoELayer } from '../moe/layer.js';
 import { Attention } from '../nn/attention.js';
+import { CrossAttention } from '../nn/cross-attention.js';
 import { FeedForward } from '../nn/feed-forward.js';
 import { Embedding, Linear } from '../nn/linear.js';
 import type { Norm } from '../nn/norm.js';
 import { Block, type BlockParts } from './block.js';
-import { type DecoderConfig, type MoEConfig, windowOf } from './config.js';
+import { type DecoderConfig, type LayersConfig, type MoEConfig, windowOf } from './config.js';
 import { listParts, type ParameterSource, type Part, Scope } from './parameters.js';
 
 export interface DecoderParts {
@@ -45,21 +48,43 @@ export function buildDecoder(c: DecoderConfig, source: ParameterSource): Decoder
   };
 }
 
-function buildBlock(c: DecoderConfig, index: number, at: Scope): Block {
+/** What a layer has besides where it is not a decoder's alone. */
+export interface BlockOptions {
+  /** Attention over a memory. */
+  readonly memory?: boolean;
+  /** Bias on the scores of self-attention by distance. */
+  readonly positionBias?: PositionBias | null;
+  /** Places of an expert. */
+  readonly capacity?: CapacityOptions | null;
+}
+
+export function buildBlock(
+  c: LayersConfig,
+  index: number,
+  at: Scope,
+  { memory = false, positionBias = null, capacity = null }: BlockOptions = {},
+): Block {
   const norm = (name: string) => at.norm(name, c.dModel, c.norm);
   const sandwich = c.block === 'sandwich';
   const norms: BlockParts['norms'] = {
     attention: norm('attention_norm'),
     ...(sandwich ? { attentionPost: norm('attention_post_norm') } : {}),
+    ...(memory ? { memory: norm('memory_norm') } : {}),
     ...(c.block === 'parallel' ? {} : { feedForward: norm('feed_forward_norm') }),
     ...(sandwich ? { feedForwardPost: norm('feed_forward_post_norm') } : {}),
   };
-  const attention = buildAttention(c, index, at.at('attention'));
-  const feedForward = c.moe?.layers.includes(index) ? buildSparse(c, c.moe, at) : buildDense(c, at);
-  return new Block(c.block, c.residualScale, { attention, feedForward, norms });
+  const attention = buildAttention(c, index, at.at('attention'), positionBias);
+  const crossAttention = memory ? buildCrossAttention(c, at.at('memory')) : null;
+  const feedForward = c.moe?.layers.includes(index) ? buildSparse(c, c.moe, at, capacity) : buildDense(c, at);
+  return new Block(c.block, c.residualScale, { attention, crossAttention, feedForward, norms });
 }
 
-function buildAttention(c: DecoderConfig, index: number, at: Scope): Attention {
+function buildAttention(
+  c: LayersConfig,
+  index: number,
+  at: Scope,
+  positionBias: PositionBias | null,
+): Attention {
   const { dModel, nHeads, nKvHeads, headDim, qkNorm } = c;
   const [wide, narrow] = [nHeads * headDim, nKvHeads * headDim];
   const project = (name: string, rows: number) =>
@@ -74,7 +99,7 @@ function buildAttention(c: DecoderConfig, index: number, at: Scope): Attention {
       ropeInterleaved: c.rope?.interleaved ?? false,
       normAcross: qkNorm ?? 'head',
       clip: c.clipQkv,
-      attend: attendOptions(c, index),
+      attend: { ...attendOptions(c, index), ...(positionBias ? { positionBias } : {}) },
     },
     project('q', wide),
     project('k', narrow),
@@ -86,12 +111,25 @@ function buildAttention(c: DecoderConfig, index: number, at: Scope): Attention {
 }
 
 /** Scale and window of a layer's scores. */
-const attendOptions = (c: DecoderConfig, index: number): { scale?: number; window: number } => ({
+const attendOptions = (c: LayersConfig, index: number): { scale?: number; window: number } => ({
   ...(c.attentionScale === null ? {} : { scale: c.attentionScale }),
   window: windowOf(c, index),
 });
 
-function buildDense(c: DecoderConfig, at: Scope): FeedForward {
+function buildCrossAttention(c: LayersConfig, at: Scope): CrossAttention {
+  const { dModel, nHeads, headDim, attentionScale } = c;
+  const wide = nHeads * headDim;
+  const project = (name: string) => at.linear(name, 'attention', [wide, dModel], c.queryKeyValueBias);
+  return new CrossAttention(
+    { nHeads, headDim, attend: attentionScale === null ? {} : { scale: attentionScale } },
+    project('q'),
+    project('k'),
+    project('v'),
+    at.linear('o', 'attention', [dModel, wide], c.outputBias),
+  );
+}
+
+function buildDense(c: LayersConfig, at: Scope): FeedForward {
   const { dModel, dFf, feedForwardBias: bias } = c;
   const inner = at.at('feed_forward');
   const gate = c.gated ? inner.linear('gate', 'feedForward', [dFf, dModel], bias) : null;
@@ -99,7 +137,7 @@ function buildDense(c: DecoderConfig, at: Scope): FeedForward {
   return new FeedForward(gate, up, inner.linear('down', 'feedForward', [dModel, dFf], bias), c.activation);
 }
 
-function buildSparse(c: DecoderConfig, moe: MoEConfig, at: Scope): MoELayer {
+function buildSparse(c: LayersConfig, moe: MoEConfig, at: Scope, capacity: CapacityOptions | null): MoELayer {
   const { dModel, activation, gated } = c;
   const { nExperts, topK, dFf, gating, bias, dFfShared, sharedGate, selectionBias } = moe;
   const router = at.linear('router', 'router', [nExperts, dModel], moe.routerBias);
@@ -112,7 +150,20 @@ function buildSparse(c: DecoderConfig, moe: MoEConfig, at: Scope): MoELayer {
   const always = (name: string, rows: number, columns: number) =>
     shared.linear(name, 'feedForward', [rows, columns]);
   return new MoELayer(
-    { dModel, dFf, nExperts, topK, gating, activation, gated, bias, dFfShared, sharedGate, selectionBias },
+    {
+      dModel,
+      dFf,
+      nExperts,
+      topK,
+      gating,
+      activation,
+      gated,
+      bias,
+      dFfShared,
+      sharedGate,
+      selectionBias,
+      capacity,
+    },
     {
       router,
       selectionBias: selectionBias ? at.vector('router.selection_bias', 'router', nExperts) : null,

@@ -120,6 +120,22 @@ export interface DecoderConfig {
   readonly eosIds: readonly number[];
 }
 
+/** What the layers of a model are, whatever stands before and behind them. */
+export type LayersConfig = Omit<
+  DecoderConfig,
+  | 'family'
+  | 'vocabSize'
+  | 'maxSeqLen'
+  | 'dEmbedding'
+  | 'embeddingScale'
+  | 'tiedEmbeddings'
+  | 'headBias'
+  | 'logitScale'
+  | 'nPredictionLayers'
+  | 'bosId'
+  | 'eosIds'
+>;
+
 /** What most decoders have in common; a family says what is different. */
 export const USUAL = {
   block: 'pre',
@@ -174,7 +190,7 @@ export const allLayers = (nLayers: number, from = 0): number[] =>
   Array.from({ length: Math.max(0, nLayers - from) }, (_, i) => from + i);
 
 /** Window of one layer; 0: none. */
-export const windowOf = ({ window, windowLayers }: DecoderConfig, layer: number): number =>
+export const windowOf = ({ window, windowLayers }: LayersConfig, layer: number): number =>
   windowLayers === null || windowLayers.includes(layer) ? window : 0;
 
 /** What each layer keeps of a token. */

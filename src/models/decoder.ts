@@ -1,8 +1,10 @@
 /** The decoder as a graph: shared by all decoder families. */
+import { SwitchyardError } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
 import { add, mul } from '../core/ops/elementwise.js';
 import { takeRows } from '../core/ops/indexing.js';
 import type { Tensor } from '../core/tensor.js';
+import { MoELayer } from '../moe/layer.js';
 import type { SparsePlan } from '../moe/plan.js';
 import type { Attend } from '../nn/attention.js';
 import { RotaryEmbedding } from '../nn/rope.js';
@@ -46,6 +48,8 @@ export class Decoder {
     readonly contextLength: number,
   ) {
     this.parts = buildDecoder(config, sourceOf(parameters));
+    for (const { feedForward } of this.parts.layers)
+      if (feedForward instanceof MoELayer && feedForward.gating.looksAhead) throw notCausal(feedForward);
     this.rotary = config.rope && new RotaryEmbedding(config.rope, contextLength);
   }
 
@@ -85,3 +89,9 @@ export class Decoder {
     return embeddingNorm ? embeddingNorm.forward(x) : x;
   }
 }
+
+const notCausal = ({ gating }: MoELayer): SwitchyardError =>
+  new SwitchyardError(
+    'ERR_UNSUPPORTED',
+    `[decoder] got gating '${gating.name}', which looks at later tokens, expected one that routes each token by itself`,
+  );

@@ -4,6 +4,7 @@ import type { DecoderConfig } from './config.js';
 import type { ConfigReader } from './config-reader.js';
 import type { NameTable, StoredNames } from './names.js';
 import type { Part } from './parameters.js';
+import type { EncoderConfig, EncoderDecoderConfig } from './stack-config.js';
 
 /** Everything that is particular to a family of models. A new family is one file in families/ and a line in registry.ts. */
 export interface Family {
@@ -24,11 +25,33 @@ export interface Family {
   ownsGguf?(metadata: GgufMetadata): boolean;
 }
 
-export interface ModelFiles {
+/** A family of encoders or encoder-decoders. */
+interface StackFamily<Kind, Config> {
+  readonly kind: Kind;
+  /** model_type of config.json. */
+  readonly modelType: string;
+  fromHuggingFace(config: ConfigReader, has: (tensor: string) => boolean): Config;
+  /** Tensors of a Hugging Face folder. */
+  huggingFaceNames(config: Config): NameTable;
+  /** Tensors that files of the family may hold without a part in the model: of other heads, copies of tied ones. */
+  readonly spare: RegExp;
+}
+export type EncoderFamily = StackFamily<'encoder', EncoderConfig>;
+export type EncoderDecoderFamily = StackFamily<'encoder-decoder', EncoderDecoderConfig>;
+
+interface FilesOf<Kind, Config> {
+  readonly kind: Kind;
   readonly checkpoint: Checkpoint;
-  readonly config: DecoderConfig;
+  readonly config: Config;
   /** What the config says that the model consists of. */
   readonly parts: readonly Part[];
   /** Where the parts lie; null in packed files, which have our own names. */
   readonly names: StoredNames | null;
+  /** Tensors that may stand in the files without a part in the model. */
+  readonly spare?: RegExp;
 }
+/** A decoder's files. */
+export type ModelFiles = FilesOf<'decoder', DecoderConfig>;
+export type EncoderFiles = FilesOf<'encoder', EncoderConfig>;
+export type EncoderDecoderFiles = FilesOf<'encoder-decoder', EncoderDecoderConfig>;
+export type AnyFiles = ModelFiles | EncoderFiles | EncoderDecoderFiles;

@@ -1,7 +1,7 @@
-/** From model files to a decoder on a device. */
+/** From model files to a model on a device. */
 import { openCheckpoint } from '../checkpoint/folder.js';
 import type { Device } from '../core/device.js';
-import { SwitchyardError } from '../core/errors.js';
+import { mismatch, SwitchyardError } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
 import { isQuantized } from '../core/format.js';
 import type { Tensor } from '../core/tensor.js';
@@ -9,38 +9,80 @@ import type { Weight } from '../core/weight.js';
 import { locateModel } from '../hub/cache.js';
 import type { DecoderConfig } from './config.js';
 import { Decoder } from './decoder.js';
-import type { ModelFiles } from './family.js';
+import { Encoder } from './encoder.js';
+import { EncoderDecoder } from './encoder-decoder.js';
+import type { AnyFiles, EncoderDecoderFiles, EncoderFiles, ModelFiles } from './family.js';
 import { ROPE_FACTORS } from './gguf.js';
 import { MappedParameters } from './mapped.js';
 import type { StoredNames } from './names.js';
 import { naming } from './naming.js';
+import type { ParameterMap } from './parameters.js';
 import { weightsOf } from './parts.js';
 import { describeModel } from './registry.js';
 import type { LoadProgress, TensorSource } from './tensor-source.js';
 import { WeightLoader } from './weights.js';
 
-export interface LoadDecoderOptions {
+export interface LoadOptions {
   device: Device;
-  /** Longest sequence that will run; decides scalings that depend on it. */
-  contextLength: number;
   onProgress?: ((progress: LoadProgress) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
 
+export interface LoadDecoderOptions extends LoadOptions {
+  contextLength: number;
+}
+
 /** Reads headers only: config, names, tensors. A name such as org/name means what was downloaded under it. */
-export function openModel(path: string): ModelFiles {
+export function openFiles(path: string): AnyFiles {
   return describeModel(openCheckpoint(locateModel(path)));
 }
 
-export async function loadDecoder(files: ModelFiles, options: LoadDecoderOptions): Promise<Decoder> {
-  const { device, contextLength, onProgress, signal } = options;
+/** The files of a decoder. @throws SwitchyardError ERR_UNSUPPORTED_ARCH for another kind of model */
+export function openModel(path: string): ModelFiles {
+  return decoderFiles(openFiles(path));
+}
+
+export function decoderFiles(files: AnyFiles): ModelFiles {
+  if (files.kind === 'decoder') return files;
+  throw mismatch('ERR_UNSUPPORTED_ARCH', files.checkpoint.tensors.source, `an ${files.kind}`, 'a decoder');
+}
+
+/** @param contextLength longest sequence that will run; decides scalings that depend on it */
+export const loadDecoder = (
+  files: ModelFiles,
+  { contextLength, ...options }: LoadDecoderOptions,
+): Promise<Decoder> =>
+  loading(files, options, async (loader) => {
+    const config = await withRopeFactors(files, loader);
+    return new Decoder(config, await parametersOf(files, loader), contextLength);
+  });
+
+export const loadEncoder = (files: EncoderFiles, options: LoadOptions): Promise<Encoder> =>
+  loading(files, options, async (loader) => new Encoder(files.config, await parametersOf(files, loader)));
+
+export const loadEncoderDecoder = (
+  files: EncoderDecoderFiles,
+  options: LoadOptions,
+): Promise<EncoderDecoder> =>
+  loading(
+    files,
+    options,
+    async (loader) => new EncoderDecoder(files.config, await parametersOf(files, loader)),
+  );
+
+/** Opens where the parameters come from; after a failure all that was loaded is freed. */
+async function loading<M>(
+  files: AnyFiles,
+  { device, onProgress, signal }: LoadOptions,
+  assemble: (loader: TensorSource) => Promise<M>,
+): Promise<M> {
   const { tensors } = files.checkpoint;
   let loader: TensorSource | null = null;
   try {
     loader = await sourceOf(files, device, onProgress, signal);
-    const decoder = await assemble(files, loader, contextLength);
+    const model = await assemble(loader);
     loader.finish();
-    return decoder;
+    return model;
   } catch (error) {
     loader?.release();
     if (!signal?.aborted) throw naming(tensors.source, error);
@@ -51,7 +93,7 @@ export async function loadDecoder(files: ModelFiles, options: LoadDecoderOptions
 }
 
 async function sourceOf(
-  { checkpoint, names }: ModelFiles,
+  { checkpoint, names }: AnyFiles,
   device: Device,
   onProgress: LoadDecoderOptions['onProgress'],
   signal: AbortSignal | undefined,
@@ -62,13 +104,12 @@ async function sourceOf(
   return new WeightLoader(device, checkpoint.tensors, names as StoredNames, total, onProgress, signal);
 }
 
-async function assemble(files: ModelFiles, loader: TensorSource, contextLength: number): Promise<Decoder> {
-  const config = await withRopeFactors(files, loader);
+async function parametersOf(files: AnyFiles, loader: TensorSource): Promise<ParameterMap> {
   const parameters = new Map<string, Weight | Tensor>();
   for (const part of files.parts)
     parameters.set(part.name, await (part.kind === 'matrix' ? loader.matrix(part) : loader.vector(part)));
   refuseUnused(files, loader);
-  return new Decoder(config, parameters, contextLength);
+  return parameters;
 }
 
 /** GGUF files keep the divisors of rotary frequencies as a tensor. */
@@ -82,11 +123,13 @@ async function withRopeFactors({ config }: ModelFiles, loader: TensorSource): Pr
 /** Tensors that may stand in a file without taking part: buffers that are computed, and a tied head written twice. */
 const COMPUTED = /(^|\.)(rotary_emb\.inv_freq|masked_bias|h\.\d+\.attn\.bias|rope_freqs\.weight)$/;
 
-function refuseUnused({ names, config }: ModelFiles, loader: TensorSource): void {
+function refuseUnused({ names, config, spare }: AnyFiles, loader: TensorSource): void {
   const head = config.tiedEmbeddings
     ? names?.table.filter(({ parts }) => parts.includes('head.weight')).map(({ tensor }) => tensor)
     : [];
-  const unused = loader.unused().filter((name) => !COMPUTED.test(name) && !head?.includes(name));
+  const unused = loader
+    .unused()
+    .filter((name) => !COMPUTED.test(name) && !spare?.test(name) && !head?.includes(name));
   if (unused.length === 0) return;
   throw new SwitchyardError(
     'ERR_UNSUPPORTED',
@@ -98,6 +141,6 @@ function refuseUnused({ names, config }: ModelFiles, loader: TensorSource): void
 }
 
 /** The way linear layers compute when the user leaves it open: int8 activations for quantised weights, else exact. */
-export function automaticCompute(decoder: Decoder): ComputeMode {
-  return weightsOf(decoder).some((w) => isQuantized(w.format)) ? 'int8' : 'f32';
+export function automaticCompute(model: { readonly parameters: ParameterMap }): ComputeMode {
+  return weightsOf(model).some((w) => isQuantized(w.format)) ? 'int8' : 'f32';
 }

@@ -5,6 +5,7 @@ import type { Role } from '../inspect/parameters.js';
 import type { Matrix } from '../nn/linear.js';
 import { decoderParts } from './build.js';
 import type { Decoder } from './decoder.js';
+import type { ParameterMap } from './parameters.js';
 
 export interface MatrixPart {
   readonly name: string;
@@ -33,6 +34,6 @@ export class PartList {
 }
 
 /** All packed weights, each once. */
-export const weightsOf = ({ parameters }: Decoder): Weight[] => [
+export const weightsOf = ({ parameters }: { readonly parameters: ParameterMap }): Weight[] => [
   ...new Set([...parameters.values()].filter((p): p is Weight => p instanceof Weight)),
 ];

@@ -1,10 +1,14 @@
 /** The families by model_type and by GGUF architecture. */
 import { join } from 'node:path';
-import type { Checkpoint } from '../checkpoint/folder.js';
+import type { Checkpoint, HuggingFaceCheckpoint } from '../checkpoint/folder.js';
 import { SwitchyardError } from '../core/errors.js';
 import { decoderParts } from './build.js';
 import { checkConfig, type DecoderConfig } from './config.js';
 import { ConfigReader } from './config-reader.js';
+import { encoderParts } from './encoder.js';
+import { encoderDecoderParts } from './encoder-decoder.js';
+import { bart } from './families/bart.js';
+import { bert } from './families/bert.js';
 import { deepseek } from './families/deepseek.js';
 import { gemma } from './families/gemma.js';
 import { glm4 } from './families/glm4.js';
@@ -14,6 +18,7 @@ import { graniteMoe } from './families/granitemoe.js';
 import { llama } from './families/llama.js';
 import { mistral } from './families/mistral.js';
 import { mixtral } from './families/mixtral.js';
+import { nllbMoe } from './families/nllb-moe.js';
 import { olmoe } from './families/olmoe.js';
 import { opt } from './families/opt.js';
 import { phimoe } from './families/phimoe.js';
@@ -21,13 +26,23 @@ import { qwen2 } from './families/qwen2.js';
 import { qwen2Moe } from './families/qwen2_moe.js';
 import { qwen3 } from './families/qwen3.js';
 import { qwen3Moe } from './families/qwen3_moe.js';
-import type { Family, ModelFiles } from './family.js';
+import { switchTransformers } from './families/switch_transformers.js';
+import { t5 } from './families/t5.js';
+import type {
+  AnyFiles,
+  EncoderDecoderFamily,
+  EncoderDecoderFiles,
+  EncoderFamily,
+  EncoderFiles,
+  Family,
+} from './family.js';
 import { ggufConfig } from './gguf.js';
 import { ggufNames } from './gguf-names.js';
 import { type NameTable, StoredNames } from './names.js';
 import { naming } from './naming.js';
 import type { Part } from './parameters.js';
 import { readPlainConfig } from './plain-config.js';
+import { checkStack } from './stack-config.js';
 
 const FAMILIES: readonly Family[] = [
   deepseek,
@@ -47,19 +62,60 @@ const FAMILIES: readonly Family[] = [
   qwen3,
   qwen3Moe,
 ];
-export const modelTypes: readonly string[] = FAMILIES.map((f) => f.modelType);
+const STACK_FAMILIES: readonly (EncoderFamily | EncoderDecoderFamily)[] = [
+  bart,
+  bert,
+  nllbMoe,
+  switchTransformers,
+  t5,
+];
+export const modelTypes: readonly string[] = [...FAMILIES, ...STACK_FAMILIES].map((f) => f.modelType);
 
 /** Config and tensor names of a checkpoint. Throws ERR_UNSUPPORTED_ARCH for a family that is not built. */
-export function describeModel(checkpoint: Checkpoint): ModelFiles {
-  const [config, table] = readConfig(checkpoint);
-  const parts = partsOf(config, checkpoint);
+export function describeModel(checkpoint: Checkpoint): AnyFiles {
   const has = (name: string): boolean => checkpoint.tensors.has(name);
-  return { checkpoint, config, parts, names: table && new StoredNames(table, parts, has) };
+  if (checkpoint.kind === 'huggingface') {
+    const family = STACK_FAMILIES.find((f) => f.modelType === checkpoint.config.model_type);
+    if (family) return describeStacks(checkpoint, family, has);
+  }
+  const [config, table] = readConfig(checkpoint);
+  const parts = partsOf(decoderParts, config, checkpoint);
+  return { kind: 'decoder', checkpoint, config, parts, names: table && new StoredNames(table, parts, has) };
 }
 
-function partsOf(config: DecoderConfig, { tensors }: Checkpoint): Part[] {
+function describeStacks(
+  checkpoint: HuggingFaceCheckpoint,
+  family: EncoderFamily | EncoderDecoderFamily,
+  has: (name: string) => boolean,
+): EncoderFiles | EncoderDecoderFiles {
+  const where = join(checkpoint.folder, 'config.json');
+  const reader = new ConfigReader({ ...idsOf(checkpoint.generationConfig), ...checkpoint.config }, where);
+  const { kind, spare } = family;
+  if (kind === 'encoder') {
+    const config = family.fromHuggingFace(reader, has);
+    reader.finish();
+    checkStack(config.stack, where);
+    const parts = partsOf(encoderParts, config, checkpoint);
+    const names = new StoredNames(family.huggingFaceNames(config), parts, has);
+    return { kind, checkpoint, config, parts, names, spare };
+  }
+  const config = family.fromHuggingFace(reader, has);
+  reader.finish();
+  for (const stack of [config.encoder, config.decoder]) checkStack(stack, where);
+  const parts = partsOf(encoderDecoderParts, config, checkpoint);
+  const names = new StoredNames(family.huggingFaceNames(config), parts, has);
+  return { kind, checkpoint, config, parts, names, spare };
+}
+
+/** Ids that newer folders keep for generation alone. */
+const GENERATION_IDS = ['decoder_start_token_id', 'forced_bos_token_id', 'eos_token_id', 'pad_token_id'];
+
+const idsOf = (generation: Readonly<Record<string, unknown>> = {}): Readonly<Record<string, unknown>> =>
+  Object.fromEntries(Object.entries(generation).filter(([key]) => GENERATION_IDS.includes(key)));
+
+function partsOf<C>(list: (config: C) => Part[], config: C, { tensors }: Checkpoint): Part[] {
   try {
-    return decoderParts(config);
+    return list(config);
   } catch (error) {
     throw naming(tensors.source, error);
   }

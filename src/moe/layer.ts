@@ -1,7 +1,7 @@
 import { checkOptions, checkWhole, SwitchyardError } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
 import type { RuntimeInt } from '../core/op.js';
-import { type Activation, add, cast, mul, sigmoid, zeros } from '../core/ops/elementwise.js';
+import { type Activation, add, cast, full, mul, sigmoid, where, zeros } from '../core/ops/elementwise.js';
 import { moePlan } from '../core/ops/routing.js';
 import { reshape } from '../core/ops/shape.js';
 import { sizeOf } from '../core/shape.js';
@@ -99,6 +99,8 @@ export interface MoEForwardOptions {
   noise?: NoiseSource;
   /** i32, one per token: for hash routing. */
   tokenIds?: Tensor | null;
+  /** bool, one per token: those that are not (padding) go to no expert and take no place of one. Default: all are. */
+  routed?: Tensor | null;
 }
 
 export interface MoEOutput {
@@ -145,7 +147,8 @@ export class MoELayer {
    */
   forward(x: Tensor, options: MoEForwardOptions = {}): MoEOutput {
     checkOptions('MoELayer.forward', options, FORWARD_OPTIONS);
-    const { compute = 'f32', parameters = this.parameters, training = false, tokenIds = null } = options;
+    const { compute = 'f32', parameters = this.parameters, training = false } = options;
+    const { tokenIds = null, routed = null } = options;
     const { dModel } = this;
     if (x.rank < 2 || x.shape[x.rank - 1] !== dModel)
       refuse(`x of shape [${x.shape}]`, `tokens [B, T, ${dModel}] or [N, ${dModel}]`, 'ERR_SHAPE');
@@ -164,7 +167,7 @@ export class MoELayer {
       training,
       noise,
     };
-    const plan = this.#route(tokens, context, parameters.router);
+    const plan = this.#route(tokens, context, parameters.router, routed && reshape(routed, [n, 1]));
     const run = {
       activation: this.activation,
       compute,
@@ -183,11 +186,18 @@ export class MoELayer {
     };
   }
 
-  #route(x: Tensor, context: GatingContext, router: LinearParameters | null): RoutingPlan {
+  #route(
+    x: Tensor,
+    context: GatingContext,
+    router: LinearParameters | null,
+    routed: Tensor | null,
+  ): RoutingPlan {
     const { gating } = this;
     const routerLogits = this.#logits(x, context, router);
     const routing = gating.route(routerLogits, context);
-    if (routing.kind === 'sparse') return this.#dispatch(routing, routerLogits, context.sequences);
+    if (routing.kind === 'sparse')
+      return this.#dispatch(routed ? only(routing, routed) : routing, routerLogits, context.sequences);
+    if (routed) refuse(`tokens that are not routed, for gating '${gating.name}'`, 'a sparse one');
     if (this.capacity)
       refuse(`a capacity for gating '${gating.name}'`, 'none: it sends no token to chosen experts');
     return { ...routing, routerLogits };
@@ -223,7 +233,13 @@ export class MoELayer {
   }
 }
 
-const FORWARD_OPTIONS = ['compute', 'parameters', 'training', 'seed', 'noise', 'tokenIds'];
+const FORWARD_OPTIONS = ['compute', 'parameters', 'training', 'seed', 'noise', 'tokenIds', 'routed'];
+
+/** The choices of tokens where `routed` bool [N, 1] is true. Next-best experts are out: a token without one would get them. */
+function only(routing: SparseRouting, routed: Tensor): SparseRouting {
+  const { ranking: _, ...rest } = routing;
+  return { ...rest, expertIds: where(routed, routing.expertIds, full([], -1, 'i32')) };
+}
 
 /** Narrow floats are widened: routing and experts compute in f32. */
 const linearOf = ({ weight, bias = null }: LinearParameters): Linear =>

@@ -8,7 +8,8 @@ import type { ComputeMode, WeightFormat } from '../core/format.js';
 import { takeRows } from '../core/ops/indexing.js';
 import { tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
-import { type LanguageModel, loadModel } from '../generate/language-model.js';
+import type { LanguageModel } from '../generate/language-model.js';
+import { loadLanguageModel } from '../generate/load-model.js';
 import type { Role } from '../inspect/parameters.js';
 import type { DecoderConfig } from '../models/config.js';
 import { type MatrixPart, PartList, type VectorPart } from '../models/parts.js';
@@ -122,7 +123,11 @@ export async function quantizeModel(
 
   async function measured(): Promise<NonNullable<QuantizeReport['quality']>> {
     const { device, settings } = model;
-    await using written = await loadModel(path, { device, dtype, contextLength: settings.contextLength });
+    await using written = await loadLanguageModel(path, {
+      device,
+      dtype,
+      contextLength: settings.contextLength,
+    });
     const comparison = await compareModels(model, written, text ?? '', scoring('scoring'));
     return { ...comparison, compute: [model.dtype, written.dtype] };
   }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildProgram } from '../../src/cli/program.js';
 import { SwitchyardError } from '../../src/core/errors.js';
-import { loadModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
 import { jsonOf, runCli } from '../helpers/cli.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
 
@@ -261,7 +261,7 @@ describe.skipIf(!fixturesFolder)('with a model', () => {
 
       it('answers one message as generate continues its prompt', async () => {
         const prompt = 'system: be kind\nuser: hello\nassistant:';
-        await using model = await loadModel(folder);
+        await using model = await loadLanguageModel(folder);
         const ids = model.tokenizer.encode(prompt, { addSpecialTokens: false });
         const want = await model.generate(ids, { maxTokens: 5, ignoreEos: true }).result();
         expect(jsonOf(await runCli([...chat, '--message', 'hello', '--json'])).tokens).toEqual(want.tokens);

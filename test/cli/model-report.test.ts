@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { reportModel } from '../../src/cli/model-report.js';
-import { loadModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
 import { openModel } from '../../src/models/load.js';
 import { weightsOf } from '../../src/models/parts.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
@@ -25,7 +25,7 @@ describe.skipIf(!fixturesFolder)('the report of a model', () => {
     expect(report).toMatchObject({ agree: true, extra: [] });
     expect(report.formats.reduce((sum, f) => sum + f.bytes, 0)).toBe(report.fileBytes);
 
-    await using model = await loadModel(path, { contextLength: CONTEXT });
+    await using model = await loadLanguageModel(path, { contextLength: CONTEXT });
     const weights = weightsOf(model.decoder).reduce((sum, w) => sum + w.bytes, 0);
     const { k, v } = model.engine.cache;
     const cache = [...k, ...v].reduce((sum, t) => sum + t.bytes, 0);

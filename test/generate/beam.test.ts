@@ -3,8 +3,9 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type BeamOptions, type BeamRules, BeamState, stepsOf } from '../../src/generate/beam.js';
 import type { GenerateOptions } from '../../src/generate/generation.js';
-import { type LanguageModel, loadModel } from '../../src/generate/language-model.js';
+import type { LanguageModel } from '../../src/generate/language-model.js';
 import { likeliest } from '../../src/generate/likeliest.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { writeTinyFolder } from '../helpers/tiny-model.js';
 
@@ -12,7 +13,7 @@ const path = join(temporaryFolder(), 'dense');
 let model: LanguageModel;
 beforeAll(async () => {
   await writeTinyFolder(path, { eosId: null });
-  model = await loadModel(path, { contextLength: 256, cacheTokens: 2048 });
+  model = await loadLanguageModel(path, { contextLength: 256, cacheTokens: 2048 });
 });
 afterAll(() => model.dispose());
 const prompt = [...Buffer.from('The gate decides what each token meets, and the router is a plain matrix.')];
@@ -148,7 +149,7 @@ describe('beams', () => {
   });
 
   it('find the same in a cache that cannot hold all of them at once', async () => {
-    const small = await loadModel(path, { contextLength: 256, cacheTokens: 6 * 32 });
+    const small = await loadLanguageModel(path, { contextLength: 256, cacheTokens: 6 * 32 });
     const settings = { beams: 5, returned: 5 };
     const want = await search(settings, { maxTokens: 40 });
     const got = await small.generate(prompt, { maxTokens: 40, beams: settings }).result();

@@ -5,7 +5,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { device } from '../../src/core/device.js';
 import type { Tier } from '../../src/core/env.js';
 import { MAX_CHUNK } from '../../src/generate/engine.js';
-import { type LanguageModel, type LoadModelOptions, loadModel } from '../../src/generate/language-model.js';
+import type { LanguageModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
+import type { LoadModelOptions } from '../../src/generate/load-options.js';
 import { samplers } from '../../src/generate/sampler.js';
 import { Sampling } from '../../src/generate/sampling.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
@@ -41,7 +43,7 @@ const cases = [
 
 const open: LanguageModel[] = [];
 async function load(file: string, options: LoadModelOptions): Promise<LanguageModel> {
-  const model = await loadModel(file, options);
+  const model = await loadLanguageModel(file, options);
   open.push(model);
   return model;
 }

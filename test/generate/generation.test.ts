@@ -3,7 +3,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DisposedError, type ErrorCode, SwitchyardError } from '../../src/core/errors.js';
 import type { GenerateOptions } from '../../src/generate/generation.js';
-import { type LanguageModel, type LoadModelOptions, loadModel } from '../../src/generate/language-model.js';
+import type { LanguageModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
+import type { LoadModelOptions } from '../../src/generate/load-options.js';
 import { samplers } from '../../src/generate/sampler.js';
 import { Sampling } from '../../src/generate/sampling.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
@@ -14,7 +16,7 @@ const folder = temporaryFolder();
 const path = join(folder, 'dense');
 const sparse = join(folder, 'sparse');
 const load = (options: LoadModelOptions = {}, file = path) =>
-  loadModel(file, { contextLength: CONTEXT, cacheTokens: 4 * CONTEXT, ...options });
+  loadLanguageModel(file, { contextLength: CONTEXT, cacheTokens: 4 * CONTEXT, ...options });
 
 let model: LanguageModel;
 beforeAll(async () => {
@@ -311,7 +313,7 @@ describe('is refused', () => {
     [{ device: 'tpu' }, /device 'tpu'/],
     [{ contextlength: 3 }, /contextlength/],
   ])('loading with %j', async (options, message) => {
-    const error = await rejection(() => loadModel(path, options as LoadModelOptions));
+    const error = await rejection(() => loadLanguageModel(path, options as LoadModelOptions));
     expect(error.message).toMatch(message);
   });
 });

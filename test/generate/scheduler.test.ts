@@ -4,7 +4,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { SwitchyardError } from '../../src/core/errors.js';
 import { MAX_CHUNK } from '../../src/generate/engine.js';
 import type { GenerateOptions } from '../../src/generate/generation.js';
-import { type LanguageModel, type LoadModelOptions, loadModel } from '../../src/generate/language-model.js';
+import type { LanguageModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
+import type { LoadModelOptions } from '../../src/generate/load-options.js';
 import { samplers } from '../../src/generate/sampler.js';
 import { Sampling } from '../../src/generate/sampling.js';
 import { KV_BLOCK } from '../../src/nn/kv-blocks.js';
@@ -14,7 +16,7 @@ import { random, writeTinyFolder } from '../helpers/tiny-model.js';
 const path = join(temporaryFolder(), 'sparse');
 const open: LanguageModel[] = [];
 async function load(options: LoadModelOptions = {}): Promise<LanguageModel> {
-  const model = await loadModel(path, { contextLength: 1024, cacheTokens: 8192, ...options });
+  const model = await loadLanguageModel(path, { contextLength: 1024, cacheTokens: 8192, ...options });
   open.push(model);
   return model;
 }

@@ -4,7 +4,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { tensor } from '../../src/core/tensor.js';
 import type { BatchResult } from '../../src/generate/batch.js';
 import { bestOf } from '../../src/generate/best-of.js';
-import { type LanguageModel, loadModel } from '../../src/generate/language-model.js';
+import type { LanguageModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
 import { samplers } from '../../src/generate/sampler.js';
 import { type Scorer, scorers } from '../../src/generate/scorers.js';
 import { countVotes, vote } from '../../src/generate/vote.js';
@@ -15,7 +16,7 @@ const path = join(temporaryFolder(), 'dense');
 let model: LanguageModel;
 beforeAll(async () => {
   await writeTinyFolder(path, { eosId: null });
-  model = await loadModel(path, { contextLength: 256, cacheTokens: 2048 });
+  model = await loadLanguageModel(path, { contextLength: 256, cacheTokens: 2048 });
 });
 afterEach(() => expect(model.engine.cache.freeBlocks).toBe(model.engine.cache.blocks));
 afterAll(() => model.dispose());
@@ -55,7 +56,7 @@ describe('several answers', () => {
   });
 
   it('find room in a small cache', async () => {
-    const small = await loadModel(path, { contextLength: 256, cacheTokens: 5 * 32 });
+    const small = await loadLanguageModel(path, { contextLength: 256, cacheTokens: 5 * 32 });
     const many = { ...options, maxTokens: 60, n: 6 };
     const want = await model.generateMany(prompt, many);
     expect(await small.generateMany(prompt, many)).toEqual(want);

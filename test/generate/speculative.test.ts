@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { drafters } from '../../src/generate/drafters.js';
 import type { GenerateOptions } from '../../src/generate/generation.js';
-import { type LanguageModel, loadModel } from '../../src/generate/language-model.js';
+import type { LanguageModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
 import type { Drafter } from '../../src/generate/speculative.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { random, writeTinyFolder } from '../helpers/tiny-model.js';
@@ -16,8 +17,8 @@ beforeAll(async () => {
   const [large, small] = [join(folder, 'large'), join(folder, 'small')];
   await writeTinyFolder(large, { nExperts: 4, eosId: null });
   await writeTinyFolder(small, { nLayers: 1, seed: 2, eosId: null });
-  model = await loadModel(large, { contextLength: CONTEXT, cacheTokens: 2048 });
-  other = await loadModel(small, { contextLength: CONTEXT, cacheTokens: 2048 });
+  model = await loadLanguageModel(large, { contextLength: CONTEXT, cacheTokens: 2048 });
+  other = await loadLanguageModel(small, { contextLength: CONTEXT, cacheTokens: 2048 });
 });
 afterEach(() => {
   for (const m of [model, other]) expect(m.engine.cache.freeBlocks).toBe(m.engine.cache.blocks);
@@ -119,7 +120,7 @@ it('ngram guesses what followed the latest of the longest matches', () => {
 });
 
 it('a draft model sits out where its context or cache is too small', async () => {
-  const tiny = await loadModel(join(folder, 'small'), { contextLength: 64, cacheTokens: 32 });
+  const tiny = await loadLanguageModel(join(folder, 'small'), { contextLength: 64, cacheTokens: 32 });
   const run = { maxTokens: 60 };
   const want = await model.generate(prompt.slice(0, 20), run).result();
   const got = await model
@@ -132,7 +133,7 @@ it('a draft model sits out where its context or cache is too small', async () =>
 });
 
 it('many at once, beside plain ones, in a small cache, some ended early', async () => {
-  const small = await loadModel(join(folder, 'large'), { contextLength: CONTEXT, cacheTokens: 320 });
+  const small = await loadLanguageModel(join(folder, 'large'), { contextLength: CONTEXT, cacheTokens: 320 });
   const jobs = Array.from({ length: 24 }, (_, i) => ({
     text: prompt.slice(0, 3 + i),
     options: { maxTokens: 20 + i, ...(i % 2 ? { temperature: 1, seed: i } : {}) },

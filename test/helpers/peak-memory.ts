@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { defaultDevice } from '../../src/core/device.js';
 import { ones } from '../../src/core/ops/elementwise.js';
 import { Executable } from '../../src/core/program/compile.js';
-import { loadModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
 
 function status(field: 'VmHWM' | 'VmRSS'): number {
   const match = new RegExp(`${field}:\\s+(\\d+) kB`).exec(readFileSync('/proc/self/status', 'utf8'));
@@ -14,7 +14,7 @@ function status(field: 'VmHWM' | 'VmRSS'): number {
 const device = defaultDevice();
 await Executable.build(device, [], [ones([1])]).run([]); // threads and arena are there
 const before = status('VmRSS');
-const model = await loadModel(process.argv[2] as string, { contextLength: 32 });
+const model = await loadLanguageModel(process.argv[2] as string, { contextLength: 32 });
 const packed = device.addon.memoryUsage().weights;
 console.log(JSON.stringify({ packed, peak: status('VmHWM') - before }));
 await model.dispose();

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { TensorToWrite } from '../../src/checkpoint/safetensors-write.js';
-import { loadModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
 import { checkConfig, type DecoderConfig, windowOf } from '../../src/models/config.js';
 import { ConfigReader } from '../../src/models/config-reader.js';
 import { olmoe } from '../../src/models/families/olmoe.js';
@@ -169,7 +169,7 @@ describe.each(cases)('$family.modelType', (c) => {
     writeFileSync(path, ggufOf(c, family.ggufArchitecture as string));
     const logits: Float32Array[] = [];
     for (const from of [await write('whole', tensorsOf(c).flatMap(split)), path]) {
-      await using model = await loadModel(from, { dtype: 'f32' });
+      await using model = await loadLanguageModel(from, { dtype: 'f32' });
       expect(model.config.family).toBe(family.modelType);
       const out = await model.forward({ inputIds: [[3, 1, 4, 1, 5, 9, 2, 6]] });
       logits.push((await out.logits.data()) as Float32Array);
@@ -186,8 +186,8 @@ describe.each(cases)('$family.modelType', (c) => {
         .flatMap(split)
         .filter(({ name }) => name !== missing),
     );
-    await expect(loadModel(path)).rejects.toMatchObject({ code: 'ERR_FORMAT' });
-    await expect(loadModel(path)).rejects.toThrow(missing);
+    await expect(loadLanguageModel(path)).rejects.toMatchObject({ code: 'ERR_FORMAT' });
+    await expect(loadLanguageModel(path)).rejects.toThrow(missing);
   });
 });
 

@@ -5,7 +5,8 @@ import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { readGguf } from '../../src/checkpoint/gguf.js';
 import { type ErrorCode, SwitchyardError } from '../../src/core/errors.js';
-import { type LanguageModel, loadModel } from '../../src/generate/language-model.js';
+import type { LanguageModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import {
   random,
@@ -28,7 +29,7 @@ const SPARSE: TinyOptions = { ...TINY, nExperts: 4 };
 async function attempt(path: string): Promise<SwitchyardError | 'ran'> {
   let model: LanguageModel;
   try {
-    model = await loadModel(path, { contextLength: 64 });
+    model = await loadLanguageModel(path, { contextLength: 64 });
   } catch (error) {
     if (!(error instanceof SwitchyardError)) throw error;
     expect(error.message, `${error.code}: ${error.message}`).toContain(path);

@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { defaultDevice } from '../../src/core/device.js';
 import { SwitchyardError } from '../../src/core/errors.js';
-import { loadModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
 import type { LoadProgress } from '../../src/models/tensor-source.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import {
@@ -32,7 +32,7 @@ const weightBytes = (): number => defaultDevice().addon.memoryUsage().weights;
 describe('progress', () => {
   it.each([dense, sparse])('rises to the total: %s', async (path) => {
     const seen: LoadProgress[] = [];
-    const model = await loadModel(path, { onProgress: (p) => seen.push(p) });
+    const model = await loadLanguageModel(path, { onProgress: (p) => seen.push(p) });
     await model.dispose();
     const loaded = seen.map((p) => p.loaded);
     expect(loaded).toEqual([...new Set(loaded)].sort((a, b) => a - b));
@@ -57,7 +57,7 @@ describe('progress', () => {
       },
     );
     const seen: LoadProgress[] = [];
-    const model = await loadModel(path, { onProgress: (p) => seen.push(p) });
+    const model = await loadLanguageModel(path, { onProgress: (p) => seen.push(p) });
     expect(seen.at(-1)?.loaded).toBe(seen[0]?.total);
     expect(model.decoder.parts.head.weight).toBe(model.decoder.parts.embedding.weight);
     await model.dispose();
@@ -65,7 +65,7 @@ describe('progress', () => {
 
   it('an error in the callback ends the loading', async () => {
     const before = weightBytes();
-    const load = loadModel(dense, {
+    const load = loadLanguageModel(dense, {
       onProgress: () => {
         throw new RangeError('enough');
       },
@@ -82,7 +82,7 @@ describe('a signal', () => {
       const abort = new AbortController();
       let steps = 0;
       if (after === 0) abort.abort(new Error('enough'));
-      const load = loadModel(dense, {
+      const load = loadLanguageModel(dense, {
         signal: abort.signal,
         onProgress: () => {
           if (++steps === after) abort.abort(new Error('enough'));
@@ -101,13 +101,13 @@ it('a failed load frees what was packed', async () => {
   const path = join(folder, 'short');
   await writeTinyFolder(path, {}, { tensors: tinyTensors().slice(0, -1) });
   const before = weightBytes();
-  await expect(loadModel(path)).rejects.toThrow(/lm_head/);
+  await expect(loadLanguageModel(path)).rejects.toThrow(/lm_head/);
   expect(weightBytes()).toBe(before);
 });
 
 it('dispose gives all weights back', async () => {
   const before = weightBytes();
-  const model = await loadModel(dense);
+  const model = await loadLanguageModel(dense);
   const own = weightBytes() - before;
   expect(own).toBeGreaterThan(0);
   const upcycled = await model.upcycle({ nExperts: 16, topK: 2 });
@@ -125,7 +125,7 @@ describe('upcycling with other policies', () => {
     ['sigmoid-top-k', 2],
     ['dense', 4],
   ] as const)('%s writes the text of the dense model: its weights sum to 1', async (gating, topK) => {
-    await using model = await loadModel(dense, { dtype: 'f32' });
+    await using model = await loadLanguageModel(dense, { dtype: 'f32' });
     await using sparse = await model.upcycle({ nExperts: 4, topK, gating });
     const options = { maxTokens: 12, ignoreEos: true };
     const [want, got] = await Promise.all([model, sparse].map((m) => m.generate('a b', options).result()));
@@ -133,7 +133,7 @@ describe('upcycling with other policies', () => {
   });
 
   it.each(['expert-choice', 'soft-moe', 'soft-merging'] as const)('%s looks ahead', async (gating) => {
-    await using model = await loadModel(dense);
+    await using model = await loadLanguageModel(dense);
     await expect(model.upcycle({ nExperts: 4, topK: 4, gating })).rejects.toThrow(
       `[decoder] got gating '${gating}', which looks at later tokens`,
     );

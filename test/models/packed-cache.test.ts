@@ -11,7 +11,9 @@ import {
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { defaultDevice } from '../../src/core/device.js';
-import { type LanguageModel, type LoadModelOptions, loadModel } from '../../src/generate/language-model.js';
+import type { LanguageModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
+import type { LoadModelOptions } from '../../src/generate/load-options.js';
 import { weightsOf } from '../../src/models/parts.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { tinyGguf, writeTinyFolder } from '../helpers/tiny-model.js';
@@ -24,7 +26,7 @@ const mapped = (model: LanguageModel): boolean =>
 
 /** Loads through a cache, and tells whether the weights were mapped, with the text that the model writes. */
 async function load(path: string, packedCache: string, options: LoadModelOptions = {}) {
-  await using model = await loadModel(path, { contextLength: 64, packedCache, ...options });
+  await using model = await loadLanguageModel(path, { contextLength: 64, packedCache, ...options });
   const { text } = await model.generate('a b', { maxTokens: 8, ignoreEos: true }).result();
   return { fromCache: mapped(model), text };
 }
@@ -55,8 +57,8 @@ describe.skipIf(process.platform === 'win32')('a cache of packed files', () => {
     const cache = join(folder, 'hf-cache');
     process.env.SWITCHYARD_PACKED_CACHE = cache;
     onTestFinished(() => void delete process.env.SWITCHYARD_PACKED_CACHE);
-    await (await loadModel(path)).dispose();
-    await using model = await loadModel(path);
+    await (await loadLanguageModel(path)).dispose();
+    await using model = await loadLanguageModel(path);
     expect(mapped(model)).toBe(true);
   });
 

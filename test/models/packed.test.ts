@@ -6,7 +6,8 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { preambleBytes } from '../../src/checkpoint/packed-layout.js';
 import { defaultDevice } from '../../src/core/device.js';
 import { SwitchyardError } from '../../src/core/errors.js';
-import { type LanguageModel, loadModel } from '../../src/generate/language-model.js';
+import type { LanguageModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
 import { openModel } from '../../src/models/load.js';
 import { weightsOf } from '../../src/models/parts.js';
 import { plainConfig, readPlainConfig } from '../../src/models/plain-config.js';
@@ -28,9 +29,9 @@ async function logitsOf(model: LanguageModel): Promise<Float32Array> {
 
 /** Saves the model at `path` and loads what was saved. */
 async function saved(path: string, to: string): Promise<[LanguageModel, LanguageModel]> {
-  const first = await loadModel(path, { contextLength: 64 });
+  const first = await loadLanguageModel(path, { contextLength: 64 });
   await first.save(to);
-  return [first, await loadModel(to, { contextLength: 64 })];
+  return [first, await loadLanguageModel(to, { contextLength: 64 })];
 }
 
 async function expectSameModel(path: string, to: string): Promise<void> {
@@ -78,12 +79,12 @@ describe('a packed file is the same model to the bit', () => {
 
   it('upcycled: equal experts are stored once', async () => {
     const path = await writeTinyFolder(join(folder, 'upcycle'));
-    await using first = await loadModel(path);
+    await using first = await loadLanguageModel(path);
     await using sparse = await first.upcycle({ nExperts: 16, topK: 2, gating: 'sigmoid-top-k' });
     await sparse.save(to);
     const own = weightsOf(first.decoder).reduce((sum, w) => sum + w.bytes, 0);
     expect(statSync(to).size).toBeLessThan(2 * own);
-    await using again = await loadModel(to);
+    await using again = await loadLanguageModel(to);
     expect(weightsOf(again.decoder).map(String)).toContain('Weight(f32 16 × [96, 64])');
     expect(await logitsOf(again)).toEqual(await logitsOf(sparse));
   });
@@ -129,7 +130,7 @@ describe('saving', () => {
   const leftovers = (): string[] => readdirSync(folder).filter((name) => name.endsWith('.tmp'));
 
   it('reports progress up to the size of the file', async () => {
-    await using model = await loadModel(path);
+    await using model = await loadLanguageModel(path);
     const seen: SaveProgress[] = [];
     const to = join(folder, 'progress.switchyard');
     await model.save(to, { onProgress: (p) => seen.push(p) });
@@ -137,7 +138,7 @@ describe('saving', () => {
   });
 
   it('leaves nothing behind when it is aborted or refused', async () => {
-    await using model = await loadModel(path);
+    await using model = await loadLanguageModel(path);
     const to = join(folder, 'aborted.switchyard');
     const save = model.save(to, { signal: AbortSignal.abort(new Error('enough')) });
     await expect(save).rejects.toMatchObject({ code: 'ERR_ABORTED', cause: { message: 'enough' } });
@@ -202,7 +203,7 @@ describe('a broken or hostile file', () => {
     writeFileSync(path, bytes);
     const before = weightBytes();
     try {
-      await using model = await loadModel(path, { contextLength: 64 });
+      await using model = await loadLanguageModel(path, { contextLength: 64 });
       model.tokenizer.encode('a');
       await logitsOf(model);
     } catch (error) {

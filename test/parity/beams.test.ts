@@ -1,7 +1,7 @@
 // Beam search against the library's: ids exactly, scores to 1e-4 · max(1, |score|), each row alone and all rows at once.
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type LanguageModel, loadModel } from '../../src/generate/language-model.js';
+import { type AnyModel, loadModel } from '../../src/generate/load-model.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
 import { type BeamRun, beamRowsOf, type Expected, type ExpectedInput } from './expected.js';
 import { ofKind, readJson } from './folders.js';
@@ -36,9 +36,11 @@ describe.skipIf(fixturesFolder === undefined)('reference beams', () => {
   it('are there', () => expect(folders.length).toBeGreaterThan(0));
 
   describe.each(folders)('$name', ({ file, expected, runs }) => {
-    let model: LanguageModel;
+    let model: Exclude<AnyModel, { kind: 'encoder' }>;
     beforeAll(async () => {
-      model = await loadModel(file, { dtype: 'f32', cacheTokens: 4096 });
+      const loaded = await loadModel(file, { dtype: 'f32', cacheTokens: 4096 });
+      if (loaded.kind === 'encoder') throw new Error(`${file} is an encoder`);
+      model = loaded;
     });
     afterAll(() => model?.dispose());
 
@@ -62,7 +64,9 @@ describe.skipIf(fixturesFolder === undefined)('reference beams', () => {
         const alone = await model.generate(prompts[b] as number[], options).result();
         expect(alone.hypotheses).toEqual(hypotheses);
       }
-      expect(model.engine.cache.freeBlocks).toBe(model.engine.cache.blocks);
+      const { cache, memory } = model.engine;
+      expect(cache.freeBlocks).toBe(cache.blocks);
+      expect(memory?.cache.freeBlocks).toBe(memory?.cache.blocks);
     });
   });
 });

@@ -1,10 +1,22 @@
-/** The content of expected.json of a model folder (see the fixtures' README), as far as decoders use it. */
+/** The content of expected.json of a model folder (see the fixtures' README), as far as models use it. */
 export interface ExpectedInput {
   input_ids: number[][];
   attention_mask: number[][];
   position_ids?: number[][];
   prefix_len?: number[];
   aux_loss?: number | null;
+  /** Of encoder-decoders. */
+  decoder_input_ids?: number[][];
+  decoder_attention_mask?: number[][];
+  dropped_tokens?: Record<string, number>;
+  encoder_z_loss?: number;
+  encoder_aux_loss?: number;
+  decoder_z_loss?: number;
+  decoder_aux_loss?: number;
+  /** Of encoders. */
+  token_type_ids?: number[][];
+  argmax?: number[] | number[][];
+  labels?: string[];
 }
 
 export interface GreedyRun {
@@ -43,7 +55,9 @@ export interface Expected {
   moe_layers?: number[];
   greedy?: GreedyRun[];
   beam?: BeamRun[];
+  /** The last two of decoders only. */
   text?: { prompt: string; prompt_ids: number[]; single_is_truncated: boolean; greedy_continuation: string };
+  texts?: { single: string; pair: [string, string]; short: string; masked_positions_of_single: number[] };
   tokenizer?: { cases: TokenizerCase[] };
 }
 
@@ -73,12 +87,16 @@ function madeOf(
 const realTokens = ({ input_ids, attention_mask }: ExpectedInput, b: number): number[] =>
   (input_ids[b] as number[]).filter((_, t) => attention_mask[b]?.[t] === 1);
 
+/** Where the new tokens of a row begin: behind its padded prompt, or behind the start token of an encoder-decoder. */
+const firstNew = ({ input_ids, decoder_input_ids }: ExpectedInput, b: number): number =>
+  decoder_input_ids ? 1 : (input_ids[b] as number[]).length;
+
 /** The rows of a run without their padding. */
 export function rowsOf(run: GreedyRun, input: ExpectedInput): GreedyRow[] {
   const ends = [run.eos_token_id ?? []].flat();
   return run.sequences.map((sequence, b) => ({
     prompt: realTokens(input, b),
-    continuation: madeOf(sequence, (input.input_ids[b] as number[]).length, ends, [run.pad_token_id]),
+    continuation: madeOf(sequence, firstNew(input, b), ends, [run.pad_token_id]),
     prefixLength: run.prefix_len?.[b] ?? null,
   }));
 }
@@ -94,10 +112,10 @@ export function beamRowsOf(run: BeamRun, input: ExpectedInput): BeamRow[] {
   const ends = [run.eos_token_id ?? []].flat();
   const pad = run.pad_token_id === 0 ? ends.slice(0, 1) : [run.pad_token_id];
   const n = run.num_return_sequences;
-  return input.input_ids.map((ids, b) => ({
+  return input.input_ids.map((_, b) => ({
     prompt: realTokens(input, b),
     paths: run.sequences.slice(b * n, (b + 1) * n).map((sequence, i) => ({
-      tokens: madeOf(sequence, ids.length, ends, pad),
+      tokens: madeOf(sequence, firstNew(input, b), ends, pad),
       score: run.sequences_scores[b * n + i] as number,
     })),
   }));

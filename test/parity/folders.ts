@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { basename, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { readSafetensors } from '../../src/checkpoint/safetensors.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
 
@@ -18,12 +19,21 @@ export const readJson = (path: string) => JSON.parse(readFileSync(path, 'utf8'))
 export const fixtureFolders: readonly FixtureFolder[] =
   fixturesFolder === undefined ? [] : walk(fixturesFolder);
 
+/** Model folders of the project itself, written by scripts/reference. */
+export const ownFolders: readonly FixtureFolder[] = walk(
+  fileURLToPath(new URL('../fixtures', import.meta.url)),
+).filter((f) => f.kind === 'model');
+
 export const ofKind = (kind: FixtureKind): FixtureFolder[] => fixtureFolders.filter((f) => f.kind === kind);
 
 function walk(folder: string): FixtureFolder[] {
   const found: FixtureFolder[] = [];
   const add = (kind: FixtureKind): void => {
-    found.push({ kind, path: folder, name: relative(fixturesFolder as string, folder) || '.' });
+    found.push({
+      kind,
+      path: folder,
+      name: fixturesFolder === undefined ? basename(folder) : relative(fixturesFolder, folder) || '.',
+    });
   };
   const has = (name: string): boolean => existsSync(join(folder, name));
   if (has('expected.json') && has('config.json')) add('model');

@@ -5,14 +5,10 @@
 export const NOT_YET = {
   /** By model_type of config.json. */
   modelTypes: {
-    bart: 'encoder-decoder',
-    bert: 'encoder',
     bloom: 'dense family',
     deepseek_v2: 'MoE family',
     deepseek_v3: 'MoE family',
     gpt_oss: 'MoE family',
-    switch_transformers: 'encoder-decoder with experts',
-    t5: 'encoder-decoder',
   },
   /** By general.architecture of a GGUF file. */
   architectures: {},

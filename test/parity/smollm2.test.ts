@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type LanguageModel, loadModel } from '../../src/generate/language-model.js';
+import type { LanguageModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
 import type { ChatMessage } from '../../src/text/chat-template.js';
 import { modelsFolder } from '../helpers/fixtures.js';
 import { distance, expectClose, worst } from './compare.js';
@@ -55,7 +56,7 @@ describe.skipIf(!expected)('a real model', () => {
   describe('exact', () => {
     let model: LanguageModel;
     beforeAll(async () => {
-      model = await loadModel(file, { dtype: 'f32', contextLength: CONTEXT });
+      model = await loadLanguageModel(file, { dtype: 'f32', contextLength: CONTEXT });
     });
     afterAll(() => model?.dispose());
 
@@ -133,7 +134,7 @@ describe.skipIf(!expected)('a real model', () => {
   describe('fast', () => {
     let model: LanguageModel;
     beforeAll(async () => {
-      model = await loadModel(file, { contextLength: CONTEXT });
+      model = await loadLanguageModel(file, { contextLength: CONTEXT });
     });
     afterAll(() => model?.dispose());
 

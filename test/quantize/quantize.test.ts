@@ -3,7 +3,8 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Weight } from '../../src/core/weight.js';
-import { type LanguageModel, loadModel } from '../../src/generate/language-model.js';
+import type { LanguageModel } from '../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../src/generate/load-model.js';
 import { PartList } from '../../src/models/parts.js';
 import { chooseDropped, countToDrop, expertLoads } from '../../src/quantize/drop-experts.js';
 import { compareModels, perplexity, quantizeModel, TARGET_FORMATS } from '../../src/quantize/index.js';
@@ -15,7 +16,7 @@ const SPARSE: TinyOptions = { nExperts: 6, topK: 2 };
 const TEXT = Array.from({ length: 150 }, (_, i) => (i * i * 7 + 3 * i) % 256);
 let sparse: LanguageModel;
 beforeAll(async () => {
-  sparse = await loadModel(await writeTinyFolder(join(folder, 'sparse'), SPARSE), { dtype: 'f32' });
+  sparse = await loadLanguageModel(await writeTinyFolder(join(folder, 'sparse'), SPARSE), { dtype: 'f32' });
 });
 afterAll(() => sparse.dispose());
 let files = 0;
@@ -76,7 +77,7 @@ describe('perplexity', () => {
   it('beside another model has the divergence of the definition', async () => {
     const options = { ...SPARSE, seed: 2 };
     const path = await writeTinyFolder(join(folder, 'other'), options);
-    await using other = await loadModel(path, { dtype: 'f32' });
+    await using other = await loadLanguageModel(path, { dtype: 'f32' });
     const seen: number[] = [];
     const got = await compareModels(sparse, other, TEXT, {
       window: 70,
@@ -110,7 +111,7 @@ describe('quantising', () => {
       formats: { default: 'int8', experts: 'q4_0', router: 'f32', head: 'q8_0', attention: 'bf16' },
       text: TEXT,
     });
-    await using model = await loadModel(to);
+    await using model = await loadLanguageModel(to);
     expect(
       [...weights(model)]
         .map(([name, { format }]) => `${name} ${format}`)
@@ -171,7 +172,7 @@ describe('quantising', () => {
 
   it('of columns that fill no blocks takes f16, and says so', async () => {
     const path = await writeTinyFolder(join(folder, 'odd'), { ...SPARSE, dFf: 40 });
-    await using odd = await loadModel(path);
+    await using odd = await loadLanguageModel(path);
     const report = await quantizeModel(odd, newFile(), { formats: { default: 'int8' } });
     for (const { name, to, note } of report.tensors) {
       const expected = name.endsWith('down.weight') ? 'f16' : name.includes('router') ? 'f32' : 'int8';
@@ -184,7 +185,7 @@ describe('quantising', () => {
 
   it('of an upcycled model stores equal experts once', async () => {
     const path = await writeTinyFolder(join(folder, 'dense'));
-    await using dense = await loadModel(path, { dtype: 'f32' });
+    await using dense = await loadLanguageModel(path, { dtype: 'f32' });
     await using upcycled = await dense.upcycle({ nExperts: 8, topK: 2 });
     const to = newFile();
     const report = await quantizeModel(upcycled, to, {
@@ -192,7 +193,7 @@ describe('quantising', () => {
       text: TEXT,
       dropExperts: 2,
     });
-    await using model = await loadModel(to);
+    await using model = await loadLanguageModel(to);
     const gate = weights(model).get('layers.0.experts.gate.weight');
     expect(String(gate)).toBe('Weight(q8_0 6 × [96, 64])');
     expect(gate?.bytes).toBeLessThan(96 * 64 * 1.2);
@@ -211,7 +212,7 @@ describe('quantising', () => {
     const tensors = tinyTensors(SPARSE);
     (tensors.find((t) => t.name.includes('lm_head'))?.data as Float32Array)[5] = Number.POSITIVE_INFINITY;
     const path = await writeTinyFolder(join(folder, 'infinite'), SPARSE, { tensors });
-    await using model = await loadModel(path);
+    await using model = await loadLanguageModel(path);
     await expect(quantizeModel(model, newFile(), { formats: { default: 'int8' } })).rejects.toThrow(
       /\[head.weight\].*row 0, column 5/,
     );
@@ -241,8 +242,10 @@ describe('dropping experts', () => {
       return [{ ...t, shape: [4, 64], data: Float32Array.from(rows) }];
     });
     const options = { ...SPARSE, nExperts: 4 };
-    await using want = await loadModel(await writeTinyFolder(join(folder, 'fewer'), options, { tensors }));
-    await using got = await loadModel(to);
+    await using want = await loadLanguageModel(
+      await writeTinyFolder(join(folder, 'fewer'), options, { tensors }),
+    );
+    await using got = await loadLanguageModel(to);
     expect(got.config.moe?.nExperts).toBe(4);
     const logits = async (m: LanguageModel) => (await m.forward({ inputIds: [TEXT] })).logits.data();
     expect(await logits(got)).toEqual(await logits(want));

@@ -4,7 +4,7 @@ import { type Command, Option } from 'commander';
 import { ioCode } from '../../checkpoint/file-reader.js';
 import { mismatch } from '../../core/errors.js';
 import { COMPUTE_MODES, type ComputeMode } from '../../core/format.js';
-import { loadModel } from '../../generate/language-model.js';
+import { loadLanguageModel } from '../../generate/load-model.js';
 import { type FormatRules, TARGET_FORMATS, type TargetFormat } from '../../quantize/formats.js';
 import {
   type QuantizedTensor,
@@ -83,7 +83,7 @@ async function quantize(from: string, to: string, flags: Flags): Promise<void> {
   const { signal } = interrupt;
   const loading = new ByteBar('loading');
   // The source computes exactly: what is measured is the other model.
-  const model = await loadModel(from, {
+  const model = await loadLanguageModel(from, {
     dtype: 'f32',
     signal,
     onProgress: (progress) => loading.update(progress),

@@ -1,0 +1,161 @@
+/** From a path to a model, whatever its kind. */
+import type { Device } from '../core/device.js';
+import { checkOptions, mismatch } from '../core/errors.js';
+import { automaticKvType, type ComputeMode, type KvType } from '../core/format.js';
+import { locateModel } from '../hub/cache.js';
+import type { Decoder } from '../models/decoder.js';
+import type { Encoder } from '../models/encoder.js';
+import type { EncoderDecoder } from '../models/encoder-decoder.js';
+import type { AnyFiles, EncoderDecoderFiles, EncoderFiles, ModelFiles } from '../models/family.js';
+import { automaticCompute, loadDecoder, loadEncoder, loadEncoderDecoder, openFiles } from '../models/load.js';
+import { isUnusable, PackedCache } from '../models/packed-cache.js';
+import { weightsOf } from '../models/parts.js';
+import { readEmbeddingConfig } from '../models/pooling.js';
+import { Tokenizer } from '../text/tokenizer.js';
+import { modelLine } from './debug.js';
+import { EncoderDecoderModel } from './encoder-decoder-model.js';
+import { EncoderModel } from './encoder-model.js';
+import { LanguageModel } from './language-model.js';
+import {
+  checkLengths,
+  LOAD_OPTIONS,
+  type LoadModelOptions,
+  pickDevice,
+  tokenizerOf,
+} from './load-options.js';
+
+export type AnyModel = LanguageModel | EncoderModel | EncoderDecoderModel;
+
+/**
+ * Loads a model from a GGUF file, a Hugging Face folder or a packed file: a `LanguageModel`, an `EncoderModel` or an
+ * `EncoderDecoderModel`, by what the files hold.
+ * @param path or the name org/name of a repository that `switchyard pull` or transformers has downloaded; this downloads nothing
+ * @throws SwitchyardError ERR_FORMAT, ERR_IO, ERR_UNSUPPORTED_ARCH, …, naming the file and the tensor or key
+ */
+export async function loadModel(path: string, options: LoadModelOptions = {}): Promise<AnyModel> {
+  checkOptions('loadModel', options, LOAD_OPTIONS);
+  const device = pickDevice(options);
+  const folder = options.packedCache ?? device.env.packedCache;
+  const cache = folder === undefined ? null : PackedCache.of(locateModel(path), folder, device);
+  const cached = cache?.open();
+  try {
+    if (cached) return await loadFiles(cached, device, options);
+  } catch (error) {
+    if (!isUnusable(error)) throw error;
+  }
+  return loadFiles(openFiles(path), device, options, cache);
+}
+
+/** The same for a decoder. @throws SwitchyardError ERR_UNSUPPORTED_ARCH for a model of another kind */
+export async function loadLanguageModel(
+  path: string,
+  options: LoadModelOptions = {},
+): Promise<LanguageModel> {
+  const model = await loadModel(path, options);
+  if (model.kind === 'decoder') return model;
+  await model.dispose();
+  throw mismatch('ERR_UNSUPPORTED_ARCH', path, `an ${model.kind}`, 'a decoder');
+}
+
+/** @param cache gets a packed copy of a decoder */
+function loadFiles(
+  files: AnyFiles,
+  device: Device,
+  options: LoadModelOptions,
+  cache: PackedCache | null = null,
+): Promise<AnyModel> {
+  switch (files.kind) {
+    case 'decoder':
+      return languageModelOf(files, device, options, cache);
+    case 'encoder':
+      return encoderModelOf(files, device, options);
+    case 'encoder-decoder':
+      return encoderDecoderModelOf(files, device, options);
+  }
+}
+
+async function languageModelOf(
+  files: ModelFiles,
+  device: Device,
+  options: LoadModelOptions,
+  cache: PackedCache | null,
+): Promise<LanguageModel> {
+  const { onProgress, signal } = options;
+  const lengths = checkLengths(files.config, options);
+  const tokenizer = tokenizerOf(files.checkpoint);
+  const { contextLength } = lengths;
+  const decoder = await loadDecoder(files, { device, contextLength, onProgress, signal });
+  try {
+    if (cache && tokenizer instanceof Tokenizer) await cache.write(decoder, tokenizer, signal);
+    const settings = { device, ...computing(decoder, options), ...lengths };
+    const model = await warmed(new LanguageModel(decoder, tokenizer, settings));
+    announce(device, decoder, settings.compute);
+    return model;
+  } catch (error) {
+    for (const { native } of weightsOf(decoder)) device.disposeWeight(native);
+    throw error;
+  }
+}
+
+async function encoderModelOf(
+  files: EncoderFiles,
+  device: Device,
+  options: LoadModelOptions,
+): Promise<EncoderModel> {
+  const { onProgress, signal } = options;
+  const { checkpoint } = files;
+  const tokenizer = tokenizerOf(checkpoint);
+  const embedding =
+    checkpoint.kind === 'huggingface'
+      ? readEmbeddingConfig(checkpoint.folder)
+      : { pooling: 'mean' as const, maxTokens: null };
+  const encoder = await loadEncoder(files, { device, onProgress, signal });
+  const { compute } = computing(encoder, options);
+  announce(device, encoder, compute);
+  return new EncoderModel(encoder, tokenizer, embedding, { device, compute });
+}
+
+async function encoderDecoderModelOf(
+  files: EncoderDecoderFiles,
+  device: Device,
+  options: LoadModelOptions,
+): Promise<EncoderDecoderModel> {
+  const { onProgress, signal } = options;
+  const lengths = checkLengths(files.config, options);
+  const tokenizer = tokenizerOf(files.checkpoint);
+  const model = await loadEncoderDecoder(files, { device, onProgress, signal });
+  try {
+    const settings = { device, ...computing(model, options), ...lengths };
+    const loaded = await warmed(new EncoderDecoderModel(model, tokenizer, settings));
+    announce(device, model, settings.compute);
+    return loaded;
+  } catch (error) {
+    for (const { native } of weightsOf(model)) device.disposeWeight(native);
+    throw error;
+  }
+}
+
+/** How layers compute and caches store, as the options or the weights say. */
+function computing(
+  model: Decoder | Encoder | EncoderDecoder,
+  { dtype = 'auto', kvCache = 'auto' }: LoadModelOptions,
+): { compute: ComputeMode; kvCache: KvType } {
+  const compute = dtype === 'auto' ? automaticCompute(model) : dtype;
+  return { compute, kvCache: kvCache === 'auto' ? automaticKvType(compute) : kvCache };
+}
+
+function announce(device: Device, model: Decoder | Encoder | EncoderDecoder, compute: ComputeMode): void {
+  if (device.env.debug < 1) return;
+  const bytes = weightsOf(model).reduce((sum, w) => sum + w.bytes, 0);
+  process.stderr.write(modelLine(device, model.config, compute, bytes));
+}
+
+async function warmed<M extends LanguageModel | EncoderDecoderModel>(model: M): Promise<M> {
+  try {
+    await model.engine.warm();
+    return model;
+  } catch (error) {
+    await model.dispose();
+    throw error;
+  }
+}

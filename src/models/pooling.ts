@@ -1,0 +1,63 @@
+/** How a text's vector comes from its tokens' states, as sentence-transformers folders say it. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { readJsonFile } from '../checkpoint/json-file.js';
+import { mismatch } from '../core/errors.js';
+
+export const POOLINGS = ['mean', 'cls'] as const;
+/** The mean of all tokens' states, or the state of the first token. */
+export type Pooling = (typeof POOLINGS)[number];
+
+export interface EmbeddingConfig {
+  readonly pooling: Pooling;
+  /** Tokens of a text at most; what is longer is cut. Null: as many as the model takes. */
+  readonly maxTokens: number | null;
+}
+
+const LIMITS = { bytes: 1 << 20, depth: 16, values: 1 << 12 };
+
+/** Modules that only say what is done anyway: vectors have length 1. */
+const PLAIN = new Set(['Transformer', 'Normalize']);
+const MODES: Readonly<Record<string, Pooling>> = {
+  pooling_mode_mean_tokens: 'mean',
+  pooling_mode_cls_token: 'cls',
+};
+
+/** What modules.json and the files beside it say; without them the mean. @throws SwitchyardError ERR_FORMAT, ERR_UNSUPPORTED */
+export function readEmbeddingConfig(folder: string): EmbeddingConfig {
+  const modules = join(folder, 'modules.json');
+  if (!existsSync(modules)) return { pooling: 'mean', maxTokens: null };
+  const list = readJsonFile(modules, LIMITS) as unknown;
+  if (!Array.isArray(list)) throw mismatch('ERR_FORMAT', modules, 'no list', 'a list of modules');
+  let pooling: Pooling = 'mean';
+  for (const module of list as Record<string, unknown>[]) {
+    const type = String(module?.type).split('.').at(-1) as string;
+    if (PLAIN.has(type)) continue;
+    if (type !== 'Pooling')
+      throw mismatch('ERR_UNSUPPORTED', modules, `a module ${type}`, 'Transformer, Pooling and Normalize');
+    const path = String(module.path);
+    if (!/^[\w-]+$/.test(path)) throw mismatch('ERR_FORMAT', modules, `path '${path}'`, 'a folder beside it');
+    pooling = readPooling(join(folder, path, 'config.json'));
+  }
+  return { pooling, maxTokens: readLength(join(folder, 'sentence_bert_config.json')) };
+}
+
+function readPooling(path: string): Pooling {
+  const config = readJsonFile(path, LIMITS) as Record<string, unknown>;
+  const named = config.pooling_mode;
+  if (named !== undefined) {
+    if ((POOLINGS as readonly unknown[]).includes(named)) return named as Pooling;
+    throw mismatch('ERR_UNSUPPORTED', path, `pooling_mode ${JSON.stringify(named)}`, POOLINGS.join(' or '));
+  }
+  const on = Object.keys(config).filter((key) => key.startsWith('pooling_mode_') && config[key] === true);
+  const [mode = ''] = on;
+  if (on.length === 1 && Object.hasOwn(MODES, mode)) return MODES[mode] as Pooling;
+  throw mismatch('ERR_UNSUPPORTED', path, on.join(' and ') || 'no pooling', Object.keys(MODES).join(' or '));
+}
+
+function readLength(path: string): number | null {
+  if (!existsSync(path)) return null;
+  const length = (readJsonFile(path, LIMITS) as Record<string, unknown>).max_seq_length ?? null;
+  if (length === null || (Number.isInteger(length) && (length as number) > 0)) return length as number | null;
+  throw mismatch('ERR_FORMAT', path, `max_seq_length ${JSON.stringify(length)}`, 'a whole number above 0');
+}
