@@ -1,5 +1,6 @@
 import { Environment, Interpreter } from '@huggingface/jinja';
 import { mismatch } from '../core/errors.js';
+import { pythonStrip, pythonText } from './python-text.js';
 
 // The part of the library's interpreter that is relied on: every expression and statement goes through `evaluate`. Its
 // own types do not resolve under NodeNext.
@@ -18,6 +19,8 @@ interface Node {
 type Evaluator = {
   /** The library returns nothing at all for `first` and `last` of an empty list. */
   evaluate(node: Node | undefined, environment: TemplateEnvironment): Value | undefined;
+  /** The text of some statements; the library calls it for every body. */
+  evaluateBlock(statements: readonly Node[], environment: TemplateEnvironment): Value;
   run(program: unknown): Value;
 };
 const Base = Interpreter as unknown as new (environment: TemplateEnvironment) => Evaluator;
@@ -74,6 +77,23 @@ export class TemplateInterpreter extends Base {
     return value;
   }
 
+  /** Values stand in the output as Python writes them. */
+  override evaluateBlock(statements: readonly Node[], environment: TemplateEnvironment): Value {
+    let text = '';
+    for (const statement of statements) {
+      const value = this.evaluate(statement, environment);
+      // These statements give no value; the library has null for it.
+      if (value.type === 'NullValue' && silent.has(statement.type)) continue;
+      text += pythonText(value);
+      this.#limit(text.length);
+    }
+    return this.#string(text);
+  }
+
+  #string(value: string): Value {
+    return super.evaluate({ type: 'StringLiteral', value }, templateEnvironment(String)) as Value;
+  }
+
   #dispatch(node: Node | undefined, environment: TemplateEnvironment): Value | undefined {
     switch (node?.type) {
       case 'For': {
@@ -93,6 +113,8 @@ export class TemplateInterpreter extends Base {
       }
       case 'MemberExpression':
         return this.#member(node, environment);
+      case 'BinaryExpression':
+        return this.#binary(node, environment);
       default:
         return super.evaluate(node, environment);
     }
@@ -100,6 +122,10 @@ export class TemplateInterpreter extends Base {
 
   #filter(operand: Value, filter: Node, environment: TemplateEnvironment): Value | undefined {
     const name = String(((filter.type === 'CallExpression' ? filter.callee : filter) as Node).value);
+    if ((name === 'trim' || name === 'string') && filter.type !== 'CallExpression') {
+      const text = pythonText(operand);
+      return this.#string(name === 'trim' ? pythonStrip(text, undefined, 'both') : text);
+    }
     let call = filter;
     if (filter.type === 'CallExpression' && growing.has(name)) {
       const args = (filter.args as Node[]).map((arg) => this.#hold(arg, environment));
@@ -109,6 +135,18 @@ export class TemplateInterpreter extends Base {
       this.#measureFilter(name, operand, []);
     }
     return super.evaluate({ type: 'FilterExpression', operand: held(operand), filter: call }, environment);
+  }
+
+  /** `~` joins texts as Python writes them; `+` joins a text with a text only. */
+  #binary(node: Node, environment: TemplateEnvironment): Value | undefined {
+    const operator = (node.operator as { value?: unknown }).value;
+    if (operator !== '+' && operator !== '~') return super.evaluate(node, environment);
+    const left = this.evaluate(node.left as Node, environment);
+    const right = this.evaluate(node.right as Node, environment);
+    if (operator === '~') return this.#string(pythonText(left) + pythonText(right));
+    if ((left.type === 'StringValue') !== (right.type === 'StringValue'))
+      throw refusal(`${left.type} + ${right.type}`, 'texts on both sides');
+    return super.evaluate({ ...node, left: held(left), right: held(right) }, environment);
   }
 
   /** Evaluates an argument; unpacked ones cannot be measured. */
@@ -157,6 +195,12 @@ export class TemplateInterpreter extends Base {
     const object = this.evaluate(node.object as Node, environment);
     const value = super.evaluate({ ...node, object: held(object) }, environment);
     if (object.type !== 'StringValue' || value?.type !== 'FunctionValue') return value;
+    const strips = STRIPS.find(([name]) => value === object.builtins?.get(name));
+    if (strips !== undefined) {
+      const strip = (args: Value[]) =>
+        this.#string(pythonStrip(textOf(object), args[0] && textOf(args[0]), strips[1]));
+      return Reflect.construct(value.constructor, [strip]) as Value;
+    }
     let measure: (args: Value[]) => void;
     if (value === object.builtins?.get('replace')) measure = (args) => this.#measureReplace(object, args);
     else if (value === object.builtins?.get('split')) measure = (args) => this.#measureSplit(object, args[0]);
@@ -244,6 +288,15 @@ export class TemplateInterpreter extends Base {
     return size;
   }
 }
+
+/** Statements without a value. */
+const silent: ReadonlySet<string> = new Set(['Set', 'Macro', 'Comment', 'Break', 'Continue']);
+
+const STRIPS = [
+  ['strip', 'both'],
+  ['lstrip', 'left'],
+  ['rstrip', 'right'],
+] as const;
 
 /** Filters whose result can be much longer than their operand. */
 const growing: ReadonlySet<string> = new Set(['replace', 'join', 'indent', 'tojson']);

@@ -35,9 +35,9 @@ describe('ChatTemplate', () => {
     [
       'names that are not given',
       '{{ tools is none }},{{ documents is none }},{{ other is defined }}',
-      'true,true,false',
+      'True,True,False',
     ],
-    ['an empty list has no first', "{{ [] | first | default('x') }}{{ ([] | last) is defined }}", 'xfalse'],
+    ['an empty list has no first', "{{ [] | first | default('x') }}{{ ([] | last) is defined }}", 'xFalse'],
     ['ranges', '{{ range(3) | join }}{{ range(5, 1, -2) | join }}', '01253'],
     [
       'methods of strings',
@@ -70,7 +70,7 @@ describe('ChatTemplate', () => {
 
   it('takes variables from the list only', () => {
     const template = new ChatTemplate('{{ enable_thinking }}');
-    expect(template.render(user, { variables: { enable_thinking: false } })).toBe('false');
+    expect(template.render(user, { variables: { enable_thinking: false } })).toBe('False');
     for (const name of ['messages', 'bos_token', 'raise_exception', '__proto__x']) {
       const act = () => template.render(user, { variables: { [name]: 1 } });
       expect(act).toThrow(expect.objectContaining({ code: 'ERR_OPTION' }));
@@ -90,7 +90,7 @@ describe('ChatTemplate', () => {
       },
     };
     const source = '{{ messages[0].secret is defined }} {{ messages[0].trap }}';
-    expect(new ChatTemplate(source).render([message])).toBe('false json');
+    expect(new ChatTemplate(source).render([message])).toBe('False json');
     const paths = [
       'constructor',
       '__proto__',
@@ -114,12 +114,12 @@ describe('ChatTemplate', () => {
         'namespace()',
       ]) {
         expect(render(`{{ ${object}.${path} is defined }}{{ ${object}['${path}'] is defined }}`), path).toBe(
-          'falsefalse',
+          'FalseFalse',
         );
       }
     }
     for (const name of ['process', 'globalThis', 'require', 'this', 'self', 'cycler', 'lipsum']) {
-      expect(render(`{{ ${name} is defined }}`)).toBe('false');
+      expect(render(`{{ ${name} is defined }}`)).toBe('False');
     }
   });
 });
