@@ -17,6 +17,8 @@ interface Layout {
   readonly bytes: number;
   /** Byte offsets of its 16-bit scales. */
   readonly scales: readonly number[];
+  /** Byte offset of an 8-bit scale, a power of two. */
+  readonly exponent?: number;
 }
 
 /** Stored blocks of GGUF files. */
@@ -34,8 +36,14 @@ const LAYOUTS: Record<StoredFormat, Layout> = {
   q4_k: { values: 256, bytes: 144, scales: [0, 2] },
   q5_k: { values: 256, bytes: 176, scales: [0, 2] },
   q6_k: { values: 256, bytes: 210, scales: [208] },
+  iq4_nl: { values: 32, bytes: 18, scales: [0] },
+  iq4_xs: { values: 256, bytes: 136, scales: [0] },
+  mxfp4: { values: 32, bytes: 17, scales: [], exponent: 0 },
+  tq1_0: { values: 256, bytes: 54, scales: [52] },
+  tq2_0: { values: 256, bytes: 66, scales: [64] },
 };
 const SMALL_F16 = 0x1400; // 2^-10
+const SMALL_EXPONENT = 120;
 
 /** A generator of 32 random bits, the same for the same seed (Marsaglia 2003). */
 function xorshift(seed: number): () => number {
@@ -50,7 +58,7 @@ function xorshift(seed: number): () => number {
 
 /** Random normal-sized values as stored bytes of `values` values. */
 export function randomBytes(format: StoredFormat, values: number, seed = 1): Uint8Array {
-  const { values: per, bytes, scales } = LAYOUTS[format];
+  const { values: per, bytes, scales, exponent } = LAYOUTS[format];
   const out = new Uint8Array((values / per) * bytes);
   const next = xorshift(seed);
   if (format === 'f32') {
@@ -68,8 +76,10 @@ export function randomBytes(format: StoredFormat, values: number, seed = 1): Uin
     return out;
   }
   const view = new DataView(out.buffer);
-  for (let at = 0; at < out.length; at += bytes)
+  for (let at = 0; at < out.length; at += bytes) {
+    if (exponent !== undefined) out[at + exponent] = SMALL_EXPONENT;
     for (const s of scales) view.setUint16(at + s, SMALL_F16, true);
+  }
   return out;
 }
 

@@ -77,6 +77,14 @@ constexpr Int8Layout int8_layout(const FormatInfo& info) {
   return info.group == 64 ? kInt8G64 : info.group == 128 || info.scales == ScaleKind::kRow ? kInt8G128 : kInt8Groups;
 }
 
+// Which int8 kernels a format has: those with a step in f32 every 16 or 32 values, or the wide ones.
+constexpr bool any_format(Format) { return true; }
+constexpr bool is_wide_int8(Format f) {
+  const FormatInfo& info = kFormatTable[static_cast<int>(f)];
+  return !is_float_format(f) && int8_layout(info).group != kInt8Groups.group;
+}
+constexpr bool is_narrow_int8(Format f) { return !is_float_format(f) && !is_wide_int8(f); }
+
 // Bytes of one row of K values in each other form.
 constexpr int64_t f32_row_bytes(int64_t k) { return 4 * k; }
 constexpr int64_t bf16_row_bytes(int64_t k) { return (k + kChunk - 1) / kChunk * 2 * kChunk; }

@@ -2,7 +2,8 @@
 //
 // A value of a block format is  s·q + m  with an unsigned code q of `code_bits` bits and s, m constant over
 // `group` consecutive values along K (the last group may be shorter). What differs is how s and m are stored
-// (ScaleKind). Float formats have no groups. int8 with groups of 32 is q8_0, int4 with groups of 32 q4_0.
+// (ScaleKind). Formats with a table have s·values[q] instead. Float formats have no groups. int8 with groups of 32 is
+// q8_0, int4 with groups of 32 q4_0.
 //
 // Packed layout, the same for every instruction-set tier: a weight [N, K] is cut in panels of kPanel = 16 output rows
 // (the last one padded with zeros). Lane j of a vector always belongs to output 16·panel + j, so no kernel needs a
@@ -18,6 +19,7 @@ constexpr int kPanel = 16;
 // The numbers are part of the Node-API surface (src/core/format.ts holds the same names).
 enum class Format : uint8_t {
   kF32, kF16, kBF16, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K,
+  kIQ4_NL, kIQ4_XS, kMXFP4, kTQ1_0, kTQ2_0,
   kInt8, kInt8G64, kInt8G128, kInt4G64, kInt4G128,  // exist packed only
   kCount
 };
@@ -28,6 +30,7 @@ enum class ScaleKind : uint8_t {
   kRow,         // f32 s per output, for all of K; m = -zero·s
   kScaleMin,    // f16 s and f16 m per group
   kSuper,       // f16 d per 256 values, signed 8-bit c per group: s = d·c, m = -zero·s
+  kExponent,    // 8-bit e per group: s = 2^(e - 128), for values that are twice those of the paper; m = 0
   kSuperMin,    // f16 d and f16 dmin per 256 values, 8-bit c and n per group: s = d·c, m = -dmin·n
 };
 
@@ -39,6 +42,8 @@ struct FormatInfo {
   int group;                 // values that share s and m: 16 to 128, 0: all of K (kRow); 1 for floats
   ScaleKind scales;
   int zero;                  // the code that means 0 where m = -zero·s
+  // 16 values that the codes stand for; then values + zero are the unsigned codes of integer products.
+  const int8_t* values = nullptr;
 };
 
 const FormatInfo& format_info(Format f);

@@ -79,6 +79,7 @@ void pack_scales(const FormatInfo& info, const StoredBlock& b, int chunk_in_bloc
   switch (info.scales) {
     case ScaleKind::kScaleMin: put_half(scales + 32, lane, b.m); [[fallthrough]];
     case ScaleKind::kScale: put_half(scales, lane, b.d); break;
+    case ScaleKind::kExponent: scales[lane] = static_cast<std::byte>(b.e); break;
     case ScaleKind::kSuper:
       for (int h = 0; h < 2; h++) scales[16 * h + lane] = static_cast<std::byte>(b.c[2 * chunk_in_block + h]);
       break;
@@ -102,9 +103,17 @@ struct Scale {
   float s, m;
 };
 
+// 2^(e - 128); e = 0 and 1 give subnormal numbers.
+float power_of(uint8_t e) { return std::bit_cast<float>(e < 2 ? (e + 1) << 21 : (e - 1) << 23); }
+
+// What a code stands for before scaling.
+float value_of(const FormatInfo& info, int code) {
+  return static_cast<float>(info.values != nullptr ? info.values[code] : code);
+}
+
 // The one formula of s and m; the vector kernels compute the same operations in the same order.
 Scale scale_of(const FormatInfo& info, float d, float dmin, int c, int n) {
-  const float zero = static_cast<float>(-info.zero);
+  const float zero = info.values != nullptr ? -0.0f : static_cast<float>(-info.zero);
   switch (info.scales) {
     case ScaleKind::kSuperMin: return {d * static_cast<float>(c), -(dmin * static_cast<float>(n))};
     case ScaleKind::kScaleMin: return {d, dmin};
@@ -125,6 +134,7 @@ Scale scale_at(const FormatInfo& info, const PanelLayout& layout, const std::byt
     case ScaleKind::kRow: return scale_of(info, float_at(Format::kF32, scales + 4 * lane), 0, 0, 0);
     case ScaleKind::kScaleMin: return scale_of(info, f16(scales), f16(scales + 32), 0, 0);
     case ScaleKind::kSuper: return scale_of(info, f16(supers), 0, static_cast<int8_t>(u8(16 * half)), 0);
+    case ScaleKind::kExponent: return scale_of(info, power_of(static_cast<uint8_t>(u8(0))), 0, 0, 0);
     default: {
       const int c = u8(16 * half);
       if (info.group == 16) return scale_of(info, f16(supers), f16(supers + 32), c & 15, c >> 4);
@@ -183,11 +193,12 @@ void decode_block_row(Format f, const std::byte* row, int64_t columns, float* ou
   StoredBlock block{};
   for (int64_t b = 0; b < columns / info.values_per_block; b++, out += info.values_per_block) {
     read_stored_block(f, row + b * info.bytes_per_block, &block);
-    const float d = f16_to_f32(block.d), m = f16_to_f32(block.m);
+    const float d = info.scales == ScaleKind::kExponent ? power_of(block.e) : f16_to_f32(block.d);
+    const float m = f16_to_f32(block.m);
     for (int g = 0; g < info.values_per_block / info.group; g++) {
       const Scale scale = scale_of(info, d, m, block.c[g % 16], block.n[g % 16]);
       for (int i = g * info.group; i < (g + 1) * info.group; i++) {
-        out[i] = std::fma(scale.s, static_cast<float>(block.codes[i]), scale.m);
+        out[i] = std::fma(scale.s, value_of(info, block.codes[i]), scale.m);
       }
     }
   }
@@ -236,7 +247,7 @@ void decode_lane(Format f, const PanelLayout& layout, const std::byte* panel, in
       const int64_t k = first + i;
       const std::byte* chunk = panel + k / kChunk * chunk_code_bytes(info.code_bits);
       const int code = code_at(chunk, info.code_bits, lane, static_cast<int>(k % kChunk));
-      out[i] = std::fma(scale.s, static_cast<float>(code), scale.m);
+      out[i] = std::fma(scale.s, value_of(info, code), scale.m);
     }
   }
 }

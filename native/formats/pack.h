@@ -20,6 +20,7 @@
 //             kScale      f16 s[16]
 //             kRow        f32 s[16], once per panel
 //             kScaleMin   f16 s[16], f16 m[16]
+//             kExponent   u8 e[16]
 //             kSuper      i8 c[2][16] (groups of 16 values)
 //             kSuperMin   u8 c[16], u8 n[16]; q2_k, whose groups have 16 values: u8 (c | n << 4)[2][16]
 //   supers  per 256 values: kSuper f16 d[16]; kSuperMin f16 d[16], f16 dmin[16]; else absent
@@ -47,7 +48,9 @@ struct PanelLayout {
 
 // Bytes of codes per chunk (32 values × 16 lanes) and of one entry of the scales; block formats only.
 constexpr int chunk_code_bytes(int code_bits) { return code_bits * 64; }
-constexpr int scale_bytes(ScaleKind kind) { return kind == ScaleKind::kScaleMin || kind == ScaleKind::kRow ? 64 : 32; }
+constexpr int scale_bytes(ScaleKind kind) {
+  return kind == ScaleKind::kScaleMin || kind == ScaleKind::kRow ? 64 : kind == ScaleKind::kExponent ? 16 : 32;
+}
 // Chunks that share an entry of the scales.
 constexpr int64_t chunks_per_scale(const FormatInfo& info) {
   return info.group == 0 ? int64_t{1} << 40 : info.group > kChunk ? info.group / kChunk : 1;

@@ -1,6 +1,7 @@
 // GGUF's block layouts (llama.cpp, ggml/src/ggml-common.h and ggml-quants.c, dequantize_row_*).
 #include "formats/stored_blocks.h"
 
+#include <array>
 #include <cstring>
 
 namespace switchyard {
@@ -76,6 +77,35 @@ void read_q6_k(const uint8_t* p, StoredBlock* out) {
   out->d = half_at(p + 208);
 }
 
+void read_iq4_xs(const uint8_t* p, StoredBlock* out) {
+  const uint8_t *low = p + 4, *codes = p + 8;
+  out->d = half_at(p);
+  for (int g = 0; g < 8; g++) {
+    const int four = low[g / 2] >> (g % 2 * 4) & 15, two = half_at(p + 2) >> (2 * g) & 3;
+    out->c[2 * g] = out->c[2 * g + 1] = static_cast<int8_t>((four | two << 4) - 32);
+    for (int i = 0; i < 16; i++) {
+      out->codes[32 * g + i] = codes[16 * g + i] & 15;
+      out->codes[32 * g + i + 16] = codes[16 * g + i] >> 4;
+    }
+  }
+}
+
+// Digit n of a byte that holds base-3 digits as a fraction of 256, the highest first.
+uint8_t ternary_digit(uint8_t byte, int n) {
+  constexpr int kPower[5] = {1, 3, 9, 27, 81};
+  return static_cast<uint8_t>((byte * kPower[n] & 255) * 3 >> 8);
+}
+
+void read_tq1_0(const uint8_t* p, StoredBlock* out) {
+  uint8_t* to = out->codes;
+  for (const auto [from, count, digits] : {std::array{0, 32, 5}, std::array{32, 16, 5}, std::array{48, 4, 4}}) {
+    for (int n = 0; n < digits; n++) {
+      for (int i = 0; i < count; i++) *to++ = ternary_digit(p[from + i], n);
+    }
+  }
+  out->d = half_at(p + 52);
+}
+
 }  // namespace
 
 void read_stored_block(Format f, const std::byte* block, StoredBlock* out) {
@@ -108,6 +138,20 @@ void read_stored_block(Format f, const std::byte* block, StoredBlock* out) {
     case Format::kQ4_K: read_q4_q5_k(p, false, out); break;
     case Format::kQ5_K: read_q4_q5_k(p, true, out); break;
     case Format::kQ6_K: read_q6_k(p, out); break;
+    case Format::kIQ4_NL:
+      out->d = half_at(p);
+      read_q4(p + 2, nullptr, out);
+      break;
+    case Format::kIQ4_XS: read_iq4_xs(p, out); break;
+    case Format::kMXFP4:
+      out->e = p[0];
+      read_q4(p + 1, nullptr, out);
+      break;
+    case Format::kTQ1_0: read_tq1_0(p, out); break;
+    case Format::kTQ2_0:
+      for (int i = 0; i < 256; i++) out->codes[i] = p[i / 128 * 32 + i % 32] >> (i / 32 % 4 * 2) & 3;
+      out->d = half_at(p + 64);
+      break;
     default: break;  // float formats have no blocks
   }
 }

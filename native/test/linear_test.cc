@@ -45,7 +45,12 @@ std::vector<std::byte> random_rows(Format f, int64_t rows, int64_t columns) {
   for (std::byte& b : bytes) b = static_cast<std::byte>(random_bits());
   const int64_t size = format_info(f).bytes_per_block;
   for (size_t at = 0; at < bytes.size(); at += size) {
-    const bool last = f == Format::kQ2_K || f == Format::kQ3_K || f == Format::kQ6_K;  // scales stand at the end
+    if (format_info(f).scales == ScaleKind::kExponent) {
+      bytes[at] = static_cast<std::byte>(118 + random_bits() % 8);
+      continue;
+    }
+    const bool last = f == Format::kQ2_K || f == Format::kQ3_K || f == Format::kQ6_K || f == Format::kTQ1_0 ||
+                      f == Format::kTQ2_0;  // scales stand at the end
     const int halves = format_info(f).scales == ScaleKind::kScaleMin || format_info(f).scales == ScaleKind::kSuperMin ? 2 : 1;
     for (int h = 0; h < halves; h++) {
       put(&bytes[at + (last ? size - 2 * halves : 0) + 2 * h], f32_to_f16(0.05f * random_float()));

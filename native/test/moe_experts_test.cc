@@ -44,10 +44,13 @@ WeightPtr random_weight(Format packed, int64_t E, int64_t rows, int64_t columns,
   } else {
     for (std::byte& b : bytes) b = static_cast<std::byte>(engine());
     const size_t size = static_cast<size_t>(format_info(f).bytes_per_block);
-    const bool last = f == Format::kQ2_K || f == Format::kQ3_K || f == Format::kQ6_K;  // where the scales stand
+    const bool last = f == Format::kQ2_K || f == Format::kQ3_K || f == Format::kQ6_K || f == Format::kTQ1_0 ||
+                      f == Format::kTQ2_0;  // where the scales stand
+    const bool exponent = format_info(f).scales == ScaleKind::kExponent;
     const bool two = format_info(f).scales == ScaleKind::kScaleMin || format_info(f).scales == ScaleKind::kSuperMin;
     for (size_t at = 0; at < bytes.size(); at += size) {
-      for (size_t i = 0; i < (two ? 2u : 1u); i++) {
+      if (exponent) bytes[at] = static_cast<std::byte>(116 + engine() % 4);
+      for (size_t i = 0; i < (exponent ? 0u : two ? 2u : 1u); i++) {
         put(&bytes[at + (last ? size - (two ? 4 : 2) : 0) + 2 * i], f32_to_f16(0.002f * (1 + static_cast<float>(engine() % 8))));
       }
     }

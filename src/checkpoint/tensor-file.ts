@@ -43,6 +43,11 @@ export const storageFormats = {
   q4_k: block(256, 144),
   q5_k: block(256, 176),
   q6_k: block(256, 210),
+  iq4_nl: block(32, 18),
+  iq4_xs: block(256, 136),
+  tq1_0: block(256, 54),
+  tq2_0: block(256, 66),
+  mxfp4: block(32, 17),
   // GGUF formats without a decoder here.
   q8_1: known(32, 36),
   q8_k: known(256, 292),
@@ -53,11 +58,6 @@ export const storageFormats = {
   iq2_s: known(256, 82),
   iq3_xxs: known(256, 98),
   iq3_s: known(256, 110),
-  iq4_nl: known(32, 18),
-  iq4_xs: known(256, 136),
-  tq1_0: known(256, 54),
-  tq2_0: known(256, 66),
-  mxfp4: known(32, 17),
   nvfp4: known(64, 36),
   // safetensors dtypes without a use here.
   u16: known(1, 2),

@@ -15,6 +15,11 @@ export const STORED_FORMATS = [
   'q4_k',
   'q5_k',
   'q6_k',
+  'iq4_nl',
+  'iq4_xs',
+  'mxfp4',
+  'tq1_0',
+  'tq2_0',
 ] as const;
 /**
  * Formats that exist packed only, made by quantising. int8 has one scale a row, the others one for 64 or 128 values of

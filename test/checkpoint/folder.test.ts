@@ -175,13 +175,13 @@ describe('openCheckpoint', () => {
 });
 
 describe('TensorTable', () => {
-  const entry = (name: string, format: 'f32' | 'mxfp4' = 'f32') =>
+  const entry = (name: string, format: 'f32' | 'iq3_s' = 'f32') =>
     ({ name, shape: [2, 32], format, path: 'file.gguf', offset: 0, bytes: 0 }) as const;
   const table = new TensorTable('file.gguf', [
     entry('blk.0.attn_q.weight'),
     entry('blk.1.attn_q.weight'),
     entry('blk.1.attn_k.weight'),
-    entry('other', 'mxfp4'),
+    entry('other', 'iq3_s'),
   ]);
 
   it('names the file and the nearest tensors when there is none', () => {
@@ -201,7 +201,7 @@ describe('TensorTable', () => {
     }
     const error = errorOf(() => table.require('other', [2, 32]));
     expect(error.code).toBe('ERR_UNSUPPORTED');
-    expect(error.message).toMatch(/"other"\] got format mxfp4, expected one of .*q6_k/);
+    expect(error.message).toMatch(/"other"\] got format iq3_s, expected one of .*q6_k/);
   });
 });
 

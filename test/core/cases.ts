@@ -21,6 +21,7 @@ import {
   weight,
 } from '../helpers/op-case.js';
 import { COMPUTE_TOLERANCE, GRAPH_TOLERANCE } from '../helpers/tolerance.js';
+import { valuesPerBlock } from '../helpers/weights.js';
 
 export const CASES: OpCase[] = [];
 function one(
@@ -361,7 +362,7 @@ one('matmul', 'empty sum', [f32([2, 3, 0]), f32([2, 0, 2])], plain);
 
 const exact = { compute: 0 };
 for (const format of WEIGHT_FORMATS) {
-  const columns = format.endsWith('_k') ? 512 : isQuantized(format) ? 96 : 37;
+  const columns = valuesPerBlock(format) === 256 ? 512 : isQuantized(format) ? 96 : 37;
   const quantised = isQuantized(format);
   one('linear', format, [f32([5, columns]), weight(35, columns, format)], exact, { gradient: !quantised });
   one('linear', `${format} row`, [f32([1, columns]), weight(16, columns, format)], exact, fixed);

@@ -13,8 +13,16 @@ export interface WeightSpec {
   readonly columns: number;
 }
 
-/** Block formats of GGUF: values and bytes of a block, and where its f16 scales stand. */
-const BLOCKS: Partial<Record<WeightFormat, { values: number; bytes: number; scales: number[] }>> = {
+interface Block {
+  values: number;
+  bytes: number;
+  /** Where its f16 scales stand. */
+  scales: number[];
+  /** Where a scale of 8 bits, a power of two, stands. */
+  exponent?: number;
+}
+/** Block formats of GGUF. */
+const BLOCKS: Partial<Record<WeightFormat, Block>> = {
   q8_0: { values: 32, bytes: 34, scales: [0] },
   q4_0: { values: 32, bytes: 18, scales: [0] },
   q4_1: { values: 32, bytes: 20, scales: [0, 2] },
@@ -25,7 +33,15 @@ const BLOCKS: Partial<Record<WeightFormat, { values: number; bytes: number; scal
   q4_k: { values: 256, bytes: 144, scales: [0, 2] },
   q5_k: { values: 256, bytes: 176, scales: [0, 2] },
   q6_k: { values: 256, bytes: 210, scales: [208] },
+  iq4_nl: { values: 32, bytes: 18, scales: [0] },
+  iq4_xs: { values: 256, bytes: 136, scales: [0] },
+  mxfp4: { values: 32, bytes: 17, scales: [], exponent: 0 },
+  tq1_0: { values: 256, bytes: 54, scales: [52] },
+  tq2_0: { values: 256, bytes: 66, scales: [64] },
 };
+
+/** Values that are stored together. */
+export const valuesPerBlock = (format: WeightFormat): number => BLOCKS[format]?.values ?? 1;
 
 /** The bytes of a checkpoint that hold the weight: floats around zero, or blocks of any codes with small scales. */
 function bytesOf({ format, experts, rows, columns }: WeightSpec, seed: number): Uint8Array {
@@ -36,8 +52,10 @@ function bytesOf({ format, experts, rows, columns }: WeightSpec, seed: number): 
     const bytes = new Uint8Array((count / block.values) * block.bytes);
     const view = new DataView(bytes.buffer);
     for (let i = 0; i < bytes.length; i++) bytes[i] = next() * 256;
-    for (let at = 0; at < bytes.length; at += block.bytes)
+    for (let at = 0; at < bytes.length; at += block.bytes) {
+      if (block.exponent !== undefined) bytes[at + block.exponent] = 116 + next() * 8;
       for (const scale of block.scales) view.setUint16(at + scale, halfBits((next() - 0.3) * 0.02), true);
+    }
     return bytes;
   }
   const numbers = Array.from({ length: count }, () => next() * 2 - 1);

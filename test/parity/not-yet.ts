@@ -13,13 +13,7 @@ export const NOT_YET = {
   /** By general.architecture of a GGUF file. */
   architectures: {},
   /** Storage formats of blocks.json, in our spelling. */
-  formats: {
-    tq1_0: 'ternary blocks',
-    tq2_0: 'ternary blocks',
-    mxfp4: 'the blocks of GPT-OSS',
-    iq4_nl: 'blocks with a table of values',
-    iq4_xs: 'blocks with a table of values',
-  },
+  formats: {},
   /** Whole kinds of folders. */
   kinds: {
     samplers: 'processed logits: sampling is one native step that hands back a token',

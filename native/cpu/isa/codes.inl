@@ -11,6 +11,23 @@ struct Spec {
   static constexpr int kGroups = kInfo.group == 16 ? 2 : 1;  // per chunk
   static constexpr bool kHasMin = kInfo.scales == ScaleKind::kScaleMin || kInfo.scales == ScaleKind::kSuperMin;
   static constexpr int kLowBits = kBits == 3 ? 2 : kBits == 5 || kBits == 6 ? 4 : kBits;
+  static constexpr bool kTable = kInfo.values != nullptr;
+  // Bits of the codes as integer products take them: the values of a table are moved up by `zero`.
+  static constexpr int kDotBits = !kTable ? kBits : kInfo.zero == 128 ? 8 : 5;
+};
+
+// values + zero of a format with a table.
+template <Format f>
+struct DotTable {
+  struct Bytes {
+    uint8_t at[16];
+  };
+  static constexpr Bytes make() {
+    Bytes b{};
+    for (int i = 0; i < 16; i++) b.at[i] = static_cast<uint8_t>(Spec<f>::kInfo.values[i] + Spec<f>::kInfo.zero);
+    return b;
+  }
+  static constexpr Bytes kBytes = make();
 };
 
 constexpr uint32_t every_byte(uint32_t mask) { return mask * 0x01010101u; }
@@ -26,22 +43,26 @@ inline I plane_vector(const std::byte* plane, int v) {
   return i_and(at > kTo ? i_shr(bits, at - kTo) : at < kTo ? i_shl(bits, kTo - at) : bits, kMask);
 }
 
-// Code vector v (values 4v…4v+3 of 16 lanes) of a chunk.
+// Code vector v (values 4v…4v+3 of 16 lanes) of a chunk, as integer products take it.
 template <Format f>
 inline I code_vector(const std::byte* chunk, int v) {
   using S = Spec<f>;
   const I low = plane_vector<S::kLowBits, 0>(chunk, v);
-  if constexpr (S::kBits == S::kLowBits) {
+  if constexpr (S::kTable) {
+    return i_lookup(low, DotTable<f>::kBytes.at);
+  } else if constexpr (S::kBits == S::kLowBits) {
     return low;
   } else {
     return i_or(low, plane_vector<S::kBits - S::kLowBits, S::kLowBits>(chunk + 64 * S::kLowBits, v));
   }
 }
 
-// Value 4v + i of a chunk's codes in f32.
+// Value 4v + i of a chunk before scaling, in f32: its code, or what the table has for it.
 template <Format f>
 inline F code_value(const std::byte* chunk, int v, int i) {
-  if constexpr (Spec<f>::kBits == 4) {
+  if constexpr (Spec<f>::kTable) {
+    return f_lookup(i_load(chunk + 64 * (v % 4)), 2 * i + v / 4, Spec<f>::kInfo.values);
+  } else if constexpr (Spec<f>::kBits == 4) {
     return f_nibble(i_load(chunk + 64 * (v % 4)), 2 * i + v / 4);
   } else {
     return f_byte(code_vector<f>(chunk, v), i);
@@ -56,6 +77,8 @@ inline void load_scale(const std::byte* scales, const std::byte* supers, int hal
     *s = f_load_f16(scales);
   } else if constexpr (S::kInfo.scales == ScaleKind::kRow) {
     *s = f_load(scales);
+  } else if constexpr (S::kInfo.scales == ScaleKind::kExponent) {
+    *s = f_load_exponent(scales);
   } else if constexpr (S::kInfo.scales == ScaleKind::kScaleMin) {
     *s = f_load_f16(scales);
     *m = f_load_f16(scales + 32);
@@ -73,7 +96,17 @@ inline void load_scale(const std::byte* scales, const std::byte* supers, int hal
 template <Format f>
 inline void load_scale_f32(const std::byte* scales, const std::byte* supers, int half, F* s, F* m) {
   load_scale<f>(scales, supers, half, s, m);
-  if constexpr (!Spec<f>::kHasMin) *m = f_mul(*s, f_set1(static_cast<float>(-Spec<f>::kInfo.zero)));
+  constexpr float kZero = Spec<f>::kTable ? -0.0f : static_cast<float>(-Spec<f>::kInfo.zero);
+  if constexpr (!Spec<f>::kHasMin) *m = f_mul(*s, f_set1(kZero));
+}
+
+// Calls fn.template operator()<f>() for every format that `kWhich` picks.
+template <bool (*kWhich)(Format), int kFrom = 0, class Fn>
+inline void for_formats(const Fn& fn) {
+  if constexpr (kFrom < kFormatCount) {
+    if constexpr (kWhich(static_cast<Format>(kFrom))) fn.template operator()<static_cast<Format>(kFrom)>();
+    for_formats<kWhich, kFrom + 1>(fn);
+  }
 }
 
 // How far ahead the panels are fetched that one row streams through: to the same place of the next panels where these

@@ -34,17 +34,16 @@ constexpr int kPrefetch = 4096, kNearPanels = 24 << 10, kStreamRows = 4;
 #include "cpu/isa/amx_int8.inl"
 #include "cpu/isa/wide_amx.inl"
 
-template <int... kFormats>
-void fill_tiles(LinearTable* table) {
-  ((table->int8[kFormats] = int8_tile_panels<static_cast<Format>(kFormats)>), ...);
+inline void fill_tiles(LinearTable* table) {
+  for_formats<is_narrow_int8>([&]<Format f>() { table->int8[static_cast<int>(f)] = int8_tile_panels<f>; });
 }
 
 }  // namespace linear_amx
 
 void fill_linear_amx(LinearTable* table) {
   using namespace linear_amx;
-  fill_tiles<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
-  fill_wide_tiles<13, 14, 15, 16, 17>(table);
+  fill_tiles(table);
+  fill_wide_tiles(table);
   table->int8_rows = kTileRows;
   table->bf16_rows = 2 * kTileRows;
   table->bf16[static_cast<int>(Format::kF32)] = bf16_tile_panels<Format::kF32>;

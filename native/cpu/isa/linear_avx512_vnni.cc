@@ -32,8 +32,8 @@ constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 }  // namespace linear_avx512_vnni
 
 void fill_linear_avx512_vnni(LinearTable* table) {
-  linear_avx512_vnni::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
-  linear_avx512_vnni::fill_wide<13, 14, 15, 16, 17>(table);
+  linear_avx512_vnni::fill_int8(table);
+  linear_avx512_vnni::fill_wide(table);
 }
 
 }  // namespace switchyard

@@ -265,13 +265,13 @@ inline void pack_f32(const float* x, int64_t stride, int64_t rows, int64_t k, st
   }
 }
 
-template <int... kFormats>
-void fill_f32(LinearTable* table) {
+inline void fill_f32(LinearTable* table) {
   table->f32_rows = kMicroRows;
   table->direct_rows = kDirectRows;
   table->pack_f32 = pack_f32;
-  ((table->f32_direct[kFormats] = f32_direct<static_cast<Format>(kFormats)>,
-    table->f32_blocks[kFormats] = f32_blocks<static_cast<Format>(kFormats)>,
-    table->f32_transposed[kFormats] = f32_transposed<static_cast<Format>(kFormats)>),
-   ...);
+  for_formats<any_format>([&]<Format f>() {
+    table->f32_direct[static_cast<int>(f)] = f32_direct<f>;
+    table->f32_blocks[static_cast<int>(f)] = f32_blocks<f>;
+    table->f32_transposed[static_cast<int>(f)] = f32_transposed<f>;
+  });
 }

@@ -55,7 +55,7 @@ void int8_block(const PanelJob& job, const std::byte* panel, int64_t next, const
       SY_UNROLL(16)
       for (int r = 0; r < R; r++) {
         I dot[P];
-        i_dots<S::kBits, S::kInfo.zero, N, P>(code, values + 32 * r + 16 * h, minus_sum[sums * R + r], dot);
+        i_dots<S::kDotBits, S::kInfo.zero, N, P>(code, values + 32 * r + 16 * h, minus_sum[sums * R + r], dot);
         const F row_scale = f_set1(scale[r]);
         SY_UNROLL(4)
         for (int p = 0; p < P; p++) {
@@ -148,9 +148,8 @@ inline void pack_int8(const float* x, int64_t stride, int64_t rows, int64_t k, s
   }
 }
 
-template <int... kFormats>
-void fill_int8(LinearTable* table) {
+inline void fill_int8(LinearTable* table) {
   table->int8_rows = kInt8Rows;
   table->pack_int8 = pack_int8;
-  ((table->int8[kFormats] = int8_panels<static_cast<Format>(kFormats)>), ...);
+  for_formats<is_narrow_int8>([&]<Format f>() { table->int8[static_cast<int>(f)] = int8_panels<f>; });
 }

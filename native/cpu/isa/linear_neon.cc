@@ -28,9 +28,9 @@ constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 }  // namespace linear_neon
 
 void fill_linear_neon(LinearTable* table) {
-  linear_neon::fill_f32<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17>(table);
-  linear_neon::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
-  linear_neon::fill_wide<13, 14, 15, 16, 17>(table);
+  linear_neon::fill_f32(table);
+  linear_neon::fill_int8(table);
+  linear_neon::fill_wide(table);
 }
 
 }  // namespace switchyard

@@ -28,9 +28,9 @@ constexpr int kPrefetch = 0, kNearPanels = 24 << 10, kStreamRows = 0;
 }  // namespace linear_scalar
 
 void fill_linear_scalar(LinearTable* table) {
-  linear_scalar::fill_f32<0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17>(table);
-  linear_scalar::fill_int8<3, 4, 5, 6, 7, 8, 9, 10, 11, 12>(table);
-  linear_scalar::fill_wide<13, 14, 15, 16, 17>(table);
+  linear_scalar::fill_f32(table);
+  linear_scalar::fill_int8(table);
+  linear_scalar::fill_wide(table);
 }
 
 }  // namespace switchyard

@@ -51,6 +51,17 @@ inline F f_load_u4(const void* p, int shift) {
   return bytes_to_f32(_mm_and_si128(_mm_srl_epi16(load_bytes(p), _mm_cvtsi32_si128(shift)), _mm_set1_epi8(15)));
 }
 
+// 2^(e - 128) of 16 bytes e; e = 0 and 1 give subnormal numbers.
+inline __m256 power_of(__m256i e) {
+  const __m256i one = _mm256_set1_epi32(1);
+  const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, one), 23), small = _mm256_slli_epi32(_mm256_add_epi32(e, one), 21);
+  return _mm256_castsi256_ps(_mm256_max_epi32(normal, small));
+}
+inline F f_load_exponent(const void* p) {
+  const __m128i e = load_bytes(p);
+  return {power_of(_mm256_cvtepu8_epi32(e)), power_of(_mm256_cvtepu8_epi32(_mm_srli_si128(e, 8)))};
+}
+
 // Shifts by a count that is a constant once the loop around it is unrolled.
 inline __m256i shl(__m256i x, int n) { return reinterpret_cast<__m256i>(reinterpret_cast<__v8su>(x) << n); }
 inline __m256i shr(__m256i x, int n) { return reinterpret_cast<__m256i>(reinterpret_cast<__v8su>(x) >> n); }
@@ -82,6 +93,21 @@ inline F f_pair_bf16(const I& x, int odd) {
 }
 inline F f_byte(const I& x, int i) { return f_from_i32(i == 3 ? i_shr(x, 24) : i_and(i == 0 ? x : i_shr(x, 8 * i), 255)); }
 inline F f_nibble(const I& x, int i) { return f_from_i32(i == 7 ? i_shr(x, 28) : i_and(i == 0 ? x : i_shr(x, 4 * i), 15)); }
+
+// table[nibble i] of every lane, and table[byte] of every byte below 16.
+inline __m256 table_values(__m256i at, const F& table) {
+  const __m256 low = _mm256_permutevar8x32_ps(table.a, at), high = _mm256_permutevar8x32_ps(table.b, at);
+  return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(at, 28)));  // by bit 3
+}
+inline F f_lookup(const I& x, int i, const int8_t* table) {
+  const F values = f_load_i8(table);
+  const I at = i == 0 ? x : i_shr(x, 4 * i);
+  return {table_values(at.a, values), table_values(at.b, values)};
+}
+inline I i_lookup(const I& x, const uint8_t* table) {
+  const __m256i bytes = _mm256_broadcastsi128_si256(load_bytes(table));
+  return {_mm256_shuffle_epi8(bytes, x.a), _mm256_shuffle_epi8(bytes, x.b)};
+}
 
 inline int load_dword(const void* p) {
   int v;

@@ -21,6 +21,12 @@ inline F f_load_u4(const void* p, int shift) {
   const I bytes = _mm512_cvtepu8_epi32(load_bytes(p));
   return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srl_epi32(bytes, _mm_cvtsi32_si128(shift)), _mm512_set1_epi32(15)));
 }
+// 2^(e - 128) of 16 bytes e; e = 0 and 1 give subnormal numbers.
+inline F f_load_exponent(const void* p) {
+  const I e = _mm512_cvtepu8_epi32(load_bytes(p)), one = _mm512_set1_epi32(1);
+  const I normal = _mm512_slli_epi32(_mm512_sub_epi32(e, one), 23), small = _mm512_slli_epi32(_mm512_add_epi32(e, one), 21);
+  return _mm512_castsi512_ps(_mm512_max_epi32(normal, small));
+}
 inline F f_pair_f16(I a, int odd) {
   return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(odd ? _mm512_srli_epi32(a, 16) : a));
 }
@@ -47,6 +53,13 @@ inline F f_nibble(I a, int i) {
   const F table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   return _mm512_permutexvar_ps(i == 0 ? a : i_shr(a, 4 * i), table);
 }
+
+// table[nibble i] of every lane, and table[byte] of every byte below 16.
+inline F f_lookup(I a, int i, const int8_t* table) {
+  const F values = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_bytes(table)));
+  return _mm512_permutexvar_ps(i == 0 ? a : i_shr(a, 4 * i), values);
+}
+inline I i_lookup(I a, const uint8_t* table) { return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(load_bytes(table)), a); }
 
 constexpr int log2_of(int n) { return n <= 1 ? 0 : 1 + log2_of(n / 2); }
 inline int load_dword(const void* p) {

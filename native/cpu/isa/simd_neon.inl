@@ -69,6 +69,17 @@ inline F f_load_u4(const void* p, int shift) {
   return f_from_i32(widen_u8(vandq_u8(vshlq_u8(bytes, vdupq_n_s8(static_cast<int8_t>(-shift))), vdupq_n_u8(15))));
 }
 
+// 2^(e - 128) of 16 bytes e; e = 0 and 1 give subnormal numbers.
+inline F f_load_exponent(const void* p) {
+  const I e = widen_u8(vld1q_u8(static_cast<const uint8_t*>(p)));
+  F r;
+  SY_LANES {
+    const int32x4_t x = vreinterpretq_s32_u32(e.v[j]), one = vdupq_n_s32(1);
+    r.v[j] = vreinterpretq_f32_s32(vmaxq_s32(vshlq_n_s32(vsubq_s32(x, one), 23), vshlq_n_s32(vaddq_s32(x, one), 21)));
+  }
+  return r;
+}
+
 inline I i_load(const void* p) {
   I r;
   SY_LANES r.v[j] = vreinterpretq_u32_u8(vld1q_u8(static_cast<const uint8_t*>(p) + 16 * j));
@@ -112,6 +123,24 @@ inline F f_pair_bf16(const I& a, int odd) {
 }
 inline F f_byte(const I& a, int i) { return f_from_i32(i_and(i_shr(a, 8 * i), 255)); }
 inline F f_nibble(const I& a, int i) { return f_from_i32(i_and(i_shr(a, 4 * i), 15)); }
+
+// table[nibble i] of every lane, and table[byte] of every byte below 16.
+inline F f_lookup(const I& a, int i, const int8_t* table) {
+  const int8x16_t values = vld1q_s8(table);
+  const I at = i_and(i_shr(a, 4 * i), 15);
+  F r;
+  SY_LANES {
+    const int32x4_t found = vreinterpretq_s32_s8(vqtbl1q_s8(values, vreinterpretq_u8_u32(at.v[j])));
+    r.v[j] = vcvtq_f32_s32(vshrq_n_s32(vshlq_n_s32(found, 24), 24));
+  }
+  return r;
+}
+inline I i_lookup(const I& a, const uint8_t* table) {
+  const uint8x16_t values = vld1q_u8(table);
+  I r;
+  SY_LANES r.v[j] = vreinterpretq_u32_u8(vqtbl1q_u8(values, vreinterpretq_u8_u32(a.v[j])));
+  return r;
+}
 
 inline void prefetch(const void* p) { __builtin_prefetch(p); }
 

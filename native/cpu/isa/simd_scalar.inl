@@ -65,6 +65,12 @@ inline F f_load_u4(const void* p, int shift) {
   SY_LANES r.v[j] = static_cast<float>(static_cast<const uint8_t*>(p)[j] >> shift & 15);
   return r;
 }
+// 2^(e - 128) of 16 bytes e; e = 0 and 1 give subnormal numbers.
+inline F f_load_exponent(const void* p) {
+  F r;
+  SY_LANES r.v[j] = std::ldexp(1.0f, static_cast<const uint8_t*>(p)[j] - 128);
+  return r;
+}
 // The even or odd values of 16 pairs.
 inline F f_pair_f16(const I& a, int odd) {
   F r;
@@ -84,6 +90,20 @@ inline F f_byte(const I& a, int i) {
 inline F f_nibble(const I& a, int i) {
   F r;
   SY_LANES r.v[j] = static_cast<float>(a.v[j] >> 4 * i & 15);
+  return r;
+}
+
+// table[nibble i] of every lane, and table[byte] of every byte below 16.
+inline F f_lookup(const I& a, int i, const int8_t* table) {
+  F r;
+  SY_LANES r.v[j] = table[a.v[j] >> 4 * i & 15];
+  return r;
+}
+inline I i_lookup(const I& a, const uint8_t* table) {
+  I r{};
+  SY_LANES {
+    for (int i = 0; i < 4; i++) r.v[j] |= static_cast<uint32_t>(table[a.v[j] >> 8 * i & 15]) << 8 * i;
+  }
   return r;
 }
 

@@ -166,9 +166,11 @@ void wide_tile_panels(const PanelJob& job) {
   release_tiles();
 }
 
-template <int... kFormats>
-void fill_wide_tiles(LinearTable* table) {
-  ((wide_few_rows[kFormats] = table->int8[kFormats]), ...);
-  ((table->int8[kFormats] = wide_tile_panels<static_cast<Format>(kFormats)>), ...);
+inline void fill_wide_tiles(LinearTable* table) {
+  for_formats<is_wide_int8>([&]<Format f>() {
+    PanelFn& fn = table->int8[static_cast<int>(f)];
+    wide_few_rows[static_cast<int>(f)] = fn;
+    fn = wide_tile_panels<f>;
+  });
   table->wide_rows = kWideTileRows;
 }

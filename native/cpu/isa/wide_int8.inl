@@ -160,10 +160,9 @@ void pack_wide(const float* x, int64_t stride, int64_t rows, int64_t k, std::byt
   }
 }
 
-template <int... kFormats>
-void fill_wide(LinearTable* table) {
+inline void fill_wide(LinearTable* table) {
   table->wide_rows = kWideRows;
   table->pack_g64 = pack_wide<64>;
   table->pack_g128 = pack_wide<128>;
-  ((table->int8[kFormats] = wide_panels<static_cast<Format>(kFormats)>), ...);
+  for_formats<is_wide_int8>([&]<Format f>() { table->int8[static_cast<int>(f)] = wide_panels<f>; });
 }
