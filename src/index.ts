@@ -37,7 +37,7 @@ export { LanguageModel } from './generate/language-model.js';
 export type { AnyModel } from './generate/load-model.js';
 export type { LoadModelOptions } from './generate/load-options.js';
 export type { ManyOptions } from './generate/many.js';
-export { type Sampler, type SamplerOptions, samplers } from './generate/sampler.js';
+export { type Sampler, type SamplerOptions, samplers } from './generate/samplers/index.js';
 export * as hub from './hub/index.js';
 export * as moe from './moe/index.js';
 export * as nn from './nn/index.js';

@@ -22,6 +22,11 @@ inline std::array<uint32_t, 4> philox(uint64_t counter, uint64_t key) {
   return {c0, c1, c2, c3};
 }
 
+// [0, 1) with 53 bits.
+inline double unit_double(uint32_t high, uint32_t low) {
+  return double((uint64_t(high) << 32 | low) >> 11) * 0x1p-53;
+}
+
 // [0, 1) with 24 bits.
 inline float unit_float(uint32_t word) { return float(word >> 8) * 0x1p-24f; }
 

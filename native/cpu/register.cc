@@ -30,6 +30,7 @@ void register_sample(KernelRegistry&);
 void register_softmax(KernelRegistry&);
 void register_sort(KernelRegistry&);
 void register_strided(KernelRegistry&);
+void register_token_logprobs(KernelRegistry&);
 
 const KernelRegistry& cpu_kernels() {
   // Function pointers only, the same for every environment of the process.
@@ -61,6 +62,7 @@ const KernelRegistry& cpu_kernels() {
     register_softmax(r);
     register_sort(r);
     register_strided(r);
+    register_token_logprobs(r);
     return r;
   }();
   return registry;

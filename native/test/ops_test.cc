@@ -349,83 +349,6 @@ void test_order() {
   }
 }
 
-void test_sample() {
-  ThreadPool pool(1);
-  const int64_t v = 1000;
-  const auto logits = normals(v, 9, 3);
-  const auto call = [&](Tier tier, std::vector<float> x, std::vector<int32_t> history,
-                        std::vector<float> params, uint32_t step, float* log_probability = nullptr) {
-    const int64_t h = int64_t(history.size()), n = int64_t(x.size());
-    Call c("sample");
-    c.f32({1, n}, std::move(x))
-        .i32({1, h}, std::move(history))
-        .f32({1, 4}, std::move(params))
-        .in(DType::kU32, {1, 2}, std::vector<uint32_t>{11, step})
-        .out(DType::kI32, {1})
-        .out(DType::kF32, {1})
-        .run(tier, pool);
-    if (log_probability) *log_probability = c.result(1)[0];
-    return c.result<int32_t>()[0];
-  };
-  const auto best = int32_t(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  double sum = 0;
-  for (float x : logits) sum += std::exp(double(x) - double(logits[best]));
-  for (Tier tier : math_tiers()) {
-    float lp = 0;
-    CHECK(call(tier, logits, {}, {0, 0, 1, 1}, 0, &lp) == best);
-    CHECK(std::fabs(lp + std::log(sum)) < 1e-5);
-    CHECK(call(tier, {1, 3, 3, 2}, {-1}, {0, 0, 1, 1}, 0) == 1);
-    CHECK(call(tier, {1, 3, 2.5f, 2}, {1, 1, -1}, {0, 0, 1, 1.3f}, 0) == 2);  // 3 / 1.3 < 2.5, once only
-    CHECK(call(tier, {-1, -3, -1.1f}, {0}, {0, 0, 1, 1.3f}, 0) == 2);         // -1 · 1.3 < -1.1
-    CHECK(call(tier, logits, {}, {1, 1, 1, 1}, 5) == best && call(tier, logits, {}, {1, 0, 0, 1}, 5) == best);
-    CHECK(call(tier, logits, {}, {1e-42f, 0, 1, 1}, 5) == best);
-    // Frequencies over the steps follow the softmax of what top k and top p leave.
-    const std::vector<float> small = {0, 1, 2, 3, -INFINITY, 1};  // weights e^0 e^1 e^2 e^3 0 e^1
-    struct Case {
-      float k, p;
-      std::vector<int> kept;
-    };
-    for (const Case& c :
-         {Case{0, 1, {0, 1, 2, 3, 5}}, Case{2, 1, {2, 3}}, Case{3, 1, {1, 2, 3, 5}}, Case{0, 0.8f, {2, 3}},
-          Case{0, 0.55f, {3}}, Case{0, 0.85f, {1, 2, 3}}, Case{2, 0.5f, {3}}}) {
-      std::vector<double> count(6, 0);
-      double total = 0;
-      for (int i : c.kept) total += std::exp(small[i]);
-      const int draws = 20000;
-      for (int i = 0; i < draws; i++) count[call(tier, small, {}, {1, c.k, c.p, 1}, uint32_t(i))]++;
-      bool right = true;
-      for (int i = 0; i < 6; i++) {
-        const bool kept = std::find(c.kept.begin(), c.kept.end(), i) != c.kept.end();
-        right = right &&
-                std::fabs(count[i] / draws - (kept ? std::exp(small[i]) / total : 0)) < (kept ? 0.015 : 1e-9);
-      }
-      if (!CHECK(right)) std::fprintf(stderr, "  top k %g, top p %g\n", double(c.k), double(c.p));
-    }
-    // A cut that keeps hundreds: the kept set is that of a plain sort.
-    std::vector<int32_t> order(v);
-    for (int64_t i = 0; i < v; i++) order[i] = int32_t(i);
-    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
-    std::vector<bool> kept(v, false);
-    double reached = 0;
-    for (int32_t id : order) {
-      kept[id] = true;
-      reached += std::exp(double(logits[id]) - double(logits[best]));
-      if (reached >= 0.99 * sum) break;
-    }
-    bool inside = true;
-    for (uint32_t i = 0; i < 5000; i++) inside = inside && kept[call(tier, logits, {}, {1, 0, 0.99f, 1}, i)];
-    CHECK(inside);
-  }
-  const auto refused = [&](std::vector<float> x, std::vector<int32_t> history, std::vector<float> params) {
-    return error_of([&] { call(Tier::kScalar, x, history, params, 0); });
-  };
-  CHECK(holds(refused({1, NAN}, {}, {0, 0, 1, 1}), "ERR_OPTION [sample] got a largest logit of nan"));
-  CHECK(holds(refused({-INFINITY, -INFINITY}, {}, {0, 0, 1, 1}), "got a largest logit of -inf"));
-  CHECK(holds(refused({1, 2}, {2}, {0, 0, 1, 1}), "got id 2 in the history of row 0, expected -1…1"));
-  CHECK(holds(refused({1, 2}, {}, {-1, 0, 1, 1}), "got temperature -1"));
-  CHECK(holds(refused({1, 2}, {}, {1, 0, 1, 0}), "got repetition penalty 0"));
-}
-
 void test_layout() {
   ThreadPool pool(2);
   // x [4, 5, 6] as [6, 4, 5] (strides 1, 30, 6), and back.
@@ -520,7 +443,6 @@ int main() {
   test_threads();
   test_sums();
   test_order();
-  test_sample();
   test_layout();
   return report();
 }

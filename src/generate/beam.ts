@@ -7,7 +7,7 @@ import type { Continuation, GeneratedPart } from './continuation.js';
 import type { Lane } from './lane.js';
 import { type Candidate, likeliest } from './likeliest.js';
 import type { Run, Strategy } from './run.js';
-import { samplers } from './sampler.js';
+import { samplers } from './samplers/index.js';
 import { Sampling } from './sampling.js';
 
 export interface BeamOptions {
@@ -224,7 +224,8 @@ export function* handOut(continuation: Continuation, paths: readonly Ended[]): G
   }));
   const [best] = paths;
   for (const [i, token] of (best?.tokens ?? []).entries()) {
-    continuation.take({ token, logprob: best?.logprobs[i] as number });
+    const logprob = best?.logprobs[i] as number;
+    continuation.take({ token, logprob, chosen: logprob });
     yield continuation.decode();
   }
 }

@@ -3,7 +3,8 @@ import { SwitchyardError } from '../core/errors.js';
 import { StopStrings } from '../text/stop-strings.js';
 import { StreamDecoder } from '../text/stream-decoder.js';
 import type { Tokenizer } from '../text/tokenizer.js';
-import { type Sampler, type SamplerOptions, samplers } from './sampler.js';
+import { SAMPLER_OPTIONS, type SamplerOptions, samplerOf } from './samplers/options.js';
+import { checkSeed, Sampler } from './samplers/sampler.js';
 import { type Choice, Sampling } from './sampling.js';
 
 export interface GeneratedPart {
@@ -38,7 +39,10 @@ export interface SpeculationStatistics {
 export interface ContinuationOptions extends SamplerOptions {
   /** New tokens at most. Default: as many as the context holds. */
   maxTokens?: number;
-  /** Default: made from temperature, topK, topP, repetitionPenalty and seed; greedy when none is given. */
+  /**
+   * Default: made from the options of SamplerOptions, in their order; greedy where neither a temperature nor a filter is given.
+   * Only `seed` goes together with it.
+   */
   sampler?: Sampler;
   /** Texts that end the generation; they are not given out. */
   stop?: string | readonly string[];
@@ -53,6 +57,7 @@ export interface ContinuationHost {
   readonly tokenizer: Tokenizer;
   readonly endIds: ReadonlySet<number>;
   readonly contextLength: number;
+  readonly vocabSize: number;
 }
 
 export class Continuation {
@@ -79,9 +84,14 @@ export class Continuation {
   ) {
     this.maxTokens = roomFor(prompt.length, options.maxTokens, host.contextLength);
     const { stopTokens = [], ignoreEos = false, stop = [] } = options;
-    this.sampling = new Sampling(options.sampler ?? samplerOf(options), prompt);
     this.endTokens = new Set([...stopTokens, ...(ignoreEos ? [] : host.endIds)]);
     this.tokenizer = host.tokenizer;
+    const seed = options.seed === undefined ? undefined : checkSeed(options.seed);
+    const context = { endIds: this.endTokens, vocabSize: host.vocabSize, tokenizer: host.tokenizer };
+    this.sampling = new Sampling(chosenSampler(options), prompt, {
+      context,
+      ...(seed === undefined ? {} : { seed }),
+    });
     this.#decoder = new StreamDecoder(host.tokenizer, { skipSpecialTokens: true });
     this.#stops = new StopStrings([stop].flat());
     if (this.maxTokens === 0) this.finishReason = 'length';
@@ -142,10 +152,21 @@ function roomFor(promptTokens: number, wanted: number | undefined, contextLength
   return Math.min(maxTokens, room);
 }
 
-function samplerOf({ temperature, topK, topP, repetitionPenalty, seed }: SamplerOptions): Sampler {
-  const given = Object.fromEntries(
-    Object.entries({ temperature, topK, topP, repetitionPenalty, seed }).filter(([, v]) => v !== undefined),
-  ) as SamplerOptions;
-  const sampled = temperature === undefined ? topK !== undefined || topP !== undefined : temperature !== 0;
-  return sampled ? samplers.sample(given) : samplers.sample({ ...given, temperature: 0, seed: 0 });
+/** Options that say how tokens are chosen. */
+export const CHOICE_OPTIONS = ['sampler', ...SAMPLER_OPTIONS] as const;
+
+function chosenSampler(options: ContinuationOptions): Sampler {
+  const { sampler } = options;
+  const short = SAMPLER_OPTIONS.filter((name) => options[name] !== undefined);
+  if (sampler === undefined) return samplerOf(Object.fromEntries(short.map((name) => [name, options[name]])));
+  if (!(sampler instanceof Sampler))
+    throw new SwitchyardError(
+      'ERR_OPTION',
+      `[generate] got sampler ${String(sampler)}, expected one of samplers`,
+    );
+  const other = short.find((name) => name !== 'seed');
+  if (other === undefined) return sampler;
+  throw new SwitchyardError('ERR_OPTION', `[generate] got sampler and ${other}, expected one of them`, {
+    hint: `put the sampler of ${other} into the chain: samplers.chain([…])`,
+  });
 }

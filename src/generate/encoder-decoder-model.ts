@@ -117,6 +117,7 @@ export class EncoderDecoderModel extends Model {
       tokenizer: this.tokenizer,
       endIds: this.#endIds,
       contextLength: this.#engine.contextLength,
+      vocabSize: this.config.vocabSize,
       nExperts: this.config.decoder.moe?.nExperts ?? 0,
       remember: (prompt) => memory.remember(sources[prompt] as readonly number[]),
     };

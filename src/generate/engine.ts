@@ -6,7 +6,7 @@ import { DisposedError } from '../core/errors.js';
 import type { ComputeMode, KvType } from '../core/format.js';
 import { kvWrite, type PagedKeys, pagedAttention } from '../core/ops/attention.js';
 import { kvCopy } from '../core/ops/kv-copy.js';
-import { sample } from '../core/ops/sampling.js';
+import { CHAIN_ROW_WORDS, sample } from '../core/ops/sampling.js';
 import { concat, reshape, slice } from '../core/ops/shape.js';
 import { Tensor } from '../core/tensor.js';
 import type { Attend } from '../nn/attention.js';
@@ -14,8 +14,10 @@ import type { AttendMemory } from '../nn/cross-attention.js';
 import { KV_BLOCK } from '../nn/kv-blocks.js';
 import { KvCache } from '../nn/kv-cache.js';
 import { type BlockCopy, KvSequence, type KvSequenceOptions } from '../nn/kv-sequence.js';
+import { HookedRows } from './hooked-rows.js';
 import { type Memory, SourceMemory } from './memory.js';
 import { paddedRows, paddedTokens } from './padding.js';
+import { ChainBatch, chainCapacity } from './samplers/chain-batch.js';
 import type { Choice, Sampling } from './sampling.js';
 import type { StepModel } from './step-model.js';
 import { StepProgram } from './step-program.js';
@@ -67,7 +69,8 @@ interface StepForm {
   readonly tokens: number;
   readonly rows: number;
   readonly sampled: number;
-  readonly history: number;
+  /** Words of the chains and histories. */
+  readonly words: number;
   /** Some sequence has a prefix. */
   readonly prefix: boolean;
   readonly routing: boolean;
@@ -81,6 +84,8 @@ export class StepEngine {
   readonly #programs = new Map<string, StepProgram>();
   readonly #copies = new Map<number, StepProgram>();
   readonly #tableWidth: number;
+  readonly #chains = new ChainBatch();
+  readonly #hooked: HookedRows;
   #queue: Promise<unknown> = Promise.resolve();
   #disposed = false;
 
@@ -96,6 +101,7 @@ export class StepEngine {
     this.memory =
       model.memory && new SourceMemory(device, model.memory, compute, contextLength, cacheTokens, kvCache);
     this.#tableWidth = Math.ceil(contextLength / KV_BLOCK);
+    this.#hooked = new HookedRows(device, model.vocabSize);
   }
 
   newSequence(options: KvSequenceOptions = {}): KvSequence {
@@ -115,7 +121,7 @@ export class StepEngine {
 
   /** Builds the programs of usual steps, so that the first tokens need not wait for them. */
   async warm(): Promise<void> {
-    const greedy = { sampled: 1, history: 0, prefix: false, routing: false, logits: false };
+    const greedy = { sampled: 1, words: chainCapacity(0), prefix: false, routing: false, logits: false };
     for (const tokens of this.memory ? [1] : [1, 32, MAX_CHUNK])
       await this.#inTurn(() => this.#program({ tokens, rows: 1, ...greedy }));
   }
@@ -126,6 +132,7 @@ export class StepEngine {
     for (const program of [...this.#programs.values(), ...this.#copies.values()]) program.dispose();
     this.#programs.clear();
     this.#copies.clear();
+    this.#hooked.dispose();
     this.cache.dispose();
     await this.memory?.dispose();
   }
@@ -137,43 +144,45 @@ export class StepEngine {
     if (this.#disposed) throw new DisposedError('model');
     const real = rows.reduce((n, row) => n + row.tokens.length, 0);
     const sampling = rows.flatMap(samplingsOf);
-    const penalty = sampling.some(({ sampler }) => sampler.repetitionPenalty !== 1);
     const form = {
       tokens: paddedTokens(real),
       rows: paddedRows(rows.length),
       sampled: paddedRows(sampling.length),
-      history: penalty ? this.contextLength : 0,
+      words: this.#writeChains(sampling),
       prefix: rows.some((row) => (row.prefixLength ?? 0) > 0),
       routing,
-      logits: logits && sampling.length > 0,
+      logits: sampling.length > 0 && (logits || sampling.some(({ hooked }) => hooked)),
     };
     const program = await this.#program(form);
-    this.#fill(program, rows, sampling, form.history);
+    this.#fill(program, rows);
     await this.#copy(this.cache.takeCopies(), abort);
     const outputs = await program.run(abort);
     for (const row of rows) if (!row.slots) row.sequence.commit();
-    return this.#collect(outputs, real, sampling.length, form);
+    const output = this.#collect(outputs, real, sampling.length, form);
+    await this.#hooked.choose(sampling, output);
+    return output;
   }
 
-  #fill(
-    program: StepProgram,
-    rows: readonly StepRow[],
-    sampling: readonly Sampling[],
-    historyLength: number,
-  ): void {
-    const [tokens, positions, slots, offsets, lengths, table, picked, history] =
-      program.arrays as Int32Array[] as [
-        Int32Array,
-        Int32Array,
-        Int32Array,
-        Int32Array,
-        Int32Array,
-        Int32Array,
-        Int32Array,
-        Int32Array,
-      ];
-    const [params, seeds] = program.arrays.slice(8) as [Float32Array, Uint32Array];
-    const rest = program.arrays.slice(10) as Int32Array[];
+  /** Returns the words that the chains take in the program. */
+  #writeChains(sampling: readonly Sampling[]): number {
+    const chains = this.#chains;
+    chains.clear();
+    for (const one of sampling) one.write(chains);
+    for (let i = sampling.length; i < paddedRows(sampling.length); i++) chains.padding();
+    return chainCapacity(chains.data.length);
+  }
+
+  #fill(program: StepProgram, rows: readonly StepRow[]): void {
+    const [tokens, positions, slots, offsets, lengths, table, picked] = program.arrays as [
+      Int32Array,
+      Int32Array,
+      Int32Array,
+      Int32Array,
+      Int32Array,
+      Int32Array,
+      Int32Array,
+    ];
+    const rest = program.arrays.slice(7);
     const [memoryLengths, memoryTable] = this.memory ? rest.splice(0, 2) : [];
     const [prefix] = rest;
     tokens.fill(0);
@@ -204,29 +213,24 @@ export class StepEngine {
     lengths.fill(0, rows.length);
     memoryLengths?.fill(0, rows.length);
     picked.fill(0, s);
-    history.fill(-1);
-    params.fill(1, 4 * s);
-    sampling.forEach(({ sampler, history: past, drawn }, i) => {
-      const { temperature, topK, topP, repetitionPenalty, seed } = sampler;
-      params.set([temperature, topK, topP, repetitionPenalty], 4 * i);
-      seeds.set([seed, drawn], 2 * i);
-      if (historyLength > 0) history.set(past.slice(-historyLength), i * historyLength);
-    });
-    program.fill();
+    program.fill(this.#chains.rows, this.#chains.data);
   }
 
   #collect(outputs: NativeBuffer[], real: number, sampled: number, form: StepForm): StepOutput {
     const { addon } = this.device;
     const { topK, vocabSize } = this.model;
     const results: StepResult[] = [];
-    let at = form.sampled > 0 ? 2 : 1; // without a sampled row the first output is only there to be computed
+    let at = form.sampled > 0 ? 3 : 1; // without a sampled row the first output is only there to be computed
     let logits: Float32Array | null = null;
     if (sampled > 0) {
       const tokens = new Int32Array(sampled);
       const logprobs = new Float32Array(sampled);
       addon.readBuffer(outputs[0] as NativeBuffer, tokens);
       addon.readBuffer(outputs[1] as NativeBuffer, logprobs);
-      for (const [i, token] of tokens.entries()) results.push({ token, logprob: logprobs[i] as number });
+      const chosen = new Float32Array(sampled);
+      addon.readBuffer(outputs[2] as NativeBuffer, chosen);
+      for (const [i, token] of tokens.entries())
+        results.push({ token, logprob: logprobs[i] as number, chosen: chosen[i] as number });
     }
     if (form.logits) {
       logits = new Float32Array(sampled * vocabSize);
@@ -255,7 +259,7 @@ export class StepEngine {
   }
 
   async #build(form: StepForm): Promise<StepProgram> {
-    const { tokens: n, rows: s, sampled, history: h, routing, logits } = form;
+    const { tokens: n, rows: s, sampled, words, routing, logits } = form;
     const i32 = (...shape: number[]): Tensor => Tensor.placeholder('i32', shape);
     const [tokens, positions, slots] = [i32(n), i32(n), i32(n)];
     const [offsets, lengths, blockTable, picked] = [
@@ -264,10 +268,8 @@ export class StepEngine {
       i32(s, this.#tableWidth),
       i32(sampled),
     ];
-    const history = i32(sampled, h);
     const prefix = form.prefix ? i32(s) : null;
-    const params = Tensor.placeholder('f32', [sampled, 4]);
-    const seeds = Tensor.placeholder('u32', [sampled, 2]);
+    const chains = [i32(sampled, CHAIN_ROW_WORDS), i32(words)] as const;
     const attend =
       (layer: number): Attend =>
       (q, k, v, options) => {
@@ -289,20 +291,20 @@ export class StepEngine {
         return pagedAttention(q, keys, offsets, { ...options, causal: false });
       };
     const out = this.model.forward({ tokens, positions, attend, attendMemory, rows: picked }, this.compute);
-    const inputs = [tokens, positions, slots, offsets, lengths, blockTable, picked, history, params, seeds];
+    const inputs = [tokens, positions, slots, offsets, lengths, blockTable, picked];
     if (this.memory) inputs.push(memoryLengths, memoryTable);
     if (prefix) inputs.push(prefix);
     const outputs: Tensor[] = [];
     if (sampled > 0) {
-      const choice = sample({ logits: out.logits, history, params, seeds });
-      outputs.push(choice.tokens, choice.logprobs);
+      const choice = sample({ logits: out.logits, rows: chains[0], data: chains[1] });
+      outputs.push(choice.tokens, choice.logprobs, choice.chosen);
       if (logits) outputs.push(out.logits);
     } else {
       outputs.push(...out.hiddenStates.slice(-1)); // keeps the cache writes of all layers alive
     }
     if (routing) outputs.push(...out.routing.map((r) => r.expertIds));
     await turn();
-    return StepProgram.build(this.device, inputs, outputs);
+    return StepProgram.build(this.device, inputs, outputs, chains);
   }
 
   /** Copies blocks in all layers. */

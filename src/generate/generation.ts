@@ -3,6 +3,7 @@ import type { Device } from '../core/device.js';
 import { checkOptions, checkWhole, mismatch, SwitchyardError } from '../core/errors.js';
 import { type LoadStatistics, statisticsOfLoad } from '../moe/statistics.js';
 import {
+  CHOICE_OPTIONS,
   Continuation,
   type ContinuationHost,
   type ContinuationOptions,
@@ -38,12 +39,7 @@ export interface GenerateOptions extends ContinuationOptions, StrategyOptions {
 
 export const GENERATE_OPTIONS = [
   'maxTokens',
-  'sampler',
-  'temperature',
-  'topK',
-  'topP',
-  'repetitionPenalty',
-  'seed',
+  ...CHOICE_OPTIONS,
   'stop',
   'stopTokens',
   'ignoreEos',

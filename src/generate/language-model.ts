@@ -158,6 +158,7 @@ export class LanguageModel extends Model {
       tokenizer: this.tokenizer,
       endIds: this.#endIds,
       contextLength: this.#engine.contextLength,
+      vocabSize: this.config.vocabSize,
       nExperts: this.config.moe?.nExperts ?? 0,
     };
   }

@@ -25,16 +25,14 @@ export async function generateMany(
   options: ManyOptions,
 ): Promise<BatchResult[]> {
   checkOptions('generateMany', options, MANY_OPTIONS);
-  const { n, seed = Math.floor(Math.random() * 2 ** 32), sampler, signal, ...rest } = options;
+  const { n, seed, signal, ...rest } = options;
   checkWhole('generateMany', 'n', n, 1);
   if (n > MOST) throw mismatch('ERR_OPTION', 'generateMany', `n ${n}`, `at most ${MOST}`);
-  const seedOf = (i: number): number => (seed + i) % 2 ** 32;
-  const continuations = Array.from({ length: n }, (_, i) => {
-    const own = sampler
-      ? { sampler: { ...sampler, seed: (sampler.seed + i) % 2 ** 32 } }
-      : { seed: seedOf(i) };
-    return new Continuation(host, prompt, { ...rest, ...own });
-  });
+  const first = seed ?? rest.sampler?.seed ?? Math.floor(Math.random() * 2 ** 32);
+  const continuations = Array.from(
+    { length: n },
+    (_, i) => new Continuation(host, prompt, { ...rest, seed: (first + i) % 2 ** 32 }),
+  );
   const wanted = laneOptions(rest, prompt.length);
   const strategy = strategyOf(rest);
   /** Reads all but the last token, behind which each answer chooses for itself. */
@@ -53,7 +51,7 @@ export async function generateMany(
     }
   }
   const remember = host.remember ? () => host.remember?.(0) as Promise<Memory> : null;
-  const first = new Run(scheduler, continuations[0] as Continuation, wanted, signal, remember);
-  for await (const _ of first.follow(share));
+  const shared = new Run(scheduler, continuations[0] as Continuation, wanted, signal, remember);
+  for await (const _ of shared.follow(share));
   return continuations.map(resultOf);
 }

@@ -1,47 +1,154 @@
 /** What the sampler of one sequence remembers from token to token. */
-import type { Sampler } from './sampler.js';
+import { SwitchyardError } from '../core/errors.js';
+import type { ChainBatch } from './samplers/chain-batch.js';
+import type { RunningProcessor, SequenceContext, TakenToken } from './samplers/processor.js';
+import type { Sampler } from './samplers/sampler.js';
 
-/** What a step says of a token that it chose. */
-export interface Choice {
-  readonly token: number;
+interface Taken extends TakenToken {
+  /** Why there is no token, which then is below 0; `take` throws it, so that it meets this sequence and no other of the step. */
+  readonly error?: unknown;
+}
+
+/** What a step says of the token that it chose for a row. */
+export interface Choice extends Taken {
   /** Of the token under the raw logits. */
   readonly logprob: number;
+  /** Of the token under the distribution it was drawn from. */
+  readonly chosen: number;
 }
+
+/** A hook of a chain, and the part of the chain before it. */
+export interface HookedPart {
+  readonly write: (chain: ChainBatch) => void;
+  readonly hook: (scores: Float32Array) => void | Promise<void>;
+}
+
+export interface SamplingOptions {
+  /** What processors may know of the model; without it ids are not checked and there are no end tokens. */
+  context?: SequenceContext;
+  seed?: number;
+  /** @internal Begin with what this one remembers, instead of the prompt. */
+  past?: Sampling;
+}
+
+const BARE: SequenceContext = { endIds: new Set() };
 
 /**
  * A sampler at work on one sequence. A step reads it and does not change it; `take` notes the token that was chosen, before
  * the next step is asked for. `fork` gives a second sequence the same past: beams, drafts, several answers to one prompt.
  */
 export class Sampling {
-  readonly #history: number[];
-  #drawn: number;
+  readonly seed: number;
+  readonly #running: readonly RunningProcessor[];
+  /** Prompt and new tokens; grows by doubling. */
+  #tokens: Int32Array;
+  #length: number;
+  readonly #promptLength: number;
+  readonly #readsHistory: boolean;
 
-  /** @param history the prompt's tokens */
+  /**
+   * @param prompt tokens before the first one that is drawn
+   * @param options.seed default: the sampler's own, else drawn at random
+   * @throws SwitchyardError ERR_OPTION where the sampler names tokens that the vocabulary does not have
+   */
   constructor(
     readonly sampler: Sampler,
-    history: readonly number[] = [],
-    drawn = 0,
+    prompt: readonly number[] = [],
+    { context = BARE, seed, past }: SamplingOptions = {},
   ) {
-    this.#history = [...history];
-    this.#drawn = drawn;
+    this.seed = past?.seed ?? seed ?? sampler.seed ?? Math.floor(Math.random() * 2 ** 32);
+    this.#readsHistory = sampler.processors.some((p) => p.readsHistory);
+    this.#running = past
+      ? past.#running.map((running) => running.fork?.() ?? running)
+      : sampler.processors.map((p) => p.start(context));
+    this.#promptLength = past ? past.#promptLength : prompt.length;
+    this.#tokens = past ? past.history.slice() : Int32Array.from(prompt);
+    this.#length = this.#tokens.length;
   }
 
   /** All tokens of the sequence so far. */
-  get history(): readonly number[] {
-    return this.#history;
+  get history(): Int32Array {
+    return this.#tokens.subarray(0, this.#length);
   }
 
-  /** Number of tokens drawn before: the place in the sampler's random stream. */
+  /** Number of tokens drawn before: the place in the random stream of the seed. */
   get drawn(): number {
-    return this.#drawn;
+    return this.#length - this.#promptLength;
   }
 
-  take({ token }: Choice): void {
-    this.#history.push(token);
-    this.#drawn++;
+  /** Whether what comes next depends on how likely the tokens were: then drafts cannot be taken before they are drawn. */
+  get needsChosen(): boolean {
+    return this.sampler.processors.some((p) => p.needsChosen === true);
+  }
+
+  /** Whether scores pass through JavaScript. */
+  get hooked(): boolean {
+    return this.#running.some(({ hook }) => hook !== undefined);
+  }
+
+  /** Adds the row of the next token to a batch: from the last hook on, if there is one. */
+  write(batch: ChainBatch): void {
+    const last = this.#running.findLastIndex(({ hook }) => hook !== undefined);
+    this.#writePart(batch, last + 1, this.#running.length);
+  }
+
+  /** The hooks, in order. */
+  hooks(): HookedPart[] {
+    const parts: HookedPart[] = [];
+    let from = 0;
+    for (const [i, running] of this.#running.entries()) {
+      if (!running.hook) continue;
+      const start = from;
+      parts.push({
+        write: (batch) => this.#writePart(batch, start, i),
+        hook: (scores) => running.hook?.(scores, this.history.slice()),
+      });
+      from = i + 1;
+    }
+    return parts;
+  }
+
+  #writePart(batch: ChainBatch, from: number, to: number): void {
+    const history = this.#readsHistory ? this.history : this.#tokens.subarray(0, 0);
+    const place = { length: this.#length, promptLength: this.#promptLength };
+    batch.row({ history, seed: this.seed, step: this.drawn }, (chain) => {
+      for (const running of this.#running.slice(from, to)) running.write(chain, place);
+    });
+  }
+
+  /**
+   * Notes a token; `chosen` only where `needsChosen` says so.
+   * @throws SwitchyardError why the step found none
+   */
+  take(choice: Taken): void {
+    const { token } = choice;
+    if (token < 0) throw choice.error ?? noToken(token);
+    if (this.#length === this.#tokens.length) {
+      const larger = new Int32Array(Math.max(64, 2 * this.#length));
+      larger.set(this.#tokens);
+      this.#tokens = larger;
+    }
+    this.#tokens[this.#length++] = token;
+    for (const running of this.#running) running.take?.(choice);
   }
 
   fork(): Sampling {
-    return new Sampling(this.sampler, this.#history, this.#drawn);
+    return new Sampling(this.sampler, [], { past: this });
   }
+}
+
+function noToken(code: number): SwitchyardError {
+  if (code === -1)
+    return new SwitchyardError(
+      'ERR_OPTION',
+      '[sampler] got no token that is allowed, expected at least one',
+      {
+        hint: 'bans, forced tokens and a grammar together leave nothing: loosen one of them',
+      },
+    );
+  return new SwitchyardError(
+    'ERR_NATIVE',
+    '[sampler] got logits without a finite largest value, expected numbers',
+    { hint: 'the model computes NaN or infinity: load it with dtype f32' },
+  );
 }

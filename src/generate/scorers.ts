@@ -4,7 +4,7 @@ import type { Tensor } from '../core/tensor.js';
 import type { BatchResult } from './batch.js';
 import type { Lane, LaneOptions } from './lane.js';
 import { logSumExp } from './likeliest.js';
-import { samplers } from './sampler.js';
+import { samplers } from './samplers/index.js';
 import { Sampling } from './sampling.js';
 
 /**

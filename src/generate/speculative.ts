@@ -56,6 +56,13 @@ export function speculative(drafter: Drafter): Strategy {
     const { continuation } = run;
     const { sampling, maxTokens } = continuation;
     const { vocabSize } = run.scheduler.engine.model;
+    if (sampling.needsChosen)
+      throw mismatch(
+        'ERR_OPTION',
+        'generate',
+        'speculation together with mirostat',
+        'a sampler that knows no probabilities',
+      );
     const draft = drafter.start(run);
     const counts = { steps: 0, drafted: 0, accepted: 0 };
     try {
@@ -115,7 +122,7 @@ function along(sampling: Sampling, guesses: readonly number[]): Ask {
   for (const token of guesses) {
     earlier.push(last);
     last = last.fork();
-    last.take({ token, logprob: 0 });
+    last.take({ token });
   }
   return { earlier, sampling: last };
 }

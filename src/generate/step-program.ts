@@ -4,37 +4,35 @@ import type { Device } from '../core/device.js';
 import { Executable } from '../core/program/compile.js';
 import type { Tensor } from '../core/tensor.js';
 
-export type StepArray = Int32Array | Float32Array | Uint32Array;
-
 export class StepProgram {
   private constructor(
     readonly device: Device,
     readonly executable: Executable,
-    /** What the inputs get at the next run, in their order. */
-    readonly arrays: readonly StepArray[],
+    /** What the first inputs get at the next run, in their order. */
+    readonly arrays: readonly Int32Array[],
     readonly buffers: readonly NativeBuffer[],
   ) {}
 
+  /**
+   * @param inputs i32
+   * @param others inputs behind them for which there is no array: `fill` is given their values
+   */
   static async build(
     device: Device,
     inputs: readonly Tensor[],
     outputs: readonly Tensor[],
+    others: readonly Tensor[] = [],
   ): Promise<StepProgram> {
-    const executable = await Executable.buildInTurns(device, inputs, outputs);
-    const arrays = inputs.map((t) =>
-      t.dtype === 'f32'
-        ? new Float32Array(t.size)
-        : t.dtype === 'u32'
-          ? new Uint32Array(t.size)
-          : new Int32Array(t.size),
-    );
-    const buffers = inputs.map((t) => device.addon.createBuffer(t.bytes));
+    const all = [...inputs, ...others];
+    const executable = await Executable.buildInTurns(device, all, outputs);
+    const arrays = inputs.map((t) => new Int32Array(t.size));
+    const buffers = all.map((t) => device.addon.createBuffer(t.bytes));
     return new StepProgram(device, executable, arrays, buffers);
   }
 
-  /** Hands the arrays over. */
-  fill(): void {
-    this.arrays.forEach((array, i) => {
+  /** Hands the arrays over; `others` may be shorter than their inputs. */
+  fill(...others: readonly Int32Array[]): void {
+    [...this.arrays, ...others].forEach((array, i) => {
       if (array.length > 0) this.device.addon.writeBuffer(this.buffers[i] as NativeBuffer, array);
     });
   }

@@ -1,7 +1,7 @@
 /** Which way of decoding the options ask for. */
 import { mismatch } from '../core/errors.js';
 import { type BeamOptions, beamSearch, beamSettings } from './beam.js';
-import type { ContinuationOptions } from './continuation.js';
+import { CHOICE_OPTIONS, type ContinuationOptions } from './continuation.js';
 import { diverseBeamSearch } from './diverse-beam.js';
 import { plain, type Strategy } from './run.js';
 import { checkDrafter, type Drafter, speculative } from './speculative.js';
@@ -16,7 +16,7 @@ export interface StrategyOptions {
 export const STRATEGY_OPTIONS = ['beams', 'speculation'] as const;
 
 /** What a search decides by itself, or cannot look at before it has ended. */
-const NOT_SEARCHED = ['sampler', 'temperature', 'topK', 'topP', 'repetitionPenalty', 'seed', 'stop'] as const;
+const NOT_SEARCHED = [...CHOICE_OPTIONS, 'stop'] as const;
 
 /** @throws SwitchyardError ERR_OPTION */
 export function strategyOf(options: StrategyOptions & ContinuationOptions): Strategy {

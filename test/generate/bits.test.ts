@@ -8,7 +8,7 @@ import { MAX_CHUNK } from '../../src/generate/engine.js';
 import type { LanguageModel } from '../../src/generate/language-model.js';
 import { loadLanguageModel } from '../../src/generate/load-model.js';
 import type { LoadModelOptions } from '../../src/generate/load-options.js';
-import { samplers } from '../../src/generate/sampler.js';
+import { samplers } from '../../src/generate/samplers/index.js';
 import { Sampling } from '../../src/generate/sampling.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { random, TINY_VOCABULARY, tinyGguf, writeTinyFolder } from '../helpers/tiny-model.js';

@@ -6,7 +6,7 @@ import type { GenerateOptions } from '../../src/generate/generation.js';
 import type { LanguageModel } from '../../src/generate/language-model.js';
 import { loadLanguageModel } from '../../src/generate/load-model.js';
 import type { LoadModelOptions } from '../../src/generate/load-options.js';
-import { samplers } from '../../src/generate/sampler.js';
+import { samplers } from '../../src/generate/samplers/index.js';
 import { Sampling } from '../../src/generate/sampling.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { writeTinyFolder } from '../helpers/tiny-model.js';

@@ -7,7 +7,7 @@ import type { GenerateOptions } from '../../src/generate/generation.js';
 import type { LanguageModel } from '../../src/generate/language-model.js';
 import { loadLanguageModel } from '../../src/generate/load-model.js';
 import type { LoadModelOptions } from '../../src/generate/load-options.js';
-import { samplers } from '../../src/generate/sampler.js';
+import { samplers } from '../../src/generate/samplers/index.js';
 import { Sampling } from '../../src/generate/sampling.js';
 import { KV_BLOCK } from '../../src/nn/kv-blocks.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
@@ -235,10 +235,10 @@ describe('a cache too small for all', () => {
 
 it('an error of one sequence is its own', async () => {
   const lanes = Array.from({ length: 3 }, () => model.scheduler.open());
-  const penalty = samplers.greedy({ repetitionPenalty: 2 });
+  const outside = samplers.forcedTokens({ 0: 100_000 });
   const answers = await Promise.allSettled(
     lanes.map((lane, i) =>
-      lane.feed([1, 2, 3 + i], { sampling: new Sampling(penalty, i === 1 ? [100_000] : []) }),
+      lane.feed([1, 2, 3 + i], { sampling: new Sampling(i === 1 ? outside : samplers.greedy()) }),
     ),
   );
   expect(answers.map((a) => a.status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
@@ -295,7 +295,7 @@ describe('a lane', () => {
     const sampling = new Sampling(sampler, prompt);
     const chain = drafts.map((token) => {
       const before = sampling.fork();
-      sampling.take({ token, logprob: 0 });
+      sampling.take({ token });
       return before;
     });
     const lane = model.scheduler.open();

@@ -6,7 +6,7 @@ import type { BatchResult } from '../../src/generate/batch.js';
 import { bestOf } from '../../src/generate/best-of.js';
 import type { LanguageModel } from '../../src/generate/language-model.js';
 import { loadLanguageModel } from '../../src/generate/load-model.js';
-import { samplers } from '../../src/generate/sampler.js';
+import { samplers } from '../../src/generate/samplers/index.js';
 import { type Scorer, scorers } from '../../src/generate/scorers.js';
 import { countVotes, vote } from '../../src/generate/vote.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';

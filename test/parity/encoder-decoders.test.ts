@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Tensor } from '../../src/core/tensor.js';
 import type { EncoderDecoderModel } from '../../src/generate/encoder-decoder-model.js';
 import { loadModel } from '../../src/generate/load-model.js';
-import { samplers } from '../../src/generate/sampler.js';
+import { samplers } from '../../src/generate/samplers/index.js';
 import { Sampling } from '../../src/generate/sampling.js';
 import type { EncoderDecoderOutput } from '../../src/models/encoder-decoder-forward.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
@@ -174,7 +174,7 @@ describe.each(folders)('$name', ({ path, expected }) => {
     const all: Float32Array[] = [];
     for (let n = 0; n < continuation.length; n++) {
       const tokens = [n === 0 ? model.config.startId : (continuation[n - 1] as number)];
-      const fed = { sequence, memory, tokens, sampling: new Sampling(samplers.greedy(), [], n) };
+      const fed = { sequence, memory, tokens, sampling: new Sampling(samplers.greedy()) };
       const { logits } = await model.engine.step([fed], { logits: true });
       all.push(logits as Float32Array);
     }

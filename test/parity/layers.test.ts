@@ -11,7 +11,6 @@ import { expertCapacity } from '../../src/moe/capacity.js';
 import { expectClose } from './compare.js';
 import { ofKind, readJson, StoredTensors } from './folders.js';
 import { BUILT, type Build, type Inputs, type LayerCase } from './layer-cases.js';
-import { NOT_YET } from './not-yet.js';
 
 interface CapacityRow {
   tokens: number;
@@ -153,14 +152,3 @@ function sortByExpert(values: Record<string, ArrayLike<number>>, k: number): voi
   values.experts = ids;
   if (weights) values.weights = weights;
 }
-
-describe.each(ofKind('samplers'))('reference samplers of $name', ({ path }) => {
-  it('not built yet', async () => {
-    expect(NOT_YET.kinds.samplers).toBeTruthy();
-    const { cases } = readJson(join(path, 'cases.json')) as { cases: { rules: { rule: string }[] }[] };
-    expect(cases.length).toBeGreaterThan(0);
-    // Each rule will be a function of logits; none is public so far.
-    const { samplers } = await import('../../src/generate/sampler.js');
-    expect(Object.keys(samplers).sort()).toEqual(['greedy', 'sample']);
-  });
-});

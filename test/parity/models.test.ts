@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SwitchyardError } from '../../src/core/errors.js';
 import type { LanguageModel } from '../../src/generate/language-model.js';
 import { loadLanguageModel } from '../../src/generate/load-model.js';
-import { samplers } from '../../src/generate/sampler.js';
+import { samplers } from '../../src/generate/samplers/index.js';
 import { Sampling } from '../../src/generate/sampling.js';
 import type { ForwardInputs, ForwardOutput } from '../../src/models/forward.js';
 import { openModel } from '../../src/models/load.js';

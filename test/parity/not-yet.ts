@@ -14,10 +14,6 @@ export const NOT_YET = {
   architectures: {},
   /** Storage formats of blocks.json, in our spelling. */
   formats: {},
-  /** Whole kinds of folders. */
-  kinds: {
-    samplers: 'processed logits: sampling is one native step that hands back a token',
-  },
 } as const satisfies Record<string, Readonly<Record<string, string>>>;
 
 type List = keyof typeof NOT_YET;

@@ -1,5 +1,6 @@
 // The vector code of the scalar tier. All standard headers come before the target pragma: an inline function
 // of theirs must not be compiled with wide instructions and then chosen by the linker for every caller.
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -13,6 +14,7 @@ namespace switchyard::isa_scalar {
 #include "cpu/isa/math.inl"
 #include "cpu/isa/elementwise.inl"
 #include "cpu/isa/rows.inl"
+#include "cpu/isa/scores.inl"
 #include "cpu/isa/gemm.inl"
 #include "cpu/isa/table.inl"
 }  // namespace switchyard::isa_scalar

@@ -60,6 +60,9 @@ enum class ElementOp : int {
 };
 constexpr int kElementOps = static_cast<int>(ElementOp::kCount);
 
+// How many values share one entry of block_maxima.
+constexpr int64_t kMaximumBlock = 256;
+
 constexpr int kMaxGemmRows = 14;
 constexpr int kMaxGemmVectors = 2;
 
@@ -93,6 +96,19 @@ struct MathTable {
                    float weight_offset, const float* bias);
   // First index >= from with x > limit, or n.
   int64_t (*next_above)(const float* x, int64_t from, int64_t n, float limit);
+  // Scores of a vocabulary. Maxima of blocks of kMaximumBlock (the last may be shorter); returns the largest, NaN
+  // passes.
+  float (*block_maxima)(float* maxima, const float* x, int64_t n);
+  // y = exp(x / divisor - max) unless null; returns the sum of y.
+  double (*exp_sum_divided)(float* y, const float* x, int64_t n, float divisor, float max);
+  // The sum of w·(x / divisor - max); where w is 0 a term is 0.
+  double (*moment)(const float* w, const float* x, int64_t n, float divisor, float max);
+  double (*sum_above)(const float* x, int64_t n, float limit);  // of what is > limit
+  int64_t (*count_above)(const float* x, int64_t n, float limit);
+  // values and ids become those of x > limit, in order: from[i], or first + i where `from` is null. They may be x and
+  // `from`; each has room for what is kept and, where they are others, 16 more. Returns how many.
+  int64_t (*keep_above)(float* values, int32_t* ids, const float* x, const int32_t* from, int32_t first,
+                        int64_t n, float limit);
   // Over rows of `stride` floats, for `cols` columns: f64 sums (f32 over blocks of 64 rows), NaN-passing max
   // and min.
   void (*column_sum)(float* y, const float* x, int64_t rows, int64_t stride, int64_t cols);

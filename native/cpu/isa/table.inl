@@ -42,6 +42,12 @@ static MathTable make_table() {
   t.row_accumulate = row_accumulate;
   t.row_norm = row_norm;
   t.next_above = next_above;
+  t.block_maxima = block_maxima;
+  t.exp_sum_divided = exp_sum_divided;
+  t.moment = moment;
+  t.sum_above = sum_above;
+  t.count_above = count_above;
+  t.keep_above = keep_above;
   t.column_sum = column_sum;
   t.column_max = column_max;
   t.column_min = column_min;

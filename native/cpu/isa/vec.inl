@@ -9,6 +9,7 @@
 //   + - * /, fma(a,b,c) = a·b + c, fnma = c - a·b  (one rounding; two on the scalar tier)
 //   lt le eq, unordered, select(m, a, b), max2 min2 (b where unordered), sqrt, floor, round_even, abs, neg
 //   bits(F) floats(I) to_int (truncates) to_float, integer + - *, &, |, ^, shl<N> shr<N> sar<N>, ilt ieq imax
+//   mask_bits(m): lane i is bit i; pack_lanes(p, q, x, y, m): the lanes of m together, returns how many (writes 16)
 //   imin scale2(x, n) = x·2^n, reduce_add/max/min by halves: lane i with i + 8, i + 4, i + 2, i + 1
 #if defined(SY_SCALAR) && (defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__))
 #define SY_INLINE \
@@ -29,6 +30,22 @@
 #include "cpu/isa/vec_neon.inl"
 #else
 #include "cpu/isa/vec_scalar.inl"
+#endif
+
+#if !defined(SY_AVX512)
+SY_INLINE int pack_lanes(float* p, int32_t* q, F x, I y, M m) {
+  float values[16];
+  int32_t words[16];
+  store(values, x);
+  istore(words, y);
+  int n = 0;
+  for (uint32_t b = mask_bits(m); b != 0; b &= b - 1, n++) {
+    const int lane = std::countr_zero(b);
+    p[n] = values[lane];
+    q[n] = words[lane];
+  }
+  return n;
+}
 #endif
 
 SY_INLINE F abs(F a) { return floats(bits(a) & iset1(0x7fffffff)); }

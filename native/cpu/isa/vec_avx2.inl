@@ -120,6 +120,10 @@ SY_INLINE M operator!(M x) { const __m256i o = _mm256_set1_epi32(-1); return SY_
 SY_INLINE M operator|(M x, M y) { return SY_PAIR(_mm256_or_si256); }
 SY_INLINE M operator&(M x, M y) { return SY_PAIR(_mm256_and_si256); }
 SY_INLINE bool any(M x) { return _mm256_movemask_epi8(_mm256_or_si256(x.a, x.b)) != 0; }
+SY_INLINE uint32_t mask_bits(M x) {
+  return uint32_t(_mm256_movemask_ps(_mm256_castsi256_ps(x.a))) |
+         uint32_t(_mm256_movemask_ps(_mm256_castsi256_ps(x.b))) << 8;
+}
 SY_INLINE I ones(M x) { return SY_BOTH(_mm256_srli_epi32, 31); }
 SY_INLINE F select(M m, F x, F y) {
   return {_mm256_blendv_ps(y.a, x.a, _mm256_castsi256_ps(m.a)),

@@ -106,6 +106,12 @@ SY_INLINE M operator&(M a, M b) { SY_EACH a.v[i] = vandq_u32(a.v[i], b.v[i]); re
 SY_INLINE bool any(M a) {
   return vmaxvq_u32(vorrq_u32(vorrq_u32(a.v[0], a.v[1]), vorrq_u32(a.v[2], a.v[3]))) != 0;
 }
+SY_INLINE uint32_t mask_bits(M a) {
+  static constexpr uint32_t kPlace[4] = {1, 2, 4, 8};
+  uint32_t r = 0;
+  SY_EACH r |= vaddvq_u32(vandq_u32(a.v[i], vld1q_u32(kPlace))) << (4 * i);
+  return r;
+}
 SY_INLINE I ones(M a) { I r; SY_EACH r.v[i] = vreinterpretq_s32_u32(vshrq_n_u32(a.v[i], 31)); return r; }
 SY_INLINE F select(M m, F a, F b) { SY_EACH b.v[i] = vbslq_f32(m.v[i], a.v[i], b.v[i]); return b; }
 SY_INLINE I iselect(M m, I a, I b) { SY_EACH b.v[i] = vbslq_s32(m.v[i], a.v[i], b.v[i]); return b; }

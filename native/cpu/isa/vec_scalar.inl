@@ -68,6 +68,7 @@ SY_INLINE M operator!(M a) { SY_EACH a.v[i] = ~a.v[i]; return a; }
 SY_INLINE M operator|(M a, M b) { SY_EACH a.v[i] |= b.v[i]; return a; }
 SY_INLINE M operator&(M a, M b) { SY_EACH a.v[i] &= b.v[i]; return a; }
 SY_INLINE bool any(M a) { int32_t r = 0; SY_EACH r |= a.v[i]; return r != 0; }
+SY_INLINE uint32_t mask_bits(M a) { uint32_t r = 0; SY_EACH r |= uint32_t(a.v[i] & 1) << i; return r; }
 SY_INLINE I ones(M a) { I r; SY_EACH r.v[i] = a.v[i] & 1; return r; }
 SY_INLINE F select(M m, F a, F b) { SY_EACH b.v[i] = m.v[i] ? a.v[i] : b.v[i]; return b; }
 SY_INLINE I iselect(M m, I a, I b) { SY_EACH b.v[i] = m.v[i] ? a.v[i] : b.v[i]; return b; }

@@ -1,0 +1,21 @@
+// eta(e): epsilon sampling with the threshold min(e, sqrt(e)·exp(-entropy)) (Hewitt, Manning, Liang 2022, eq. 6).
+#include <algorithm>
+#include <cmath>
+
+#include "cpu/samplers/kinds.h"
+#include "cpu/samplers/select.h"
+
+namespace switchyard::samplers {
+
+void eta(Row& row, Record& record) {
+  const double e = record.number();
+  if (!(e > 0 && e < 1)) fail(ErrorCode::kOption, "[sample] got eta %g, expected more than 0, less than 1", e);
+  row.weigh();
+  if (row.size() == 0) return;
+  const double total = row.total();
+  const double entropy = std::log(total) - row.moment() / total;
+  const double threshold = std::min(e, std::sqrt(e) * std::exp(-entropy));
+  row.keep_weights_above(below(std::min(float(threshold * total), 1.0f)));
+}
+
+}  // namespace switchyard::samplers

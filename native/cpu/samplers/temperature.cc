@@ -1,0 +1,17 @@
+// temperature(T): scores / T (Ackley, Hinton, Sejnowski 1985).
+#include "cpu/samplers/kinds.h"
+
+namespace switchyard::samplers {
+
+// Far beyond any use; where scores / T would lose all difference, searches for equal ones have no end.
+constexpr float kLargest = 1e4f;
+
+void temperature(Row& row, Record& record) {
+  const float t = float(record.number());
+  if (!(t > 0 && t <= kLargest)) {
+    fail(ErrorCode::kOption, "[sample] got temperature %g, expected more than 0, at most %g", double(t), double(kLargest));
+  }
+  row.divide(t);
+}
+
+}  // namespace switchyard::samplers

@@ -1,0 +1,16 @@
+// token_bias([id, bias]…): adds to the score of each token; -inf bans it.
+#include "cpu/samplers/kinds.h"
+
+namespace switchyard::samplers {
+
+void token_bias(Row& row, Record& record) {
+  Record pairs(record.list());
+  row.settle();
+  while (!pairs.done()) {
+    const int32_t id = pairs.word();
+    const float bias = pairs.bias();
+    if (row.has(id)) *row.edit(id) += bias;
+  }
+}
+
+}  // namespace switchyard::samplers

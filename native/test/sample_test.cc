@@ -1,0 +1,188 @@
+// Sampler chains where TypeScript does not easily reach: equal bits across threads and tiers, and hostile words.
+#include <bit>
+#include <cmath>
+
+#include "call.h"
+#include "check.h"
+#include "cpu/samplers/kinds.h"
+
+using namespace switchyard;
+using namespace switchyard::test;
+
+namespace {
+
+enum Kind : int32_t {
+#define SY_NAME(name, edits) k_##name,
+  SY_SAMPLERS(SY_NAME)
+#undef SY_NAME
+};
+
+// Writes a chain as src/generate/samplers/chain-batch.ts does.
+class Chain {
+ public:
+  Chain& begin(Kind kind) { return end(), words_.push_back(kind), open_ = words_.size(), int_(0); }
+  Chain& int_(int32_t x) { return words_.push_back(x), *this; }
+  Chain& number(double x) {
+    int32_t two[2];
+    std::memcpy(two, &x, 8);
+    return int_(two[0]).int_(two[1]);
+  }
+  Chain& list(const std::vector<int32_t>& x) {
+    int_(int32_t(x.size()));
+    words_.insert(words_.end(), x.begin(), x.end());
+    return *this;
+  }
+  std::vector<int32_t> words() {
+    end();
+    return words_;
+  }
+
+ private:
+  void end() {
+    if (open_ > 0) words_[open_] = int32_t(words_.size() - open_ - 1);
+    open_ = 0;
+  }
+  std::vector<int32_t> words_;
+  size_t open_ = 0;
+};
+
+struct Chosen {
+  std::vector<int32_t> tokens;
+  std::vector<float> raw, chosen;
+  bool operator==(const Chosen&) const = default;
+};
+
+// Every row goes through the same words, with the same history behind them.
+Chosen choose(Tier tier, ThreadPool& pool, const std::vector<float>& logits, int64_t rows, std::vector<int32_t> words,
+              const std::vector<int32_t>& history, uint32_t seed = 11) {
+  std::vector<int32_t> table;
+  for (int64_t r = 0; r < rows; r++) {
+    table.insert(table.end(), {0, int32_t(words.size()), int32_t(words.size()), int32_t(history.size()),
+                               int32_t(seed), int32_t(r)});
+  }
+  words.insert(words.end(), history.begin(), history.end());
+  const auto size = int64_t(words.size());
+  Call c("sample");
+  c.f32({rows, int64_t(logits.size()) / rows}, logits)
+      .i32({rows, 6}, table)
+      .i32({size}, words)
+      .out(DType::kI32, {rows})
+      .out(DType::kF32, {rows})
+      .out(DType::kF32, {rows})
+      .run(tier, pool);
+  return {c.result<int32_t>(0), c.result(1), c.result(2)};
+}
+
+std::vector<std::pair<const char*, Chain>> chains() {
+  return {
+      {"nothing", Chain()},
+      {"greedy", Chain().begin(k_greedy)},
+      {"temperature", Chain().begin(k_temperature).number(0.7)},
+      {"top k", Chain().begin(k_top_k).int_(40)},
+      {"top k of many", Chain().begin(k_top_k).int_(5000)},
+      {"top p", Chain().begin(k_temperature).number(0.8).begin(k_top_p).number(0.9)},
+      {"min p", Chain().begin(k_min_p).number(0.01)},
+      {"typical", Chain().begin(k_typical).number(0.8)},
+      {"eta", Chain().begin(k_eta).number(0.001)},
+      {"mirostat", Chain().begin(k_mirostat).number(9)},
+      {"xtc", Chain().begin(k_xtc).number(0.001).number(0.9).int_(1)},
+      {"all", Chain()
+                  .begin(k_repetition_penalty).number(1.2).int_(0)
+                  .begin(k_count_penalty).number(0.1).number(0.2).int_(0)
+                  .begin(k_dry).number(0.8).number(1.75).int_(1).int_(0).list({5})
+                  .begin(k_temperature).number(0.9)
+                  .begin(k_top_k).int_(400)
+                  .begin(k_top_p).number(0.95)
+                  .begin(k_min_p).number(0.02)},
+  };
+}
+
+void test_same_bits() {
+  ThreadPool one(1), four(4);
+  const std::vector<int32_t> history = {5, 9, 12, 9, 12, 9, 700, 3, 9, 12};
+  for (int64_t v : {1, 255, 1025, 40009}) {
+    for (double spread : {0.01, 2.5}) {
+      const auto logits = normals(3 * v, 9, float(spread));
+      for (auto& [name, chain] : chains()) {
+        const auto words = chain.words();
+        for (Tier tier : math_tiers()) {
+          const Chosen alone = choose(tier, one, logits, 3, words, history);
+          // Four threads share each of three rows, or take a row each.
+          if (!CHECK(choose(tier, four, logits, 3, words, history) == alone)) std::fprintf(stderr, "  %s\n", name);
+          const std::vector<float> first(logits.begin(), logits.begin() + v);
+          const Chosen solo = choose(tier, four, first, 1, words, history);
+          CHECK(solo.tokens[0] == alone.tokens[0] && solo.raw[0] == alone.raw[0] && solo.chosen[0] == alone.chosen[0]);
+          // Tiers with a fused multiply-add agree to the bit.
+          if (tier != Tier::kScalar && tier != math_tiers()[1]) {
+            CHECK(choose(math_tiers()[1], one, logits, 3, words, history) == alone);
+          }
+        }
+      }
+    }
+  }
+}
+
+void test_unusable() {
+  ThreadPool pool(1);
+  const auto greedy = Chain().begin(k_greedy).words();
+  for (Tier tier : math_tiers()) {
+    const auto token = [&](std::vector<float> x) { return choose(tier, pool, x, 1, greedy, {}).tokens[0]; };
+    CHECK(token({1, NAN, 2}) == -2 && token({-INFINITY, -INFINITY}) == -2 && token({1, INFINITY}) == -2);
+    std::vector<float> long_row(3000, 1);
+    long_row[2999] = NAN;
+    CHECK(token(long_row) == -2);
+    CHECK(token({1, 3, 3, -INFINITY}) == 1);
+    const auto banned = Chain().begin(k_token_bias).list({0, std::bit_cast<int32_t>(-INFINITY)}).words();
+    CHECK(choose(tier, pool, {4}, 1, banned, {}).tokens[0] == -1);
+    const auto none = Chain().begin(k_token_mask).list({0}).begin(k_top_p).number(0.5).begin(k_typical).number(0.5);
+    CHECK(choose(tier, pool, {4, 2, 5}, 1, Chain(none).words(), {}).tokens[0] == -1);
+    CHECK(choose(tier, pool, {4, 2}, 1, Chain().begin(k_temperature).number(1e-38).words(), {}).tokens[0] == 0);
+  }
+}
+
+// Random words must end in a token or an error, never beside the data (under a sanitizer).
+void test_hostile_words() {
+  ThreadPool pool(2);
+  std::mt19937 random(3);
+  const auto logits = normals(70, 4, 2);
+  auto known = chains();
+  for (int round = 0; round < 4000; round++) {
+    std::vector<int32_t> words = known[random() % known.size()].second.words();
+    for (uint32_t changes = 1 + random() % 3; changes > 0 && !words.empty(); changes--) {
+      int32_t& word = words[random() % words.size()];
+      switch (random() % 4) {
+        case 0: word = int32_t(random()); break;
+        case 1: word = int32_t(random() % 24); break;
+        case 2: word = -1; break;
+        default: word ^= 1 << (random() % 32);
+      }
+    }
+    if (random() % 8 == 0 && !words.empty()) words.pop_back();
+    try {
+      const auto token = choose(Tier::kScalar, pool, logits, 1, words, {1, 2, 1, -5, 1 << 30, 2, 1}).tokens[0];
+      CHECK(token >= -2 && token < 70);
+    } catch (const Error& error) {
+      CHECK(error.code() == ErrorCode::kOption);
+    }
+  }
+  const auto rows_error = [&](std::vector<int32_t> row) {
+    return error_of([&] {
+      Call("sample").f32({1, 3}, {1, 2, 3}).i32({1, 6}, row).i32({4}, {0, 0, 0, 0}).out(DType::kI32, {1})
+          .out(DType::kF32, {1}).out(DType::kF32, {1}).run(Tier::kScalar, pool);
+    });
+  };
+  CHECK(rows_error({0, 2, 0, 0, 0, 0}) == "");
+  CHECK(rows_error({0, 5, 0, 0, 0, 0}).find("within data of 4") != std::string::npos);
+  CHECK(rows_error({-1, 2, 0, 0, 0, 0}).find("within data of 4") != std::string::npos);
+  CHECK(rows_error({0, 0, 3, 2, 0, 0}).find("within data of 4") != std::string::npos);
+  CHECK(rows_error({0, 3, 0, 0, 0, 0}).find("chain of") != std::string::npos);
+}
+
+}  // namespace
+
+int main() {
+  test_same_bits();
+  test_unusable();
+  test_hostile_words();
+  return report();
+}

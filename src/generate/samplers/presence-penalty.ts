@@ -1,0 +1,11 @@
+import { countPenalty } from './count-penalty.js';
+import type { PenaltyWindow } from './penalty-window.js';
+import type { Sampler } from './sampler.js';
+
+/**
+ * Takes `penalty` from the score of a token that occurred at all (the presence penalty of OpenAI's API). New tokens count; the
+ * prompt does where `prompt` is true.
+ * @param penalty −100 to 100; 0 is off
+ */
+export const presencePenalty = (penalty: number, window: PenaltyWindow = {}): Sampler =>
+  countPenalty('presencePenalty', 0, penalty, window);
