@@ -8,7 +8,7 @@ import { Sampler } from './sampler.js';
  */
 export function temperature(t: number): Sampler {
   inRange('temperature', t, { from: 0, to: 100 });
-  if (t === 0) return greedy();
+  if (Math.fround(t) === 0) return greedy();
   return Sampler.of(
     stateless('temperature', (chain) => {
       if (t !== 1) chain.begin('temperature').number(t).end();
