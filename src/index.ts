@@ -24,6 +24,7 @@ export type {
   Hypothesis,
   SpeculationStatistics,
 } from './generate/continuation.js';
+export type { ContrastiveOptions } from './generate/contrastive.js';
 export { type DraftModelOptions, drafters, type NgramOptions } from './generate/drafters.js';
 export {
   type AnswerBatchOptions,

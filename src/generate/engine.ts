@@ -53,6 +53,8 @@ export interface StepOptions {
   routing?: boolean;
   /** Also return the logits that each row with a sampling chose from. */
   logits?: boolean;
+  /** Also return the hidden state of each fed token, after the final norm. */
+  hidden?: boolean;
 }
 
 export interface StepOutput {
@@ -62,6 +64,8 @@ export interface StepOutput {
   readonly experts: Int32Array[];
   /** f32 [results, V], if asked for. */
   readonly logits: Float32Array | null;
+  /** f32 [N, D] of the tokens fed, if asked for. */
+  readonly hidden: Float32Array | null;
 }
 
 /** What decides the program of a step. */
@@ -75,6 +79,7 @@ interface StepForm {
   readonly prefix: boolean;
   readonly routing: boolean;
   readonly logits: boolean;
+  readonly hidden: boolean;
 }
 
 export class StepEngine {
@@ -121,7 +126,8 @@ export class StepEngine {
 
   /** Builds the programs of usual steps, so that the first tokens need not wait for them. */
   async warm(): Promise<void> {
-    const greedy = { sampled: 1, words: chainCapacity(0), prefix: false, routing: false, logits: false };
+    const flags = { prefix: false, routing: false, logits: false, hidden: false };
+    const greedy = { sampled: 1, words: chainCapacity(0), ...flags };
     for (const tokens of this.memory ? [1] : [1, 32, MAX_CHUNK])
       await this.#inTurn(() => this.#program({ tokens, rows: 1, ...greedy }));
   }
@@ -139,7 +145,7 @@ export class StepEngine {
 
   async #step(
     rows: readonly StepRow[],
-    { abort, routing = false, logits = false }: StepOptions,
+    { abort, routing = false, logits = false, hidden = false }: StepOptions,
   ): Promise<StepOutput> {
     if (this.#disposed) throw new DisposedError('model');
     const real = rows.reduce((n, row) => n + row.tokens.length, 0);
@@ -152,6 +158,7 @@ export class StepEngine {
       prefix: rows.some((row) => (row.prefixLength ?? 0) > 0),
       routing,
       logits: sampling.length > 0 && (logits || sampling.some(({ hooked }) => hooked)),
+      hidden,
     };
     const program = await this.#program(form);
     this.#fill(program, rows);
@@ -218,7 +225,7 @@ export class StepEngine {
 
   #collect(outputs: NativeBuffer[], real: number, sampled: number, form: StepForm): StepOutput {
     const { addon } = this.device;
-    const { topK, vocabSize } = this.model;
+    const { topK, vocabSize, dModel } = this.model;
     const results: StepResult[] = [];
     let at = form.sampled > 0 ? 3 : 1; // without a sampled row the first output is only there to be computed
     let logits: Float32Array | null = null;
@@ -236,6 +243,11 @@ export class StepEngine {
       logits = new Float32Array(sampled * vocabSize);
       addon.readBuffer(outputs[at++] as NativeBuffer, logits);
     }
+    let hidden: Float32Array | null = null;
+    if (form.hidden) {
+      hidden = new Float32Array(real * dModel);
+      addon.readBuffer(outputs[at++] as NativeBuffer, hidden);
+    }
     const experts = form.routing
       ? outputs.slice(at).map((buffer) => {
           const ids = new Int32Array(real * topK);
@@ -244,7 +256,7 @@ export class StepEngine {
         })
       : [];
     for (const buffer of outputs) addon.disposeBuffer(buffer);
-    return { results, experts, logits };
+    return { results, experts, logits, hidden };
   }
 
   /** Called by one step at a time. */
@@ -302,6 +314,7 @@ export class StepEngine {
     } else {
       outputs.push(...out.hiddenStates.slice(-1)); // keeps the cache writes of all layers alive
     }
+    if (form.hidden) outputs.push(this.model.normed(out.hiddenStates.at(-1) as Tensor));
     if (routing) outputs.push(...out.routing.map((r) => r.expertIds));
     await turn();
     return StepProgram.build(this.device, inputs, outputs, chains);

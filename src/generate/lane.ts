@@ -13,6 +13,8 @@ export interface LaneOptions {
    * its own. Default ''.
    */
   salt?: string | null;
+  /** Keep the hidden state of each token; every token is fed, as for routing. Default false. */
+  hidden?: boolean;
   /** Gather which experts the tokens meet; every token is fed, also where its block is known. Default false. */
   routing?: boolean;
   /** The first tokens see each other in both directions; they are fed in one step. Default 0. */
@@ -70,6 +72,8 @@ export class Lane {
   readonly priority: number;
   readonly salt: string | null;
   readonly routing: boolean;
+  /** [D] of each token in the cache, after the final norm, if they are kept. */
+  readonly hidden: Float32Array[] | null;
   readonly prefixLength: number;
   readonly memory: Memory | null;
   #closed: Promise<void> | null = null;
@@ -79,11 +83,19 @@ export class Lane {
     readonly owner: LaneOwner,
     /** Place in the queue: lanes that came first run first; forks stand behind each other in one place. */
     readonly order: readonly [place: number, fork: number],
-    { priority = 0, salt = '', routing = false, prefixLength = 0, memory = null }: LaneOptions,
+    {
+      priority = 0,
+      salt = '',
+      routing = false,
+      hidden = false,
+      prefixLength = 0,
+      memory = null,
+    }: LaneOptions,
     sequence?: KvSequence,
   ) {
     this.priority = priority;
     this.routing = routing;
+    this.hidden = hidden ? [] : null;
     this.prefixLength = prefixLength;
     this.memory = memory;
     // keys of a prefix depend on all of it, not only on what stands before them; others depend on the memory
@@ -112,16 +124,19 @@ export class Lane {
     this.#idle('truncate');
     this.tokens.length = Math.min(this.tokens.length, length);
     if (this.sequence.length > length) this.sequence.truncate(length);
+    if (this.hidden) this.hidden.length = Math.min(this.hidden.length, this.tokens.length);
   }
 
   /** A lane with the same tokens in the same blocks, of the same place in the queue. */
   fork(): Lane {
     this.#idle('fork');
     const { priority, salt, routing, prefixLength } = this;
-    const options = { priority, salt, routing, prefixLength, memory: this.memory?.hold() ?? null };
+    const hidden = this.hidden !== null;
+    const options = { priority, salt, routing, hidden, prefixLength, memory: this.memory?.hold() ?? null };
     const order = [this.order[0], this.owner.nextOrder()] as const;
     const twin = new Lane(this.owner, order, options, this.sequence.fork());
     for (const token of this.tokens) twin.tokens.push(token);
+    for (const state of this.hidden ?? []) twin.hidden?.push(state);
     return twin;
   }
 

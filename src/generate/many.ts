@@ -7,13 +7,13 @@ import type { Memory } from './memory.js';
 import { Run } from './run.js';
 import { strategyOf } from './strategy.js';
 
-export interface ManyOptions extends Omit<BatchOptions, 'beams' | 'prefixLengths'> {
+export interface ManyOptions extends Omit<BatchOptions, 'beams' | 'contrastive' | 'prefixLengths'> {
   /** Answers, 1 to 1024. */
   n: number;
 }
 
 export const MANY_OPTIONS = [
-  ...GENERATE_OPTIONS.filter((name) => name !== 'routing' && name !== 'beams'),
+  ...GENERATE_OPTIONS.filter((name) => name !== 'routing' && name !== 'beams' && name !== 'contrastive'),
   'n',
 ] as const;
 const MOST = 1024;

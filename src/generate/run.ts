@@ -31,10 +31,11 @@ export class Run {
     signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
-  /** A lane of its own, which may have the beginning of the prompt already. */
-  open(): Lane {
-    if (this.origin) return this.#add(this.origin.fork());
-    return this.#add(this.scheduler.open({ ...this.laneOptions, memory: this.#memory?.hold() ?? null }));
+  /** A lane of its own, which may have the beginning of the prompt already, but not where hidden states are kept. */
+  open({ hidden = false }: { hidden?: boolean } = {}): Lane {
+    if (this.origin && !hidden) return this.#add(this.origin.fork());
+    const memory = (this.#memory ?? this.origin?.memory)?.hold() ?? null;
+    return this.#add(this.scheduler.open({ ...this.laneOptions, hidden, memory }));
   }
 
   /** Feeds what the lane does not have of the prompt. */

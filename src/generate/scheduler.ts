@@ -137,9 +137,10 @@ export class Scheduler implements LaneOwner {
     const mark = sequence.mark();
     const resident = sequence.length > 0;
     // the tokens with a choice behind them are always fed, and at least one is
-    const shared = lane.routing
-      ? 0
-      : sequence.adopt(tokens, sequence.length, tokens.length - Math.max(1, choices));
+    const shared =
+      lane.routing || lane.hidden
+        ? 0
+        : sequence.adopt(tokens, sequence.length, tokens.length - Math.max(1, choices));
     const left = tokens.length - sequence.length;
     const count = pieceOf(left, Math.max(limit, lane.prefixLength - sequence.length), choices);
     // Coming in takes room for the whole text and a block to grow, lest a lane comes in only to be sent out again.
@@ -208,6 +209,7 @@ export class Scheduler implements LaneOwner {
         {
           abort,
           routing: planned.some((p) => p.lane.routing),
+          hidden: planned.some((p) => p.lane.hidden !== null),
           logits: planned.some((p) => p.row.sampling !== null && p.waiting.ask.logits === true),
         },
       );
@@ -224,15 +226,18 @@ export class Scheduler implements LaneOwner {
   }
 
   /** Gives each lane its part of a step. */
-  #hand(planned: readonly Planned[], { results, logits, experts }: StepOutput): void {
-    const { vocabSize, topK: k } = this.engine.model;
+  #hand(planned: readonly Planned[], { results, logits, hidden, experts }: StepOutput): void {
+    const { vocabSize, dModel, topK: k } = this.engine.model;
     let token = 0;
     let result = 0;
-    for (const { lane, waiting, row } of planned) {
+    for (const { lane, waiting, row, mark } of planned) {
       const { sampling, earlier = [], tokens } = row;
       const count = sampling ? earlier.length + 1 : 0;
       const end = token + tokens.length;
       if (lane.routing) waiting.experts.push(experts.map((ids) => ids.slice(token * k, end * k)));
+      if (lane.hidden && hidden)
+        for (let i = 0; i < tokens.length; i++)
+          lane.hidden[mark.length + i] = hidden.slice((token + i) * dModel, (token + i + 1) * dModel);
       token = end;
       const own = results.slice(result, result + count);
       const rows =

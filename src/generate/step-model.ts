@@ -26,6 +26,8 @@ export interface StepInputs {
 
 export interface StepModel {
   readonly vocabSize: number;
+  /** Numbers of a hidden state. */
+  readonly dModel: number;
   /** Experts that a token meets in a sparse layer; 0 without. */
   readonly topK: number;
   /** What each layer keeps of a token. */
@@ -36,6 +38,8 @@ export interface StepModel {
     inputs: StepInputs,
     compute: ComputeMode,
   ): { logits: Tensor; hiddenStates: readonly Tensor[]; routing: readonly SparsePlan[] };
+  /** The last of `hiddenStates` after the final norm: what the head sees, of all tokens. */
+  normed(last: Tensor): Tensor;
 }
 
 export interface MemoryModel {
@@ -52,11 +56,13 @@ export interface MemoryModel {
 
 export const decoderSteps = (decoder: Decoder): StepModel => ({
   vocabSize: decoder.config.vocabSize,
+  dModel: decoder.config.dModel,
   topK: decoder.config.moe?.topK ?? 0,
   cache: cacheWidths(decoder.config),
   memory: null,
   forward: ({ tokens, positions, attend, rows }, compute) =>
     decoder.forward({ tokens, positions, attend, rows }, compute),
+  normed: (last) => decoder.parts.finalNorm?.forward(last) ?? last,
 });
 
 export function encoderDecoderSteps(model: EncoderDecoder): StepModel {
@@ -67,6 +73,7 @@ export function encoderDecoderSteps(model: EncoderDecoder): StepModel {
   const ragged = encoder.capacity === null || encoder.moe === null;
   return {
     vocabSize,
+    dModel: decoder.dModel,
     topK: decoder.moe?.topK ?? 0,
     cache: widths,
     memory: {
@@ -82,5 +89,6 @@ export function encoderDecoderSteps(model: EncoderDecoder): StepModel {
       },
     },
     forward: (inputs, compute) => model.decode({ ...inputs, sequences: null, real: null }, compute),
+    normed: (last) => model.parts.decoder.parts.finalNorm?.forward(last) ?? last,
   };
 }

@@ -2,6 +2,7 @@
 import { mismatch } from '../core/errors.js';
 import { type BeamOptions, beamSearch, beamSettings } from './beam.js';
 import { CHOICE_OPTIONS, type ContinuationOptions } from './continuation.js';
+import { type ContrastiveOptions, contrastiveSearch, contrastiveSettings } from './contrastive.js';
 import { diverseBeamSearch } from './diverse-beam.js';
 import { plain, type Strategy } from './run.js';
 import { checkDrafter, type Drafter, speculative } from './speculative.js';
@@ -9,26 +10,31 @@ import { checkDrafter, type Drafter, speculative } from './speculative.js';
 export interface StrategyOptions {
   /** Beam search with this many beams, or as its options say. */
   beams?: number | BeamOptions;
+  /** Contrastive search among the likeliest tokens. */
+  contrastive?: ContrastiveOptions;
   /** Who guesses tokens ahead, so that one step may give several: the text stays the same. See `drafters`. */
   speculation?: Drafter;
 }
 
-export const STRATEGY_OPTIONS = ['beams', 'speculation'] as const;
+export const STRATEGY_OPTIONS = ['beams', 'contrastive', 'speculation'] as const;
 
-/** What a search decides by itself, or cannot look at before it has ended. */
-const NOT_SEARCHED = [...CHOICE_OPTIONS, 'stop'] as const;
+/** What a search decides by itself. */
+const NOT_SEARCHED = CHOICE_OPTIONS;
 
 /** @throws SwitchyardError ERR_OPTION */
 export function strategyOf(options: StrategyOptions & ContinuationOptions): Strategy {
-  const { beams, speculation } = options;
-  if (speculation !== undefined) {
-    const drafter = checkDrafter(speculation);
-    if (beams !== undefined)
-      throw mismatch('ERR_OPTION', 'generate', 'speculation together with beams', 'one of them');
-    return speculative(drafter);
+  const { beams, contrastive, speculation } = options;
+  const named = STRATEGY_OPTIONS.filter((name) => options[name] !== undefined);
+  if (named.length > 1)
+    throw mismatch('ERR_OPTION', 'generate', named.join(' together with '), 'one of them');
+  if (speculation !== undefined) return speculative(checkDrafter(speculation));
+  if (contrastive !== undefined) {
+    refuse('contrastive', options, NOT_SEARCHED);
+    return contrastiveSearch(contrastiveSettings(contrastive));
   }
   if (beams === undefined) return plain;
-  refuse('beams', options, NOT_SEARCHED);
+  // a stop string would have to be looked for in each beam
+  refuse('beams', options, [...NOT_SEARCHED, 'stop']);
   const settings = beamSettings(beams);
   return settings.groups > 1 ? diverseBeamSearch(settings) : beamSearch(settings);
 }

@@ -202,7 +202,7 @@ it('sampled pairs have the law of the model', { timeout: 60_000 }, async () => {
 
 describe('is refused', () => {
   it.each<[string, () => GenerateOptions, RegExp]>([
-    ['with beams', () => ({ speculation: drafters.ngram(), beams: 2 }), /speculation together with beams/],
+    ['with beams', () => ({ speculation: drafters.ngram(), beams: 2 }), /beams together with speculation/],
     ['a word', () => ({ speculation: 'ngram' as never }), /got ngram, expected a drafter/],
     ['too many guesses', () => ({ speculation: drafters.ngram({ tokens: 17 }) }), /tokens 17/],
     ['no guesses', () => ({ speculation: drafters.model(other, { tokens: 0 }) }), /tokens 0/],
