@@ -120,7 +120,7 @@ export class Scheduler implements LaneOwner {
       if (part) {
         planned.push(part);
         room = Math.max(0, room - part.row.tokens.length);
-      } else if (!resident && limit > 0) {
+      } else if (!resident && limit > 0 && lane.waiting) {
         admits = false; // those behind it may be smaller, but they came later
       }
     }
@@ -131,6 +131,10 @@ export class Scheduler implements LaneOwner {
   #place(lane: Lane, limit: number, planned: readonly Planned[]): Planned | null {
     const { sequence, tokens } = lane;
     const { pool } = this.engine.cache;
+    if (tokens.length > pool.blocks * KV_BLOCK) {
+      this.#refuse(lane);
+      return null;
+    }
     const waiting = lane.waiting as Waiting;
     const { sampling, earlier = [] } = waiting.ask;
     const choices = sampling ? earlier.length + 1 : 0;

@@ -217,6 +217,25 @@ describe('a cache too small for all', () => {
     expect(parts).toEqual((await alone(prompt, { maxTokens: 30 })).tokens);
   });
 
+  it('for the first is no reason for the next to wait', async () => {
+    const small = await load({ cacheTokens: 64 });
+    const runs = [ids(70), ids(60), ids(70), ids(8)].map((p) => run(small, p, { maxTokens: 2 }));
+    const done = await Promise.allSettled(runs);
+    expect(done.map((d) => d.status)).toEqual(['rejected', 'fulfilled', 'rejected', 'fulfilled']);
+  });
+
+  it('for a prompt is an error at once, whatever runs', async () => {
+    const small = await load({ cacheTokens: 64 });
+    let parts = 0;
+    for await (const _ of small.generate(ids(8), { maxTokens: 20 })) {
+      if (++parts === 3)
+        await expect(run(small, ids(70), { maxTokens: 1 })).rejects.toMatchObject({
+          code: 'ERR_CONTEXT_LENGTH',
+        });
+    }
+    expect(parts).toBe(20);
+  });
+
   it('for one alone is an error, and others go on', async () => {
     const small = await load({ cacheTokens: 64 });
     const [good, bad, grown] = await Promise.allSettled([
