@@ -26,6 +26,7 @@ import { qwen2 } from './families/qwen2.js';
 import { qwen2Moe } from './families/qwen2_moe.js';
 import { qwen3 } from './families/qwen3.js';
 import { qwen3Moe } from './families/qwen3_moe.js';
+import { stMoe } from './families/st_moe.js';
 import { switchTransformers } from './families/switch_transformers.js';
 import { t5 } from './families/t5.js';
 import type {
@@ -66,6 +67,7 @@ const STACK_FAMILIES: readonly (EncoderFamily | EncoderDecoderFamily)[] = [
   bart,
   bert,
   nllbMoe,
+  stMoe,
   switchTransformers,
   t5,
 ];

@@ -29,8 +29,8 @@ export const t5: EncoderDecoderFamily = {
 };
 
 /** `ACT` or `gated-ACT`; the gated GELU is the tanh form. */
-export function feedForwardOf(c: ConfigReader): Pick<StackConfig, 'activation' | 'gated'> {
-  const text = c.raw('feed_forward_proj') ?? 'relu';
+export function feedForwardOf(c: ConfigReader, fallback = 'relu'): Pick<StackConfig, 'activation' | 'gated'> {
+  const text = c.raw('feed_forward_proj') ?? fallback;
   const [first, second, ...rest] = String(text).split('-');
   const gated = first === 'gated' && second !== undefined;
   const name = gated ? second : (first as string);

@@ -1,0 +1,50 @@
+import { USUAL_MOE } from '../config.js';
+import type { ConfigReader } from '../config-reader.js';
+import type { EncoderDecoderFamily } from '../family.js';
+import type { StackConfig } from '../stack-config.js';
+import { feedForwardOf, readT5Like, t5Names } from './t5.js';
+
+/**
+ * ST-MoE (Zoph et al. 2022), encoder-decoder: T5 1.1 with two gated experts for each token in every n-th layer. No checkpoint
+ * is published in this form; config and names are Switch Transformer's where it has them.
+ */
+export const stMoe: EncoderDecoderFamily = {
+  kind: 'encoder-decoder',
+  modelType: 'st_moe',
+  fromHuggingFace(c, has) {
+    const tied = c.bool('tie_word_embeddings', false);
+    const base = readT5Like(c, 'st_moe', feedForwardOf(c, 'gated-gelu'));
+    c.raw('router_jitter_noise', 'router_dtype'); // the first multiplies the router's input in training only
+    const places = c.raw('expert_capacity') === undefined ? null : c.int('expert_capacity', 'length');
+    const capacity = places === null ? null : { slots: places };
+    return {
+      ...base,
+      encoder: { ...base.encoder, moe: readExperts(c, 'encoder', base.encoder), capacity },
+      decoder: { ...base.decoder, moe: readExperts(c, 'decoder', base.decoder), capacity },
+      tiedEmbeddings: !has('lm_head.weight'),
+      outputScale: tied ? base.encoder.dModel ** -0.5 : 1,
+    };
+  },
+  huggingFaceNames: () => t5Names('mlp'),
+  spare: /^(encoder|decoder)\.embed_tokens\.weight$/,
+};
+
+function readExperts(
+  c: ConfigReader,
+  part: 'encoder' | 'decoder',
+  { nLayers, dFf }: StackConfig,
+): StackConfig['moe'] {
+  const step = c.int(`${part}_sparse_step`, 'layers', 4);
+  const layers = Array.from({ length: nLayers }, (_, i) => i).filter((i) => (i + 1) % step === 0);
+  c.only('num_experts_per_tok', 2);
+  const moe = {
+    ...USUAL_MOE,
+    nExperts: c.int('num_experts', 'experts', 32),
+    topK: 2,
+    dFf,
+    gating: 'st-moe-top-2',
+    layers,
+    routerBias: c.bool('router_bias', false),
+  } as const;
+  return layers.length > 0 ? moe : null;
+}
