@@ -14,6 +14,13 @@ namespace switchyard {
 // Columns of a packed panel: four vectors.
 constexpr int kPanelColumns = 64;
 
+// What experts make of their pre-activations.
+struct HiddenRule {
+  int activation = 0;  // 0 silu, 1 gelu, 2 gelu by tanh, 3 relu
+  // With a limit above 0 and up beside h: (u + 1) · g·σ(slope·g), g = min(h, limit), u = up within ±limit (gpt-oss).
+  float limit = 0, slope = 0;
+};
+
 struct TileKernels {
   // panel[k · distance + j] = rows[j][k] for k < K, j < count ≤ 64; columns from count to lanes are zero. lanes and
   // distance are multiples of 16 up to 64.
@@ -36,9 +43,9 @@ struct TileKernels {
   void (*gather_sum)(const float* x, const int32_t* ids, const float* weights, int64_t K, int64_t D, float* y);
   // y[k] = <x[ids[k]], dy>, 0 where ids[k] is -1; 16 partial sums, folded by halves.
   void (*gather_dot)(const float* x, const int32_t* ids, const float* dy, int64_t K, int64_t D, float* y);
-  // h = act(h)·up, or act(h) where up is nullptr. 0 silu, 1 gelu, 2 gelu by tanh, 3 relu, in the steps of their
-  // compositions in src/core/ops/elementwise.ts, so that both give the same bits.
-  void (*activate)(int activation, float* h, const float* up, int64_t n);
+  // h = act(h)·up, or act(h) where up is nullptr, in the steps of the compositions in src/core/ops/hidden.ts, so that both
+  // give the same bits.
+  void (*activate)(const HiddenRule& rule, float* h, const float* up, int64_t n);
 };
 
 const TileKernels& tile_kernels(Tier tier);

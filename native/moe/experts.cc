@@ -10,6 +10,7 @@
 // With few rows, steps 1 and 4 run on the calling thread: a decode step wakes the pool twice.
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <new>
 
@@ -37,7 +38,8 @@ struct Layer {
   const float* weights;      // [N, K]
   const Weight *gate, *up, *down;  // gate may be nullptr
   const float *gate_bias, *up_bias, *down_bias;  // [E, F], [E, F], [E, D]; each may be nullptr
-  int activation, compute;
+  HiddenRule hidden;
+  int compute;
   float* y;                  // [N, D]
 
   Segment segment(int64_t e) const { return segment_of(offsets, R, e); }
@@ -57,7 +59,7 @@ Layer layer_of(const Instruction& in) {
   l.up = in.in[6]->weight;
   l.down = in.in[7]->weight;
   l.F = l.up->rows();
-  l.activation = static_cast<int>(in.attrs[0].i);
+  l.hidden = {static_cast<int>(in.attrs[0].i), static_cast<float>(in.attrs[2].f), static_cast<float>(in.attrs[3].f)};
   l.compute = static_cast<int>(in.attrs[1].i);
   l.x = in.in[0]->as<float>();
   l.offsets = in.in[1]->as<int32_t>();
@@ -276,7 +278,7 @@ struct Lift {
           add_bias(l.up_bias, l.F, e, panel * kPanel, outputs, tile, row_end - row, outputs);
         }
         for (int64_t r = row; r < row_end; r++) {
-          tiles.activate(l.activation, out + r * l.F, l.gate == nullptr ? nullptr : tile + (r - row) * outputs, outputs);
+          tiles.activate(l.hidden, out + r * l.F, l.gate == nullptr ? nullptr : tile + (r - row) * outputs, outputs);
         }
       }
     }
@@ -382,6 +384,9 @@ void prepare(Instruction& in) {
   require_that(in, in.in[1]->shape[0] >= 2, "got fewer than 2 expert offsets, expected E + 1");
   require_that(in, in.attrs[0].i >= 0 && in.attrs[0].i <= 3, "got an unknown activation, expected 0 to 3");
   require_that(in, in.attrs[1].i >= 0 && in.attrs[1].i <= 2, "got another 'compute', expected 0 (f32), 1 (bf16) or 2 (int8)");
+  require_that(in, in.attrs[2].f >= 0 && std::isfinite(in.attrs[2].f), "got another 'limit', expected 0 (none) or more");
+  require_that(in, in.attrs[2].f == 0 || (in.in[5] != nullptr && in.attrs[0].i == 0),
+               "got a limit without a gate by silu, expected one");
   const Layer l = layer_of(in);
   for (const Weight* w : {l.gate, l.up}) {
     if (w == nullptr) continue;
@@ -458,6 +463,6 @@ void run(const Instruction& in, const Context& context) {
 
 }  // namespace
 
-void register_moe_experts(KernelRegistry& r) { r.add({"moe_experts", "activation:int,compute:int", prepare, run}); }
+void register_moe_experts(KernelRegistry& r) { r.add({"moe_experts", "activation:int,compute:int,limit:float,slope:float", prepare, run}); }
 
 }  // namespace switchyard

@@ -98,6 +98,10 @@ Layer make_layer(int64_t N, int64_t K, int64_t E, int64_t D, int64_t F, const We
   return l;
 }
 
+// Beside the activations of the kernel: bounds on gate and up, and another slope.
+constexpr int kClamped = 4;
+constexpr float kLimit = 0.8f, kSlope = 1.702f;
+
 Floats fused(const Layer& l, int activation, int compute, int threads, Tier tier) {
   Floats y;
   KernelCall call("moe_experts");
@@ -110,11 +114,13 @@ Floats fused(const Layer& l, int activation, int compute, int threads, Tier tier
       bias->empty() ? call.absent() : call.in({l.E, bias == &l.down_bias ? l.D : l.F}, *bias);
     }
   }
-  call.attr(int64_t{activation}).attr(int64_t{compute}).run(pool_of(threads), tier);
+  const bool clamped = activation == kClamped;
+  call.attr(int64_t{clamped ? 0 : activation}).attr(int64_t{compute});
+  call.attr(double{clamped ? kLimit : 0}).attr(double{clamped ? kSlope : 0}).run(pool_of(threads), tier);
   return y;
 }
 
-// act(gate)·up in the steps of src/core/ops/elementwise.ts.
+// act(gate)·up in the steps of src/core/ops/hidden.ts.
 Floats activate(int activation, const Floats& gate, const Floats* up, Tier tier) {
   std::vector<int64_t> code;
   int64_t next = up != nullptr ? 2 : 1;
@@ -141,7 +147,13 @@ Floats activate(int activation, const Floats& gate, const Floats* up, Tier tier)
     y = op("mul", half, op("add", op("tanh", scaled), number(1)));
   }
   if (activation == 3) y = op("max", 0, number(0));
-  if (up != nullptr) op("mul", y, 1);
+  if (activation == kClamped) {
+    const int64_t g = op("min", 0, number(kLimit));
+    const int64_t u = op("add", op("min", op("max", 1, number(-kLimit)), number(kLimit)), number(1));
+    op("mul", u, op("mul", g, op("sigmoid", op("mul", g, number(kSlope)))));
+  } else if (up != nullptr) {
+    op("mul", y, 1);
+  }
   const int64_t n = static_cast<int64_t>(gate.size());
   Floats h;
   KernelCall call("elementwise");
@@ -229,6 +241,7 @@ void activations_and_odd_sizes() {
         const Ids ids = random_ids(40 * 3, E, 0, 4);
         same_as_composed("odd", make_layer(40, 3, E, D, F, gate, up, down, ids), activation, compute, tier);
         same_as_composed("no gate", make_layer(40, 3, E, D, F, nullptr, up, down, ids), activation, compute, tier);
+        if (activation == 0) same_as_composed("clamped", make_layer(40, 3, E, D, F, gate, up, down, ids), kClamped, compute, tier);
       }
     }
   }
@@ -340,7 +353,7 @@ void bench() {
       Floats y;
       KernelCall call("moe_experts");
       call.in({N, D}, l.x).in({E + 1}, l.offsets).in({N * K}, l.row_token).in({N, K}, l.slot_row).in({N, K}, l.weights);
-      call.in(*gate, {E, F, D}).in(*up, {E, F, D}).in(*down, {E, D, F}).out({N, D}, y).attr(int64_t{0}).attr(int64_t{2});
+      call.in(*gate, {E, F, D}).in(*up, {E, F, D}).in(*down, {E, D, F}).out({N, D}, y).attr(int64_t{0}).attr(int64_t{2}).attr(0.0).attr(0.0);
       call.run_under(pool_of(2), best_tier(), [&](const auto& run) {
         std::vector<double> ms;
         for (int i = 0; i < (N < 64 ? 50 : 5); i++) {

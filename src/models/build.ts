@@ -1,8 +1,10 @@
 /** From a config and its parameters to the modules of a decoder: the one place that knows which part goes where. */
 import type { PositionBias } from '../core/ops/attention-scores.js';
+import { tensor } from '../core/tensor.js';
 import type { CapacityOptions } from '../moe/capacity.js';
 import { MoELayer } from '../moe/layer.js';
-import { Attention } from '../nn/attention.js';
+import { alibiSlopes } from '../nn/alibi.js';
+import { type AttendOptions, Attention } from '../nn/attention.js';
 import { CrossAttention } from '../nn/cross-attention.js';
 import { FeedForward } from '../nn/feed-forward.js';
 import { Embedding, Linear } from '../nn/linear.js';
@@ -99,7 +101,7 @@ function buildAttention(
       ropeInterleaved: c.rope?.interleaved ?? false,
       normAcross: qkNorm ?? 'head',
       clip: c.clipQkv,
-      attend: { ...attendOptions(c, index), ...(positionBias ? { positionBias } : {}) },
+      attend: { ...attendOptions(c, index, at), ...(positionBias ? { positionBias } : {}) },
     },
     project('q', wide),
     project('k', narrow),
@@ -110,10 +112,12 @@ function buildAttention(
   );
 }
 
-/** Scale and window of a layer's scores. */
-const attendOptions = (c: LayersConfig, index: number): { scale?: number; window: number } => ({
+/** What happens to a layer's scores. */
+const attendOptions = (c: LayersConfig, index: number, at: Scope): AttendOptions => ({
   ...(c.attentionScale === null ? {} : { scale: c.attentionScale }),
   window: windowOf(c, index),
+  slopes: c.alibi ? tensor(alibiSlopes(c.nHeads)) : null,
+  sinks: c.sinks ? at.vector('sinks', 'attention', c.nHeads) : null,
 });
 
 function buildCrossAttention(c: LayersConfig, at: Scope): CrossAttention {
@@ -139,7 +143,7 @@ function buildDense(c: LayersConfig, at: Scope): FeedForward {
 
 function buildSparse(c: LayersConfig, moe: MoEConfig, at: Scope, capacity: CapacityOptions | null): MoELayer {
   const { dModel, activation, gated } = c;
-  const { nExperts, topK, dFf, gating, bias, dFfShared, sharedGate, selectionBias } = moe;
+  const { nExperts, topK, dFf, gating, bias, dFfShared, sharedGate, selectionBias, clamp } = moe;
   const router = at.linear('router', 'router', [nExperts, dModel], moe.routerBias);
   const experts = at.at('experts');
   const stack = (name: string, rows: number, columns: number) =>
@@ -157,6 +161,7 @@ function buildSparse(c: LayersConfig, moe: MoEConfig, at: Scope, capacity: Capac
       topK,
       gating,
       activation,
+      clamp,
       gated,
       bias,
       dFfShared,

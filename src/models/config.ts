@@ -1,6 +1,7 @@
 /** What a decoder is, in our own names. */
 import { SwitchyardError } from '../core/errors.js';
 import type { Activation } from '../core/ops/elementwise.js';
+import type { GateClamp } from '../core/ops/hidden.js';
 import type { Gating, GatingName } from '../moe/gating/index.js';
 import type { KvWidths } from '../nn/kv-cache.js';
 import type { RopeConfig } from '../nn/rope.js';
@@ -43,6 +44,7 @@ export interface MoEConfig {
   readonly dFfShared: number;
   /** Their output is multiplied by sigmoid(x · w). */
   readonly sharedGate: boolean;
+  readonly clamp: GateClamp | null;
 }
 
 /** Keys and values of all heads from one small vector of a token (DeepSeek-AI 2024, DeepSeek-V2, section 2.1). */
@@ -170,6 +172,7 @@ export const USUAL_MOE = {
   selectionBias: false,
   dFfShared: 0,
   sharedGate: false,
+  clamp: null,
 } as const satisfies Partial<MoEConfig>;
 
 export const rmsNorm = (eps: number, weightOffset = 0): NormConfig => ({

@@ -1,6 +1,7 @@
 /** A decoder's config as plain data, as packed files hold it, and its strict reading. */
 import { SwitchyardError } from '../core/errors.js';
 import { ACTIVATIONS, type Activation } from '../core/ops/elementwise.js';
+import type { GateClamp } from '../core/ops/hidden.js';
 import { gatingForm, gatingFrom } from '../moe/gating/index.js';
 import {
   BLOCK_KINDS,
@@ -102,6 +103,12 @@ function readLatent(c: PlainReader): LatentConfig {
   return latent;
 }
 
+function readClamp(c: PlainReader): GateClamp {
+  const clamp: Required<GateClamp> = { limit: c.positive('limit'), slope: c.positive('slope') };
+  c.finish();
+  return clamp;
+}
+
 function readMoE(c: PlainReader): MoEConfig {
   const gating = c.part('gating');
   const moe: Required<MoEConfig> = {
@@ -115,6 +122,7 @@ function readMoE(c: PlainReader): MoEConfig {
     selectionBias: c.flag('selectionBias'),
     dFfShared: c.count('dFfShared', 'width'),
     sharedGate: c.flag('sharedGate'),
+    clamp: c.maybe('clamp', readClamp),
   };
   c.finish();
   return moe;

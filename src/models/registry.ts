@@ -9,10 +9,12 @@ import { encoderParts } from './encoder.js';
 import { encoderDecoderParts } from './encoder-decoder.js';
 import { bart } from './families/bart.js';
 import { bert } from './families/bert.js';
+import { bloom } from './families/bloom.js';
 import { deepseek } from './families/deepseek.js';
 import { gemma } from './families/gemma.js';
 import { glm4 } from './families/glm4.js';
 import { glm4Moe } from './families/glm4_moe.js';
+import { gptOss } from './families/gpt_oss.js';
 import { gpt2 } from './families/gpt2.js';
 import { graniteMoe } from './families/granitemoe.js';
 import { llama } from './families/llama.js';
@@ -46,11 +48,13 @@ import { readPlainConfig } from './plain-config.js';
 import { checkStack } from './stack-config.js';
 
 const FAMILIES: readonly Family[] = [
+  bloom,
   deepseek,
   gemma,
   glm4,
   glm4Moe,
   gpt2,
+  gptOss,
   graniteMoe,
   llama,
   mistral,

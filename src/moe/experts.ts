@@ -4,6 +4,7 @@ import type { ComputeMode } from '../core/format.js';
 import { type Activation, cast, ones } from '../core/ops/elementwise.js';
 import { expertLayer } from '../core/ops/expert-layer.js';
 import { moeExperts } from '../core/ops/experts.js';
+import type { GateClamp } from '../core/ops/hidden.js';
 import { matmul } from '../core/ops/linalg.js';
 import type { DispatchPlan } from '../core/ops/routing.js';
 import { broadcastTo, reshape, transpose } from '../core/ops/shape.js';
@@ -30,6 +31,7 @@ export interface ExpertParameters {
 
 export interface RunOptions {
   readonly activation: Activation;
+  readonly clamp?: GateClamp | null;
   readonly compute: ComputeMode;
   /** Share of hidden activations that is dropped; null: none. */
   readonly dropout: { readonly rate: number; readonly noise: NoiseSource } | null;
@@ -47,7 +49,7 @@ export function runExperts(
   plan: DispatchPlan,
   combineWeights: Tensor,
   experts: ExpertParameters,
-  { activation, compute, dropout }: RunOptions,
+  { activation, clamp = null, compute, dropout }: RunOptions,
 ): Tensor {
   const { gate, up, down } = experts;
   const biases = {
@@ -60,7 +62,7 @@ export function runExperts(
       throw new SwitchyardError('ERR_OPTION', '[experts] got dropout with packed experts, expected tensors', {
         hint: 'packed weights are not trained: run the layer without training: true',
       });
-    return moeExperts(x, plan, combineWeights, { gate, up, down, ...biases }, { activation, compute });
+    return moeExperts(x, plan, combineWeights, { gate, up, down, ...biases }, { activation, compute, clamp });
   }
   if (up instanceof Weight || down instanceof Weight || gate instanceof Weight) {
     throw new SwitchyardError(
@@ -72,6 +74,7 @@ export function runExperts(
   const hidden = plan.rowToken.size * (down.shape[2] as number);
   return expertLayer(x, plan, combineWeights, tensors, {
     activation,
+    clamp,
     dropout: dropout && { rate: dropout.rate, ...dropout.noise.part(hidden) },
   }).y;
 }

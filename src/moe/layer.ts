@@ -2,6 +2,7 @@ import { checkOptions, checkWhole, SwitchyardError } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
 import type { RuntimeInt } from '../core/op.js';
 import { type Activation, add, cast, full, mul, sigmoid, where, zeros } from '../core/ops/elementwise.js';
+import type { GateClamp } from '../core/ops/hidden.js';
 import { moePlan } from '../core/ops/routing.js';
 import { reshape } from '../core/ops/shape.js';
 import { sizeOf } from '../core/shape.js';
@@ -42,6 +43,8 @@ export interface MoELayerOptions {
   gating?: GatingName | Gating;
   /** Default 'silu'. */
   activation?: Activation;
+  /** Bounds on gate and up, and another slope of the sigmoid (gpt-oss); only with 'silu' and a gate. Default: none. */
+  clamp?: GateClamp | null;
   /** Experts with a gate: down(act(gate(x)) · up(x)), else down(act(up(x))). Default true (SwiGLU, GEGLU). */
   gated?: boolean;
   /** Experts with biases. Default false. */
@@ -74,6 +77,7 @@ const OPTIONS = [
   'topK',
   'gating',
   'activation',
+  'clamp',
   'gated',
   'bias',
   'capacity',
@@ -117,6 +121,7 @@ export class MoELayer {
   readonly nExperts: number;
   readonly gating: Gating;
   readonly activation: Activation;
+  readonly clamp: GateClamp | null;
   readonly capacity: CapacityOptions | null;
   readonly expertDropout: number;
   readonly parameters: MoEParameters;
@@ -124,7 +129,13 @@ export class MoELayer {
   /** @param parameters default: random ones */
   constructor(options: MoELayerOptions, parameters?: MoEParameters) {
     checkOptions('MoELayer', options, OPTIONS);
-    const { granularity = 1, activation = 'silu', capacity = null, expertDropout = 0 } = options;
+    const {
+      granularity = 1,
+      activation = 'silu',
+      clamp = null,
+      capacity = null,
+      expertDropout = 0,
+    } = options;
     for (const name of ['dModel', 'dFf', 'nExperts', 'granularity'] as const)
       checkWhole('MoELayer', name, name === 'granularity' ? granularity : options[name], 1);
     if (options.dFf % granularity !== 0)
@@ -134,6 +145,7 @@ export class MoELayer {
     this.gating = resolveGating(options.gating ?? 'softmax-top-k');
     this.topK = chosenPerToken(this.gating, options.topK, granularity, this.nExperts);
     this.activation = activation;
+    this.clamp = clamp;
     this.capacity = capacity && checkCapacity(capacity);
     this.expertDropout = checkDropout(expertDropout);
     const sizes = sizesOf(options, this.gating, this.nExperts, parameters);
@@ -170,6 +182,7 @@ export class MoELayer {
     const plan = this.#route(tokens, context, parameters.router, routed && reshape(routed, [n, 1]));
     const run = {
       activation: this.activation,
+      clamp: this.clamp,
       compute,
       dropout: training && this.expertDropout > 0 ? { rate: this.expertDropout, noise } : null,
     };

@@ -963,14 +963,15 @@ for (const [name, k, experts, choices] of CHOICES) {
         weight(7, 6, 'f32', experts),
         weight(6, 7, 'f32', experts),
       ],
-      { activation, compute: 0 },
+      { activation, limit: 0, slope: 0, compute: 0 },
       { tolerance: GRAPH_TOLERANCE },
     );
   }
-  for (const [what, gated, biases] of [
-    ['all biases', true, [true, true, true]],
-    ['a bias of gate alone', true, [true, false, false]],
-    ['biases without a gate', false, [false, true, true]],
+  for (const [what, gated, biases, limit] of [
+    ['all biases', true, [true, true, true], 0],
+    ['a bias of gate alone', true, [true, false, false], 0],
+    ['biases without a gate', false, [false, true, true], 0],
+    ['clamped', true, [true, true, true], 0.7],
   ] as const)
     one(
       'moe_experts',
@@ -986,7 +987,7 @@ for (const [name, k, experts, choices] of CHOICES) {
         weight(6, 7, 'f32', experts),
         ...biases.map((present, i) => (present ? f32([experts, i < 2 ? 7 : 6]) : null)),
       ],
-      { activation: 0, compute: 0 },
+      { activation: 0, limit, slope: limit === 0 ? 0 : 1.702, compute: 0 },
       { tolerance: GRAPH_TOLERANCE },
     );
 }
@@ -1072,17 +1073,19 @@ one(
 /** Inputs of expert_layer after the plan: D 4, F 3, Dout 5. */
 const LAYERS: [
   string,
-  { gate: boolean; up: boolean; biases: boolean; activation: number; dropout: number },
+  { gate: boolean; up: boolean; biases: boolean; activation: number; limit?: number; dropout: number },
 ][] = [
   ['SwiGLU', { gate: true, up: true, biases: false, activation: 0, dropout: 0 }],
   ['biases and dropout', { gate: true, up: true, biases: true, activation: 1, dropout: 0.4 }],
   ['no gate', { gate: false, up: true, biases: false, activation: 2, dropout: 0.4 }],
   ['no gate, biases', { gate: false, up: true, biases: true, activation: 0, dropout: 0 }],
+  ['clamped', { gate: true, up: true, biases: true, activation: 0, limit: 0.7, dropout: 0 }],
   ['linear', { gate: false, up: false, biases: false, activation: 0, dropout: 0 }],
   ['linear, biases', { gate: false, up: false, biases: true, activation: 0, dropout: 0 }],
 ];
 for (const [name, k, experts, choices] of CHOICES)
-  for (const [kind, { gate, up, biases, activation, dropout }] of LAYERS) {
+  for (const [kind, { gate, up, biases, activation, limit = 0, dropout }] of LAYERS) {
+    const slope = limit === 0 ? 0 : 1.702;
     const n = choices.length / k;
     const p = plan(choices, k, experts);
     const matrix = (used: boolean): InputSpec => (used ? f32([experts, 3, 4], -1, 1) : null);
@@ -1104,7 +1107,7 @@ for (const [name, k, experts, choices] of CHOICES)
         bias(up, 3),
         bias(true, 5),
       ],
-      { activation, dropout, seed: 11, offset: 4 },
+      { activation, limit, slope, dropout, seed: 11, offset: 4 },
       { tolerance: GRAPH_TOLERANCE },
     );
   }
@@ -1135,7 +1138,7 @@ for (const [format, compute] of [
       weight(size, size, format, 9),
       weight(size, size, format, 9),
     ],
-    { activation: 0, compute },
+    { activation: 0, limit: 0, slope: 0, compute },
     { ...fixed, tolerance },
   );
 }

@@ -5,10 +5,8 @@
 export const NOT_YET = {
   /** By model_type of config.json. */
   modelTypes: {
-    bloom: 'dense family',
     deepseek_v2: 'MoE family',
     deepseek_v3: 'MoE family',
-    gpt_oss: 'MoE family',
   },
   /** By general.architecture of a GGUF file. */
   architectures: {},

@@ -378,8 +378,19 @@ static void activate_rows(float* h, const float* up, int64_t n) {
   }
 }
 
-static void activate(int which, float* h, const float* up, int64_t n) {
-  switch (which) {
+static void activate_clamped(const HiddenRule& rule, float* h, const float* up, int64_t n) {
+  const F limit = set1(rule.limit), lowest = set1(-rule.limit), slope = set1(rule.slope), one = set1(1.0f);
+  for (int64_t i = 0; i < n; i += 16) {
+    const int have = n - i < 16 ? static_cast<int>(n - i) : 16;
+    const F g = min_nan(load_n(h + i, have), limit);
+    const F u = min_nan(max_nan(load_n(up + i, have), lowest), limit);
+    store_n(h + i, (u + one) * (g * sigmoid(g * slope)), have);
+  }
+}
+
+static void activate(const HiddenRule& rule, float* h, const float* up, int64_t n) {
+  if (rule.limit > 0) return activate_clamped(rule, h, up, n);
+  switch (rule.activation) {
     case 0: return activate_rows<0>(h, up, n);
     case 1: return activate_rows<1>(h, up, n);
     case 2: return activate_rows<2>(h, up, n);

@@ -7,6 +7,7 @@ import { gradients } from '../autograd.js';
 import { SwitchyardError } from '../errors.js';
 import {
   type Attr,
+  type Attrs,
   apply,
   checkDType,
   checkRank,
@@ -20,18 +21,10 @@ import {
 import { type Shape, sizeOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import { moeCombine } from './combine.js';
-import {
-  ACTIVATION_NAMES,
-  ACTIVATIONS,
-  type Activation,
-  add,
-  less,
-  mul,
-  ones,
-  where,
-} from './elementwise.js';
+import { type Activation, add, less, mul, ones, where } from './elementwise.js';
 import { biasProduct } from './expert-bias.js';
 import { groupedMatmul, groupedMatmulGrad } from './grouped.js';
+import { checkHidden, type GateClamp, HIDDEN_ATTRS, hiddenAttrs, hiddenOf } from './hidden.js';
 import { scatterAddRows, takeRows } from './indexing.js';
 import { checkIndex, checkWeights } from './moe-checks.js';
 import { randomUniform } from './random.js';
@@ -59,12 +52,14 @@ type Inputs = Record<Required, Tensor> & Record<Exclude<(typeof INPUTS)[number],
 const byName = (inputs: readonly OpInput[]): Inputs =>
   Object.fromEntries(INPUTS.map((name, i) => [name, inputs[i] ?? null])) as unknown as Inputs;
 
-interface LayerAttrs {
+type LayerAttrs = Attrs & {
   activation: number;
+  limit: number;
+  slope: number;
   dropout: number;
   seed: number | RuntimeInt;
   offset: number | RuntimeInt;
-}
+};
 
 /** w [E, rows, columns] f32; null where the size is free. */
 function checkMatrix(what: string, w: Tensor, sizes: readonly (number | null)[]): void {
@@ -75,7 +70,7 @@ function checkMatrix(what: string, w: Tensor, sizes: readonly (number | null)[])
   });
 }
 
-function inferLayer(inputs: readonly OpInput[]): TensorType[] {
+function inferLayer(inputs: readonly OpInput[], attrs: Attrs): TensorType[] {
   const needed = (name: Required): Tensor => tensorInput('expert_layer', name, inputs[INPUTS.indexOf(name)]);
   const optional = (name: (typeof INPUTS)[number]): Tensor | null => {
     const input = inputs[INPUTS.indexOf(name)];
@@ -95,6 +90,7 @@ function inferLayer(inputs: readonly OpInput[]): TensorType[] {
   checkIndex('expert_layer', 'rowToken', rowToken, 1);
   checkWeights('expert_layer', needed('combineWeights'), slotRow);
   const [down, gate, up] = [needed('down'), optional('gate'), optional('up')];
+  checkHidden('expert_layer', attrs, gate !== null);
   if (gate && !up)
     throw new SwitchyardError('ERR_OPTION', '[expert_layer] got gate without up, expected both or none');
   checkMatrix('down', down, [null, null, null]);
@@ -146,16 +142,15 @@ function dropoutMask({ dropout, seed, offset }: LayerAttrs, shape: Shape): Tenso
 }
 
 /** The hidden activations A [R, F] from the pre-activations. */
-function hiddenOf(attrs: LayerAttrs, preGate: Tensor | null, preUp: Tensor): Tensor {
-  const act = ACTIVATIONS[ACTIVATION_NAMES[attrs.activation] as Activation];
-  const a = preGate ? mul(act(preGate), preUp) : act(preUp);
+function droppedHidden(attrs: LayerAttrs, preGate: Tensor | null, preUp: Tensor): Tensor {
+  const a = hiddenOf(attrs, preGate, preUp);
   const mask = dropoutMask(attrs, preUp.shape);
   return mask ? mul(a, mask) : a;
 }
 
 const expertLayerOp = defineOp({
   name: 'expert_layer',
-  attrs: { activation: 'int', dropout: 'float', seed: 'int', offset: 'int' },
+  attrs: { ...HIDDEN_ATTRS, dropout: 'float', seed: 'int', offset: 'int' },
   infer: inferLayer,
   cost(inputs) {
     const i = byName(inputs);
@@ -169,7 +164,7 @@ const expertLayerOp = defineOp({
     const [preGate, preUp] = lift(i) as [Tensor | null, Tensor | null];
     const plus = biasOf(i, i.downBias);
     const rows = preUp
-      ? groupedMatmul(hiddenOf(attrs, preGate, preUp), i.down, i.expertOffsets, { plus })
+      ? groupedMatmul(droppedHidden(attrs, preGate, preUp), i.down, i.expertOffsets, { plus })
       : groupedMatmul(i.x, i.down, i.expertOffsets, { rows: i.rowToken, plus }); // [R, Dout]
     const y = moeCombine(rows, i.slotRow, i.combineWeights);
     return [y, preGate, preUp].filter((t): t is Tensor => t !== null);
@@ -207,7 +202,7 @@ function backward(
     const raw = groupedMatmul(dy, i.down, i.expertOffsets, { ...rowsOf, transpose: true }); // dA' [R, F]
     const hidden = (): Tensor =>
       pre.length > 0
-        ? hiddenOf(attrs, pre.length > 1 ? (pre[0] as Tensor) : null, pre.at(-1) as Tensor)
+        ? droppedHidden(attrs, pre.length > 1 ? (pre[0] as Tensor) : null, pre.at(-1) as Tensor)
         : takeRows(i.x, i.rowToken);
     let dScale = sum(mul(raw, hidden()), -1, { keepDims: true }); // [R, 1]
     if (i.downBias) {
@@ -222,7 +217,7 @@ function backward(
     // One graph for each pre-activation, so that each becomes one pass over memory.
     dPre = pre.map((_, at) => {
       const own = pre.map((t) => identity(t));
-      const a = hiddenOf(attrs, own.length > 1 ? (own[0] as Tensor) : null, own.at(-1) as Tensor);
+      const a = droppedHidden(attrs, own.length > 1 ? (own[0] as Tensor) : null, own.at(-1) as Tensor);
       const [d] = gradients(a, [own[at] as Tensor], mul(raw, scale)) as [Tensor];
       const given = dPreGiven[at];
       return given ? add(given, d) : d;
@@ -272,6 +267,7 @@ export interface ExpertDropout {
 
 export interface ExpertLayerOptions {
   activation?: Activation;
+  clamp?: GateClamp | null;
   dropout?: ExpertDropout | null;
 }
 
@@ -290,7 +286,7 @@ export function expertLayer(
   plan: DispatchPlan,
   combineWeights: Tensor,
   experts: ExpertTensors,
-  { activation = 'silu', dropout = null }: ExpertLayerOptions = {},
+  { activation = 'silu', clamp = null, dropout = null }: ExpertLayerOptions = {},
 ): ExpertLayerOutput {
   const rate = dropout?.rate ?? 0;
   if (!(rate >= 0 && rate < 1))
@@ -315,7 +311,7 @@ export function expertLayer(
     expertLayerOp,
     INPUTS.map((name) => named[name]),
     {
-      activation: ACTIVATION_NAMES.indexOf(activation),
+      ...hiddenAttrs(activation, clamp),
       dropout: rate,
       seed: (dropout?.seed ?? 0) as Attr,
       offset: (dropout?.offset ?? 0) as Attr,

@@ -15,9 +15,10 @@ import { type Shape, sizeOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import type { Weight } from '../weight.js';
 import { moeCombine } from './combine.js';
-import { ACTIVATION_NAMES, ACTIVATIONS, type Activation, add, mul } from './elementwise.js';
+import { type Activation, add } from './elementwise.js';
 import { biasProduct } from './expert-bias.js';
 import { groupedMatmul } from './grouped.js';
+import { checkHidden, type GateClamp, HIDDEN_ATTRS, hiddenAttrs, hiddenOf } from './hidden.js';
 import { takeRows } from './indexing.js';
 import { groupedLinear } from './linear.js';
 import { checkIndex, checkWeights } from './moe-checks.js';
@@ -25,8 +26,9 @@ import type { DispatchPlan } from './routing.js';
 
 const expertsOp = defineOp({
   name: 'moe_experts',
-  attrs: { activation: 'int', compute: 'int' },
-  infer(inputs) {
+  attrs: { ...HIDDEN_ATTRS, compute: 'int' },
+  infer(inputs, attrs) {
+    checkHidden('moe_experts', attrs, inputs[5] !== null);
     const x = tensorInput('moe_experts', 'x', inputs[0]); // [N, D]
     const [offsets, rowToken, slotRow, weights] = [
       'expert offsets',
@@ -96,7 +98,6 @@ const expertsOp = defineOp({
     const [gate, up, down] = inputs.slice(5, 8) as [Weight | null, Weight, Weight];
     const [gateBias, upBias, downBias] = inputs.slice(8) as (Tensor | null | undefined)[];
     const compute = (['f32', 'bf16', 'int8'] as const)[attrs.compute as number] as ComputeMode;
-    const act = ACTIVATIONS[ACTIVATION_NAMES[attrs.activation as number] as Activation];
     const rows = takeRows(x, rowToken); // [R, D]
     const product = (of: Tensor, weight: Weight, bias: Tensor | null | undefined): Tensor => {
       const y = groupedLinear(of, expertOffsets, weight, compute);
@@ -105,7 +106,7 @@ const expertsOp = defineOp({
       return add(y, groupedMatmul(ones, w, expertOffsets));
     };
     const lifted = product(rows, up, upBias); // [R, F]
-    const hidden = gate ? mul(act(product(rows, gate, gateBias)), lifted) : act(lifted);
+    const hidden = hiddenOf(attrs, gate && product(rows, gate, gateBias), lifted);
     return [moeCombine(product(hidden, down, downBias), slotRow, weights)];
   },
   lower: (node) => ({
@@ -113,6 +114,8 @@ const expertsOp = defineOp({
     attrs: [
       { type: 'int', value: node.attrs.activation as number },
       { type: 'int', value: node.attrs.compute as number },
+      { type: 'float', value: node.attrs.limit as number },
+      { type: 'float', value: node.attrs.slope as number },
     ],
   }),
 });
@@ -131,13 +134,21 @@ export interface ExpertWeights {
   /** [E, D] */
   downBias?: Tensor | null;
 }
+export interface ExpertOptions {
+  /** Default 'silu'. */
+  activation?: Activation;
+  /** Default 'f32'. */
+  compute?: ComputeMode;
+  /** Default: none. */
+  clamp?: GateClamp | null;
+}
 /** The experts of a sparse layer on packed weights: dispatch, gate and up, activation, down, combine → [N, D]. */
 export function moeExperts(
   x: Tensor,
   plan: DispatchPlan,
   combineWeights: Tensor,
   experts: ExpertWeights,
-  { activation = 'silu' as Activation, compute = 'f32' as ComputeMode } = {},
+  { activation = 'silu', compute = 'f32', clamp = null }: ExpertOptions = {},
 ): Tensor {
   const inputs: OpInput[] = [
     x,
@@ -152,7 +163,7 @@ export function moeExperts(
   const biases = [experts.gateBias, experts.upBias, experts.downBias].map((bias) => bias ?? null);
   if (biases.some((bias) => bias !== null)) inputs.push(...biases);
   return apply1(expertsOp, inputs, {
-    activation: ACTIVATION_NAMES.indexOf(activation),
+    ...hiddenAttrs(activation, clamp),
     compute: computeCode(compute),
   });
 }
