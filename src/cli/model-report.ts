@@ -8,9 +8,8 @@ import {
   type MemoryEstimate,
 } from '../inspect/memory.js';
 import { type ParameterCount, type Role, sumParameters } from '../inspect/parameters.js';
-import { cacheWidths } from '../models/config.js';
-import { activeShare } from '../models/count.js';
-import type { ModelFiles } from '../models/family.js';
+import type { AnyFiles } from '../models/family.js';
+import { activeShare, cachedOf } from '../models/stacks.js';
 import { KV_BLOCK } from '../nn/kv-blocks.js';
 
 export interface FormatUse {
@@ -33,6 +32,8 @@ export interface ModelReport {
   /** How the cache stores keys and values. */
   readonly kvCache: KvType;
   readonly cacheBytesPerToken: number;
+  /** Of a text that a decoder attends over, each token; 0 without an encoder. */
+  readonly memoryBytesPerToken: number;
   readonly contextLength: number;
   /** Null where a tensor's format cannot be loaded. */
   readonly memory: MemoryEstimate | null;
@@ -43,7 +44,7 @@ export interface ModelReport {
  * @param kind as the option `kvCache` of `loadModel`
  */
 export function reportModel(
-  files: ModelFiles,
+  files: AnyFiles,
   contextLength: number,
   kind: 'auto' | KvType = 'auto',
 ): ModelReport {
@@ -70,7 +71,7 @@ export function reportModel(
   }
   const compute = matrices.some((m) => isQuantized(m.format)) ? 'int8' : 'f32';
   const kvCache = kind === 'auto' ? automaticKvType(compute) : kind;
-  const cache = cacheWidths(config);
+  const { own, memory } = cachedOf(files);
   const parameters = sumParameters(parts, activeShare(config));
   const counted = sumParameters(used, activeShare(config));
   return {
@@ -81,9 +82,10 @@ export function reportModel(
     formats: formatsOf(tensors),
     fileBytes: [...tensors].reduce((sum, entry) => sum + entry.bytes, 0),
     kvCache,
-    cacheBytesPerToken: cacheBytesPerToken(cache, kvCache),
+    cacheBytesPerToken: cacheBytesPerToken(own, kvCache),
+    memoryBytesPerToken: cacheBytesPerToken(memory, kvCache),
     contextLength,
-    memory: packable ? estimateMemory(matrices, cache, kvCache, contextLength, KV_BLOCK) : null,
+    memory: packable ? estimateMemory(matrices, [...own, ...memory], kvCache, contextLength, KV_BLOCK) : null,
   };
 }
 

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { newCommand } from './command.js';
 import { chatCommand } from './commands/chat.js';
 import { doctorCommand } from './commands/doctor.js';
+import { embedCommand } from './commands/embed.js';
 import { generateCommand } from './commands/generate.js';
 import { inspectCommand } from './commands/inspect.js';
 import { pullCommand } from './commands/pull.js';
@@ -19,6 +20,7 @@ export function buildProgram(): Command {
   for (const make of [
     generateCommand,
     chatCommand,
+    embedCommand,
     inspectCommand,
     routesCommand,
     quantizeCommand,

@@ -2,7 +2,8 @@
 import { SwitchyardError } from '../core/errors.js';
 import type { Generation, GenerationResult } from '../generate/generation.js';
 import type { LanguageModel } from '../generate/language-model.js';
-import { loadLanguageModel } from '../generate/load-model.js';
+import { type AnyModel, loadLanguageModel, loadModel } from '../generate/load-model.js';
+import type { LoadModelOptions } from '../generate/load-options.js';
 import type { Interrupt } from './interrupt.js';
 import type { ModelFlags } from './options.js';
 import { ByteBar } from './terminal/progress.js';
@@ -19,23 +20,34 @@ export function requireModel(command: string, path: string | undefined): string 
   );
 }
 
-export interface LoadedModel {
-  readonly model: LanguageModel;
+export interface LoadedModel<M = LanguageModel> {
+  readonly model: M;
   readonly loadMs: number;
 }
 
-/** Loads with a progress bar on stderr (on a terminal). */
-export async function openModelOf(
+/** A decoder. Loads with a progress bar on stderr (on a terminal). */
+export const openModelOf = (command: string, flags: ModelFlags, interrupt: Interrupt): Promise<LoadedModel> =>
+  openWith(loadLanguageModel, command, flags, interrupt);
+
+/** A model of any kind, in the same way. */
+export const openAnyModelOf = (
   command: string,
   flags: ModelFlags,
   interrupt: Interrupt,
-): Promise<LoadedModel> {
+): Promise<LoadedModel<AnyModel>> => openWith(loadModel, command, flags, interrupt);
+
+async function openWith<M>(
+  load: (path: string, options: LoadModelOptions) => Promise<M>,
+  command: string,
+  flags: ModelFlags,
+  interrupt: Interrupt,
+): Promise<LoadedModel<M>> {
   const path = requireModel(command, flags.model);
   const { device, dtype, kvCache, threads, context, packedCache } = flags;
   const bar = new ByteBar('loading');
   const started = performance.now();
   try {
-    const model = await loadLanguageModel(path, {
+    const model = await load(path, {
       device,
       dtype,
       kvCache,

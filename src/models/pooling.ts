@@ -1,7 +1,7 @@
 /** How a text's vector comes from its tokens' states, as sentence-transformers folders say it. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { readJsonFile } from '../checkpoint/json-file.js';
+import { readJsonFile, readJsonList } from '../checkpoint/json-file.js';
 import { mismatch } from '../core/errors.js';
 
 export const POOLINGS = ['mean', 'cls'] as const;
@@ -27,15 +27,13 @@ const MODES: Readonly<Record<string, Pooling>> = {
 export function readEmbeddingConfig(folder: string): EmbeddingConfig {
   const modules = join(folder, 'modules.json');
   if (!existsSync(modules)) return { pooling: 'mean', maxTokens: null };
-  const list = readJsonFile(modules, LIMITS) as unknown;
-  if (!Array.isArray(list)) throw mismatch('ERR_FORMAT', modules, 'no list', 'a list of modules');
   let pooling: Pooling = 'mean';
-  for (const module of list as Record<string, unknown>[]) {
+  for (const module of readJsonList(modules, LIMITS) as readonly (Record<string, unknown> | null)[]) {
     const type = String(module?.type).split('.').at(-1) as string;
     if (PLAIN.has(type)) continue;
     if (type !== 'Pooling')
       throw mismatch('ERR_UNSUPPORTED', modules, `a module ${type}`, 'Transformer, Pooling and Normalize');
-    const path = String(module.path);
+    const path = String(module?.path);
     if (!/^[\w-]+$/.test(path)) throw mismatch('ERR_FORMAT', modules, `path '${path}'`, 'a folder beside it');
     pooling = readPooling(join(folder, path, 'config.json'));
   }

@@ -10,7 +10,7 @@ import {
   type SamplingFlags,
   samplingOf,
 } from '../options.js';
-import { openModelOf, requireModel, runGeneration } from '../session.js';
+import { openAnyModelOf, requireModel, runGeneration } from '../session.js';
 import { timingLine, writeText } from '../terminal/answer.js';
 import { styleFor } from '../terminal/style.js';
 
@@ -21,7 +21,7 @@ interface Flags extends ModelFlags, SamplingFlags {
 const DEFAULT_TOKENS = 256;
 
 export function generateCommand(): Command {
-  const command = newCommand('generate', 'continues a prompt').option(
+  const command = newCommand('generate', 'continues a prompt, or answers it with an encoder-decoder').option(
     '--prompt <text>',
     "the text to continue; '-' reads it from stdin",
   );
@@ -37,7 +37,7 @@ async function generate(flags: Flags): Promise<void> {
       hint: "'--prompt -' reads it from stdin",
     });
   using interrupt = new Interrupt();
-  const { model, loadMs } = await openModelOf('generate', flags, interrupt);
+  const { model, loadMs } = await openAnyModelOf('generate', flags, interrupt);
   await using _ = model;
   const write = flags.json ? undefined : writeText;
   const result = await runGeneration(

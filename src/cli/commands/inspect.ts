@@ -3,8 +3,11 @@ import { readEnv } from '../../core/env.js';
 import { SwitchyardError } from '../../core/errors.js';
 import type { KvType } from '../../core/format.js';
 import { ROLES } from '../../inspect/parameters.js';
-import type { DecoderConfig } from '../../models/config.js';
-import { openModel } from '../../models/load.js';
+import type { DecoderConfig, LayersConfig } from '../../models/config.js';
+import type { AnyFiles } from '../../models/family.js';
+import { openFiles } from '../../models/load.js';
+import type { EncoderConfig, EncoderDecoderConfig, StackConfig } from '../../models/stack-config.js';
+import { type AnyConfig, stacksOf } from '../../models/stacks.js';
 import { newCommand, printJson, printLines } from '../command.js';
 import { type ModelReport, reportModel } from '../model-report.js';
 import { contextOption, kvCacheOption } from '../options.js';
@@ -37,13 +40,14 @@ function inspect(given: string | undefined, flags: Flags): void {
     throw new SwitchyardError('ERR_OPTION', '[inspect] got no model, expected the path of one', {
       hint: 'a GGUF file or a Hugging Face folder, as argument or in SWITCHYARD_MODEL',
     });
-  const files = openModel(path);
+  const files = openFiles(path);
   const { config, checkpoint } = files;
   const context = flags.context ?? Math.min(config.maxSeqLen, DEFAULT_CONTEXT);
   const report = reportModel(files, context, flags.kvCache);
   const facts = {
     path,
     kind: checkpoint.kind,
+    model: files.kind,
     config: plainConfig(config),
     moe: moeFacts(config, report),
     ...report,
@@ -52,11 +56,26 @@ function inspect(given: string | undefined, flags: Flags): void {
   else print(facts);
 }
 
-type Facts = { path: string; kind: string; config: PlainConfig; moe: MoEFacts | null } & ModelReport;
-type PlainConfig = Omit<DecoderConfig, 'moe'>;
+interface Facts extends ModelReport {
+  readonly path: string;
+  readonly kind: string;
+  readonly model: AnyFiles['kind'];
+  readonly config: PlainConfig;
+  readonly moe: MoEFacts | null;
+}
 
-function plainConfig({ moe: _, ...rest }: DecoderConfig): PlainConfig {
-  return rest;
+/** Without experts, which are told apart: a policy is no plain data. */
+type Plain<C> = Omit<C, 'moe'>;
+type PlainConfig =
+  | Plain<DecoderConfig>
+  | (Omit<EncoderConfig, 'stack'> & { stack: Plain<StackConfig> })
+  | (Omit<EncoderDecoderConfig, 'encoder' | 'decoder'> & Record<'encoder' | 'decoder', Plain<StackConfig>>);
+
+function plainConfig(config: AnyConfig): PlainConfig {
+  const plain = <C extends { moe: unknown }>({ moe: _, ...rest }: C): Plain<C> => rest;
+  if ('stack' in config) return { ...config, stack: plain(config.stack) };
+  if (!('encoder' in config)) return plain(config);
+  return { ...config, encoder: plain(config.encoder), decoder: plain(config.decoder) };
 }
 
 interface MoEFacts {
@@ -64,22 +83,34 @@ interface MoEFacts {
   readonly topK: number;
   readonly dFf: number;
   readonly gating: string;
+  /** Of the first stack that has any. */
   readonly sparseLayers: readonly number[];
+  /** The sparse layers of all stacks, in words. */
+  readonly where: string;
   readonly expertParameters: number;
   /** Of all parameters. */
   readonly expertShare: number;
   readonly activeShare: number;
 }
 
-function moeFacts({ moe }: DecoderConfig, { parameters }: ModelReport): MoEFacts | null {
-  if (!moe) return null;
+function moeFacts(config: AnyConfig, { parameters }: ModelReport): MoEFacts | null {
+  const stacks = stacksOf(config);
+  const sparse = stacks.flatMap(({ name, layers: { moe } }) => (moe ? [{ name, moe }] : []));
+  const [first] = sparse;
+  if (!first) return null;
+  const { moe } = first;
+  const count = sparse.reduce((n, s) => n + s.moe.layers.length, 0);
+  const text = ({ name, moe: { layers } }: (typeof sparse)[number]): string =>
+    `${stacks.length > 1 ? `${name} ` : ''}${layers.join(', ')}`;
+  const all = count === stacks.reduce((n, { layers }) => n + layers.nLayers, 0);
   return {
     nExperts: moe.nExperts,
     topK: moe.topK,
     dFf: moe.dFf,
     gating: typeof moe.gating === 'string' ? moe.gating : moe.gating.name,
     sparseLayers: moe.layers,
-    expertParameters: parameters.byRole.experts / (moe.nExperts * moe.layers.length),
+    where: all ? `all ${count}` : sparse.map(text).join('; '),
+    expertParameters: parameters.byRole.experts / (moe.nExperts * count),
     expertShare: parameters.byRole.experts / parameters.total,
     activeShare: parameters.active / parameters.total,
   };
@@ -142,19 +173,28 @@ function print(facts: Facts): void {
     table(
       [],
       [
-        [`keys and values per token (${facts.kvCache})`, bytesText(facts.cacheBytesPerToken)],
+        ...(facts.model === 'encoder'
+          ? []
+          : [[`keys and values per token (${facts.kvCache})`, bytesText(facts.cacheBytesPerToken)]]),
+        ...(facts.memoryBytesPerToken > 0
+          ? [['and per token of the encoded text', bytesText(facts.memoryBytesPerToken)]]
+          : []),
         ...(memory
           ? [
               ['packed weights', bytesText(memory.weights)],
-              [`keys and values of ${facts.contextLength} tokens`, bytesText(memory.cache)],
-              ['together', bytesText(memory.total)],
+              ...(facts.model === 'encoder'
+                ? []
+                : [
+                    [`keys and values of ${facts.contextLength} tokens`, bytesText(memory.cache)],
+                    ['together', bytesText(memory.total)],
+                  ]),
             ]
           : [['packed weights', 'unknown: a format that cannot be loaded']]),
       ],
       { right: [1] },
     ),
     head('Mixture of experts'),
-    facts.moe ? table([], moeRows(facts.moe, facts.config.nLayers)) : 'none: every layer is dense',
+    facts.moe ? table([], moeRows(facts.moe)) : 'none: every layer is dense',
   );
 }
 
@@ -169,32 +209,58 @@ const ROLE_NAMES: Readonly<Record<(typeof ROLES)[number], string>> = {
 };
 
 function configRows(c: PlainConfig): (string | number)[][] {
+  const stacks =
+    'stack' in c
+      ? [stackRows(c.stack)]
+      : 'encoder' in c
+        ? [stackRows(c.encoder, 'encoder '), stackRows(c.decoder, 'decoder ')]
+        : [stackRows(c)];
   return [
     ['family', c.family],
+    ...stacks.flat(),
+    ['vocabulary', `${c.vocabSize}${c.tiedEmbeddings ? ', head tied to the embedding' : ''}`],
+    ['context', c.maxSeqLen === ENDLESS ? 'no bound' : c.maxSeqLen],
+    ['end tokens', c.eosIds.join(', ') || 'none'],
+    ...('stack' in c ? [['head', `${c.head}${c.labels.length > 0 ? `: ${c.labels.join(', ')}` : ''}`]] : []),
+  ];
+}
+
+/** The length of models whose positions have no end. */
+const ENDLESS = 2 ** 31 - 1;
+
+type PlainStack = Plain<LayersConfig> & Partial<Pick<StackConfig, 'relativeBias' | 'sinusoids'>>;
+
+function stackRows(c: PlainStack, prefix = ''): (string | number)[][] {
+  return [
     ['layers', c.nLayers],
     ['width', c.dModel],
     ['feed-forward width', `${c.dFf}, ${c.activation}`],
     ['heads', `${c.nHeads} of ${c.headDim}, ${c.nKvHeads} for keys and values`],
-    ['vocabulary', `${c.vocabSize}${c.tiedEmbeddings ? ', head tied to the embedding' : ''}`],
-    ['context', `${c.maxSeqLen}${c.window > 0 ? `, window ${c.window}` : ''}`],
-    ['positions', positionText(c)],
-    ['end tokens', c.eosIds.join(', ') || 'none'],
-  ];
+    ['positions', `${positionText(c)}${c.window > 0 ? `, window ${c.window}` : ''}`],
+  ].map(([name, value]) => [`${prefix}${name}`, value as string | number]);
 }
 
-function positionText({ rope, headDim, learnedPositions, alibi }: PlainConfig): string {
+function positionText({
+  rope,
+  headDim,
+  learnedPositions,
+  alibi,
+  relativeBias,
+  sinusoids,
+}: PlainStack): string {
   if (rope) return `rope, theta ${rope.theta}, ${rope.dim} of ${headDim}, scaling ${rope.scaling.type}`;
   if (learnedPositions) return `learned, ${learnedPositions.rows}`;
+  if (relativeBias) return `bias by distance, ${relativeBias.buckets} buckets`;
+  if (sinusoids) return 'sines and cosines';
   return alibi ? 'slopes (ALiBi)' : 'none';
 }
 
-function moeRows(m: MoEFacts, nLayers: number): (string | number)[][] {
-  const layers = m.sparseLayers;
+function moeRows(m: MoEFacts): (string | number)[][] {
   return [
     ['experts', `${m.nExperts}, ${m.topK} for a token`],
     ['gating', m.gating],
     ['one expert', `width ${m.dFf}, ${countText(m.expertParameters)} parameters`],
-    ['sparse layers', layers.length === nLayers ? `all ${nLayers}` : layers.join(', ')],
+    ['sparse layers', m.where],
     ['share of all parameters', percentText(m.expertShare)],
     ['read for one token', percentText(m.activeShare)],
   ];
