@@ -182,32 +182,38 @@ int64_t rows_of(const WeightSource& source, const WeightPart& part) {
   return (part.bytes - first) / checked_mul(part.row_stride, size, "packWeight") + 1;
 }
 
-void read_part(PackTask& task, Napi::Object from) {
-  WeightPart part;
+// A range of a file or of an array, which is copied.
+void read_range(PackTask& task, Napi::Object from, WeightBytes* range) {
   const Napi::Value path = from.Get("path"), data = from.Get("data");
   if (path.IsUndefined() == data.IsUndefined()) wrong_argument(path, "packWeight path", "either path or data");
-  part.offset = integer(from.Get("offset"), "packWeight offset", 0);
-  part.bytes = integer(from.Get("bytes"), "packWeight bytes", 0);
+  range->offset = integer(from.Get("offset"), "packWeight offset", 0);
+  range->bytes = integer(from.Get("bytes"), "packWeight bytes", 0);
+  if (!path.IsUndefined()) {
+    range->path = text(path, "packWeight path");
+    if (range->path.empty()) wrong_argument(path, "packWeight path", "the path of a file");
+    return;
+  }
+  const auto all = bytes(data, "packWeight data");
+  const auto size = static_cast<int64_t>(all.size());
+  if (range->offset > size || range->bytes > size - range->offset) {
+    fail(ErrorCode::kShape, "[packWeight] got %lld bytes at %lld, expected them within %lld bytes of data",
+         static_cast<long long>(range->bytes), static_cast<long long>(range->offset), static_cast<long long>(size));
+  }
+  task.copies.emplace_back(all.data() + range->offset, all.data() + range->offset + range->bytes);
+  // Not null even where it is empty: a part has a path or memory.
+  static constexpr std::byte kNothing{};
+  range->memory = range->bytes == 0 ? &kNothing : task.copies.back().data();
+  range->offset = 0;
+}
+
+void read_part(PackTask& task, Napi::Object from) {
+  WeightPart part;
+  const Napi::Value scales = from.Get("scales"), rows = from.Get("rows");
   part.row_stride = optional_integer(from.Get("rowStride"), "packWeight rowStride", 0);
   part.column_stride = optional_integer(from.Get("columnStride"), "packWeight columnStride", 0);
-  const Napi::Value rows = from.Get("rows");
-  part.rows = rows.IsUndefined() ? rows_of(task.source, part) : integer(rows, "packWeight rows", 1);
-  if (!path.IsUndefined()) {
-    part.path = text(path, "packWeight path");
-    if (part.path.empty()) wrong_argument(path, "packWeight path", "the path of a file");
-  } else {
-    const auto all = bytes(data, "packWeight data");
-    const auto size = static_cast<int64_t>(all.size());
-    if (part.offset > size || part.bytes > size - part.offset) {
-      fail(ErrorCode::kShape, "[packWeight] got %lld bytes at %lld, expected them within %lld bytes of data",
-           static_cast<long long>(part.bytes), static_cast<long long>(part.offset), static_cast<long long>(size));
-    }
-    task.copies.emplace_back(all.data() + part.offset, all.data() + part.offset + part.bytes);
-    // Not null even where it is empty: a part has a path or memory.
-    static constexpr std::byte kNothing{};
-    part.memory = part.bytes == 0 ? &kNothing : task.copies.back().data();
-    part.offset = 0;
-  }
+  read_range(task, from, &part);
+  if (!scales.IsUndefined()) read_range(task, object(scales, "packWeight scales"), &part.scales.emplace());
+  part.rows = rows.IsUndefined() && !part.scales ? rows_of(task.source, part) : integer(rows, "packWeight rows", 1);
   task.source.parts.push_back(std::move(part));
 }
 

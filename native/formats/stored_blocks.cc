@@ -108,6 +108,17 @@ void read_tq1_0(const uint8_t* p, StoredBlock* out) {
 
 }  // namespace
 
+void join_mxfp4(const std::byte* codes, const std::byte* scales, int64_t blocks, std::byte* out) {
+  for (int64_t b = 0; b < blocks; b++, codes += 16, out += 17) {
+    out[0] = scales[b];
+    for (int i = 0; i < 8; i++) {  // values 2i, 2i + 1, and those 16 further
+      const std::byte low = codes[i], high = codes[8 + i], mask{15};
+      out[1 + 2 * i] = (low & mask) | high << 4;
+      out[2 + 2 * i] = low >> 4 | (high & ~mask);
+    }
+  }
+}
+
 void read_stored_block(Format f, const std::byte* block, StoredBlock* out) {
   const auto* p = reinterpret_cast<const uint8_t*>(block);
   switch (f) {

@@ -15,6 +15,10 @@ struct StoredBlock {
   uint8_t n[16];
 };
 
+// mxfp4 as checkpoints of transformers hold it: 16 bytes of codes for every 32 values, value 2i in the low and 2i + 1 in
+// the high half of byte i, and a byte of scale elsewhere. Writes the blocks of GGUF.
+void join_mxfp4(const std::byte* codes, const std::byte* scales, int64_t blocks, std::byte* out);
+
 void read_stored_block(Format f, const std::byte* block, StoredBlock* out);
 
 }  // namespace switchyard

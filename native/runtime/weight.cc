@@ -7,6 +7,7 @@
 
 #include "formats/format_table.h"
 #include "formats/quantize.h"
+#include "formats/stored_blocks.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
 #include "runtime/mapped_file.h"
@@ -17,6 +18,7 @@ namespace switchyard {
 namespace {
 
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
+constexpr int64_t kMxfp4CodeBytes = 16;  // of 32 values
 
 // A span of one part that one task reads and packs: whole rows, or whole columns where the part is stored by columns.
 struct Piece {
@@ -33,6 +35,8 @@ struct PartPlan {
   // Stored by columns, but wanted by whole rows: a piece is a run of rows of every column, read one by one.
   bool gathered = false;
   const File* file = nullptr;
+  int64_t scale_step = 0;  // bytes from row to row of scales that lie apart
+  const File* scale_file = nullptr;
 };
 
 // Quantisers see whole rows, and blocks are decoded by rows.
@@ -76,17 +80,56 @@ void check_source(const WeightSource& source) {
   check_sizes(source.name, source.as.value_or(source.stored), source.experts, source.rows, source.columns);
 }
 
+// Rows of mxfp4 whose scales lie apart.
+PartPlan plan_split_part(const WeightSource& source, int index, int64_t first_row, std::vector<Piece>* pieces) {
+  const WeightPart& part = source.parts[index];
+  if (source.stored != Format::kMXFP4) {
+    refuse(source, ErrorCode::kFormat, std::string("got scales apart for ") + format_info(source.stored).name + ", expected mxfp4");
+  }
+  const int64_t stride = part.row_stride == 0 ? source.columns : part.row_stride;
+  if (part.column_stride > 1 || stride % kChunk != 0) {
+    refuse(source, ErrorCode::kFormat, "got strides that part blocks, expected rows a multiple of 32 values from each other");
+  }
+  const int64_t blocks = source.columns / kChunk, row = blocks * kMxfp4CodeBytes;
+  PartPlan plan;
+  plan.first_row = first_row;
+  plan.scale_step = stride / kChunk;
+  plan.row_step = checked_mul(plan.scale_step, kMxfp4CodeBytes, "weight");
+  const auto check = [&](const char* what, const WeightBytes& range, int64_t step, int64_t one) {
+    if (range.path.empty() && range.memory == nullptr) {
+      refuse(source, ErrorCode::kShape, std::string("got ") + what + " in no file and no memory, expected one of them");
+    }
+    const int64_t span = checked_add(checked_mul(part.rows - 1, step, "weight"), one, "weight");
+    checked_add(range.offset, range.bytes, "weight");
+    if (range.bytes == span || (part.row_stride != 0 && range.bytes > span)) return;
+    refuse(source, ErrorCode::kShape,
+           "got " + std::to_string(range.bytes) + " bytes of " + what + " for " + std::to_string(part.rows) +
+               " rows, expected " + (part.row_stride != 0 ? "at least " : "") + std::to_string(span));
+  };
+  check("codes", part, plan.row_step, row);
+  check("scales", *part.scales, plan.scale_step, blocks);
+  const int64_t per_piece = std::max<int64_t>(1, (kPieceBytes - row) / plan.row_step + 1);
+  for (int64_t first = 0; first < part.rows; first += per_piece) {
+    const int64_t n = std::min(per_piece, part.rows - first);
+    pieces->push_back({index, false, first, n, first * plan.row_step, (n - 1) * plan.row_step + row});
+  }
+  return plan;
+}
+
 // Checks one part and cuts it in pieces.
 PartPlan plan_part(const WeightSource& source, int index, int64_t first_row, std::vector<Piece>* pieces) {
   const WeightPart& part = source.parts[index];
   const bool floats = is_float_format(source.stored);
+  const auto negative = [](const WeightBytes& range) { return range.offset < 0 || range.bytes < 0; };
   const int64_t size = floats ? format_info(source.stored).bytes_per_block : 0;
   const bool strided = part.row_stride != 0 || part.column_stride != 0;
   PartPlan plan;
   plan.first_row = first_row;
-  if (part.rows < 1 || part.offset < 0 || part.bytes < 0 || part.row_stride < 0 || part.column_stride < 0) {
+  if (part.rows < 1 || negative(part) || part.row_stride < 0 || part.column_stride < 0 ||
+      (part.scales && negative(*part.scales))) {
     refuse(source, ErrorCode::kShape, "got a part of negative size, expected rows, offset, bytes and strides >= 0");
   }
+  if (part.scales) return plan_split_part(source, index, first_row, pieces);
   if (part.path.empty() && part.memory == nullptr) {
     refuse(source, ErrorCode::kShape, "got a part of no file and no memory, expected one of them");
   }
@@ -154,20 +197,24 @@ std::shared_ptr<Weight> Weight::pack(const WeightSource& source, ThreadPool& poo
   std::vector<Piece> pieces;
   std::vector<PartPlan> plans;
   std::map<std::string, std::unique_ptr<File>> files;
+  const auto open = [&](const WeightBytes& range) -> const File* {
+    if (range.path.empty()) return nullptr;
+    std::unique_ptr<File>& file = files[range.path];
+    try {
+      if (!file) file = std::make_unique<File>(range.path);
+    } catch (const Error& e) {
+      refuse(source, e.code(), e.what());
+    }
+    return file.get();
+  };
   const int64_t all_rows = checked_mul(source.experts, source.rows, "weight");
   int64_t covered = 0;
   for (size_t i = 0; i < source.parts.size(); i++) {
     const WeightPart& part = source.parts[i];
     plans.push_back(plan_part(source, static_cast<int>(i), covered, &pieces));
     covered = checked_add(covered, part.rows, "weight");
-    if (part.path.empty()) continue;
-    std::unique_ptr<File>& file = files[part.path];
-    try {
-      if (!file) file = std::make_unique<File>(part.path);
-    } catch (const Error& e) {
-      refuse(source, e.code(), e.what());
-    }
-    plans.back().file = file.get();
+    plans.back().file = open(part);
+    if (part.scales) plans.back().scale_file = open(*part.scales);
   }
   if (covered != all_rows) {
     refuse(source, ErrorCode::kShape,
@@ -190,6 +237,7 @@ std::shared_ptr<Weight> Weight::pack(const WeightSource& source, ThreadPool& poo
   const int width = std::max(1, std::min(threads, pool.threads()));
   std::vector<std::unique_ptr<std::byte[]>> buffers(width);
   std::vector<std::vector<float>> rows(width);
+  std::vector<std::vector<std::byte>> scales(width), joined(width);  // of parts whose scales lie apart
 
   pool.parallel_for(static_cast<int64_t>(pieces.size()), width, [&](int64_t task, int worker) {
     const auto check_abort = [&] {
@@ -215,6 +263,22 @@ std::shared_ptr<Weight> Weight::pack(const WeightSource& source, ThreadPool& poo
       from = buffer.get();
       if (plan.gathered) column_step = piece.bytes;
     }
+    const std::byte* apart = nullptr;
+    if (part.scales) {
+      const int64_t at = piece.first * plan.scale_step;
+      if (plan.scale_file == nullptr) {
+        apart = part.scales->memory + at;
+      } else {
+        scales[worker].resize((piece.count - 1) * plan.scale_step + source.columns / kChunk);
+        apart = scales[worker].data();
+        try {
+          plan.scale_file->read(part.scales->offset + at, static_cast<int64_t>(scales[worker].size()), scales[worker].data());
+        } catch (const Error& e) {
+          refuse(source, e.code(), e.what());
+        }
+      }
+      joined[worker].resize(stored_row_bytes(source.stored, source.columns));
+    }
     std::vector<float>& values = rows[worker];
     if (convert) values.resize(source.columns);
     const int64_t first = piece.by_columns ? 0 : piece.first, count = piece.by_columns ? part.rows : piece.count;
@@ -223,6 +287,10 @@ std::shared_ptr<Weight> Weight::pack(const WeightSource& source, ThreadPool& poo
       std::byte* panel = packed + expert * weight->expert_stride_ + n / kPanel * weight->layout_.bytes;
       const std::byte* stored = from + i * plan.row_step;
       const int lane = static_cast<int>(n % kPanel);
+      if (part.scales) {
+        join_mxfp4(stored, apart + i * plan.scale_step, source.columns / kChunk, joined[worker].data());
+        stored = joined[worker].data();
+      }
       if (convert) {
         check_abort();
         if (floats) decode_float_row(source.stored, stored, column_step, source.columns, values.data());

@@ -14,17 +14,24 @@
 
 namespace switchyard {
 
-// Consecutive rows of the flattened [experts · rows] of a weight: either a range of a file or memory.
-struct WeightPart {
-  int64_t rows = 0;
+// A range of a file, or memory.
+struct WeightBytes {
   std::string path;                   // empty: `memory` counts
   int64_t offset = 0;                 // in the file
   const std::byte* memory = nullptr;  // must outlive pack()
   int64_t bytes = 0;                  // of the range; dense parts must match it exactly
+};
+
+// Consecutive rows of the flattened [experts · rows] of a weight: either a range of a file or memory.
+struct WeightPart : WeightBytes {
+  int64_t rows = 0;
   // Float formats: elements from one row (column) to the next, so that transposed and interleaved storage can be
   // read. Both 0: dense rows.
   int64_t row_stride = 0;
   int64_t column_stride = 0;
+  // mxfp4 only: the scales lie apart, a byte for every 32 values, and the bytes of the part are codes (join_mxfp4). Rows may
+  // then have a row_stride, a multiple of 32 values.
+  std::optional<WeightBytes> scales;
 };
 
 struct WeightSource {

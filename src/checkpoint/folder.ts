@@ -4,6 +4,7 @@ import { Place } from './checked.js';
 import { ioCode, withReader } from './file-reader.js';
 import { type GgufFile, ggufMagic, readGguf } from './gguf.js';
 import { type JsonObject, readJsonFile } from './json-file.js';
+import { joinMxfp4 } from './mxfp4.js';
 import { packedMagic } from './packed-layout.js';
 import { type PackedFile, readPacked } from './packed-read.js';
 import { maxSafetensorsHeaderBytes, readSafetensors, readShardedSafetensors } from './safetensors.js';
@@ -116,7 +117,7 @@ export function openHuggingFaceFolder(folder: string, weights?: string): Hugging
   for (const [key, name] of Object.entries(textFileNames)) {
     if (names.includes(name)) textFiles[key as keyof TextFiles] = join(folder, name);
   }
-  const tensors = openWeights(folder, names, weights);
+  const tensors = joinMxfp4(openWeights(folder, names, weights));
   return { kind: 'huggingface', folder, config, generationConfig, textFiles, tensors };
 }
 

@@ -85,7 +85,12 @@ export interface TensorEntry {
   /** Absolute byte in the file. Aligned in GGUF, anything in safetensors. */
   readonly offset: number;
   readonly bytes: number;
+  /** mxfp4 of safetensors: where its scales lie, a byte for every 32 values; the tensor's own bytes are codes alone. */
+  readonly scales?: { readonly path: string; readonly offset: number; readonly bytes: number };
 }
+
+/** Bytes of a tensor in its files. */
+export const fileBytes = ({ bytes, scales }: TensorEntry): number => bytes + (scales?.bytes ?? 0);
 
 /** How many bytes `shape` takes in `format`; ERR_FORMAT where blocks do not fill the last dimension. */
 export function storageBytes(place: Place, shape: readonly number[], format: StorageFormat): number {

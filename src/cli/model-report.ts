@@ -1,5 +1,5 @@
 /** What the headers of a model's files tell: parameters, formats, memory. Nothing is loaded. */
-import type { TensorEntry } from '../checkpoint/tensor-file.js';
+import { fileBytes, type TensorEntry } from '../checkpoint/tensor-file.js';
 import { automaticKvType, isQuantized, isWeightFormat, type KvType } from '../core/format.js';
 import {
   cacheBytesPerToken,
@@ -80,7 +80,7 @@ export function reportModel(
     agree: parameters.total === counted.total && parameters.active === counted.active,
     extra,
     formats: formatsOf(tensors),
-    fileBytes: [...tensors].reduce((sum, entry) => sum + entry.bytes, 0),
+    fileBytes: [...tensors].reduce((sum, entry) => sum + fileBytes(entry), 0),
     kvCache,
     cacheBytesPerToken: cacheBytesPerToken(own, kvCache),
     memoryBytesPerToken: cacheBytesPerToken(memory, kvCache),

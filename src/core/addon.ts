@@ -60,18 +60,25 @@ export interface WeightSource {
   columns: number;
   parts: readonly WeightPart[];
 }
-export interface WeightPart {
+export interface WeightBytes {
   /** A file, or `data` in memory. */
   path?: string;
   data?: ArrayBufferView;
   /** Bytes from the start of the file or of `data`. */
   offset: number;
   bytes: number;
-  /** Default: as many as the bytes hold. */
+}
+export interface WeightPart extends WeightBytes {
+  /** Default: as many as the bytes hold; with `scales` it must be given. */
   rows?: number;
-  /** Elements from one row, or column, to the next; float formats only. Default: row-major. */
+  /** Elements from one row, or column, to the next; float formats only, rows also with `scales`. Default: row-major. */
   rowStride?: number;
   columnStride?: number;
+  /**
+   * mxfp4 whose scales lie apart, as checkpoints of transformers have it: a byte for every 32 values. The part is then
+   * codes, 16 bytes for 32 values, two neighbours in a byte.
+   */
+  scales?: WeightBytes;
 }
 export interface WeightInfo {
   format: string;

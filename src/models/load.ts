@@ -1,5 +1,6 @@
 /** From model files to a model on a device. */
 import { openCheckpoint } from '../checkpoint/folder.js';
+import { fileBytes } from '../checkpoint/tensor-file.js';
 import type { Device } from '../core/device.js';
 import { mismatch, SwitchyardError } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
@@ -100,7 +101,7 @@ async function sourceOf(
 ): Promise<TensorSource> {
   if (checkpoint.kind === 'switchyard') return MappedParameters.open(checkpoint, device, onProgress, signal);
   let total = 0;
-  for (const entry of checkpoint.tensors) total += entry.bytes;
+  for (const entry of checkpoint.tensors) total += fileBytes(entry);
   return new WeightLoader(device, checkpoint.tensors, names as StoredNames, total, onProgress, signal);
 }
 

@@ -1,6 +1,6 @@
 /** Reads the tensors of a checkpoint into packed weights, one after another: each byte is read and packed once. */
 import { storageFormats, type TensorEntry, type TensorTable } from '../checkpoint/tensor-file.js';
-import type { WeightPart, WeightSource } from '../core/addon.js';
+import type { WeightBytes, WeightPart, WeightSource } from '../core/addon.js';
 import type { Device } from '../core/device.js';
 import { SwitchyardError } from '../core/errors.js';
 import { isStoredFormat, type StoredFormat, type WeightFormat } from '../core/format.js';
@@ -157,24 +157,32 @@ function partOf(
   { offset, rows, rowStride, columnStride }: Place,
   columns: number,
 ): WeightPart {
-  const { path } = entry;
-  const perValue = entry.bytes / sizeOf(entry.shape);
-  const at = entry.offset + offset * perValue;
-  if (columnStride === 1 && (rowStride === columns || rows === 1))
-    return { path, offset: at, bytes: rows * columns * perValue, rows };
-  const span = (rows - 1) * rowStride + (columns - 1) * columnStride + 1;
-  return { path, offset: at, bytes: span * perValue, rows, rowStride, columnStride };
+  const isDense = columnStride === 1 && (rowStride === columns || rows === 1);
+  const span = isDense ? rows * columns : (rows - 1) * rowStride + (columns - 1) * columnStride + 1;
+  const range = ({ path, offset: start, bytes }: Omit<WeightBytes, 'data'>): WeightBytes => {
+    const perValue = bytes / sizeOf(entry.shape);
+    return { ...(path && { path }), offset: start + offset * perValue, bytes: span * perValue };
+  };
+  return {
+    ...range(entry),
+    rows,
+    ...(!isDense && { rowStride, columnStride }),
+    ...(entry.scales && { scales: range(entry.scales) }),
+  };
 }
 
 const continues = (a: WeightPart, b: WeightPart): boolean =>
   a.rowStride === undefined &&
   b.rowStride === undefined &&
-  a.path === b.path &&
-  a.offset + a.bytes === b.offset;
+  follows(a, b) &&
+  (!a.scales || !b.scales || follows(a.scales, b.scales));
+const follows = (a: WeightBytes, b: WeightBytes): boolean =>
+  a.path === b.path && a.offset + a.bytes === b.offset;
 const joined = (a: WeightPart, b: WeightPart): WeightPart => ({
   ...a,
   bytes: a.bytes + b.bytes,
   rows: (a.rows as number) + (b.rows as number),
+  ...(a.scales && b.scales && { scales: { ...a.scales, bytes: a.scales.bytes + b.scales.bytes } }),
 });
 
 /** A weight from values in memory, row-major [experts · rows, columns]. */
