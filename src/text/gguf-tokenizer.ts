@@ -87,11 +87,14 @@ function byteLevelJson(metadata: GgufTokenizerMetadata, vocabulary: Vocabulary):
     behavior: 'Isolated',
     invert: false,
   }));
+  // llama.cpp passes over merges that lead out of the vocabulary; files have them
+  const isKnown = ([left, right]: [string, string]): boolean =>
+    [left, right, left + right].every((token) => Object.hasOwn(vocabulary.ids, token));
   const json: TokenizerJson = {
     model: {
       type: 'BPE',
       vocab: vocabulary.ids,
-      merges: merges.map((merge, i) => splitMerge(merge, i)),
+      merges: merges.map((merge, i) => splitMerge(merge, i)).filter(isKnown),
       ignore_merges: rule.ignoreMerges ?? false,
     },
     added_tokens: vocabulary.added,

@@ -144,6 +144,11 @@ describe('SentencePiece vocabularies', () => {
 
 const gpt2 = { model: 'gpt2', tokens: ['a', 'b', 'ab', '<e>'], merges: ['a b'], token_type: [1, 1, 1, 3] };
 
+it('merges that lead out of the vocabulary are passed over, as llama.cpp does', () => {
+  const tokenizer = tokenizerFromGguf(metadata({ ...gpt2, merges: ['b a', 'a c', 'a b'] }));
+  expect(tokenizer.encode('abba')).toEqual([2, 1, 0]);
+});
+
 describe('byte-level vocabularies', () => {
   it('merge by rank and add tokens only when asked', () => {
     const tokenizer = tokenizerFromGguf(metadata({ ...gpt2, pre: 'gpt-2', eos_token_id: 3 }));
