@@ -4,8 +4,8 @@
  */
 import { checkOptions, checkWhole, mismatch } from '../core/errors.js';
 import type { Continuation, GeneratedPart } from './continuation.js';
-import type { Lane } from './lane.js';
-import { type Candidate, likeliest } from './likeliest.js';
+import type { Answer, Ask, Lane } from './lane.js';
+import { type Candidate, likeliest, logSumExp } from './likeliest.js';
 import type { Run, Strategy } from './run.js';
 import { samplers } from './samplers/index.js';
 import { Sampling } from './sampling.js';
@@ -146,54 +146,68 @@ export class BeamState {
   }
 }
 
+/** What the model says behind a path. */
+interface Behind {
+  /** [V] */
+  readonly logits: Float32Array;
+  /** [V]: log-probabilities as penalties, bans and forced tokens leave them; null: there are none. */
+  readonly scores: Float32Array | null;
+}
+
 /** Feeds the open paths of searches that share a prompt, each in a lane; all of them in one step. */
 export class BeamLanes {
-  #lanes: Lane[] = [];
-  readonly #sampling = new Sampling(samplers.greedy());
+  #paths: { readonly lane: Lane; readonly edits: Sampling | null }[] = [];
+  readonly #none = new Sampling(samplers.greedy());
 
   constructor(readonly run: Run) {}
 
-  /** Logits [V] behind the prompt. */
-  async start(): Promise<Float32Array> {
-    const lane = this.run.open();
-    this.#lanes = [lane];
-    const { logits } = await this.run.prompt(lane, {
-      sampling: this.#sampling,
-      logits: true,
-    });
-    return logits as Float32Array;
+  async start(): Promise<Behind> {
+    const path = { lane: this.run.open(), edits: this.run.continuation.edits() };
+    this.#paths = [path];
+    return behind(await this.run.prompt(path.lane, this.#ask(path.edits)));
   }
 
-  /** Logits [V] behind each path. @param parents its place among the paths before */
-  async next(paths: readonly { readonly parent: number; readonly token: number }[]): Promise<Float32Array[]> {
-    const old = this.#lanes;
+  /** @param paths their places among the paths before, and their last tokens */
+  async next(paths: readonly { readonly parent: number; readonly token: number }[]): Promise<Behind[]> {
+    const old = this.#paths;
     const heirs = new Set<number>();
-    this.#lanes = paths.map(({ parent }) => {
-      const lane = old[parent] as Lane;
-      if (heirs.has(parent)) return this.run.fork(lane);
+    this.#paths = paths.map(({ parent, token }) => {
+      const { lane, edits: before } = old[parent] as (typeof old)[number];
+      const edits = before?.fork() ?? null;
+      edits?.take({ token });
+      if (heirs.has(parent)) return { lane: this.run.fork(lane), edits };
       heirs.add(parent);
-      return lane;
+      return { lane, edits };
     });
-    await Promise.all(old.filter((_, i) => !heirs.has(i)).map((lane) => this.run.close(lane)));
+    await Promise.all(old.filter((_, i) => !heirs.has(i)).map(({ lane }) => this.run.close(lane)));
     const answers = await Promise.all(
-      paths.map(({ token }, i) =>
-        this.run.feed(this.#lanes[i] as Lane, [token], { sampling: this.#sampling, logits: true }),
-      ),
+      this.#paths.map(({ lane, edits }, i) => {
+        const { token } = paths[i] as (typeof paths)[number];
+        return this.run.feed(lane, [token], this.#ask(edits));
+      }),
     );
-    return answers.map(({ logits }) => logits as Float32Array);
+    return answers.map(behind);
+  }
+
+  #ask(edits: Sampling | null): Ask {
+    return { sampling: edits ?? this.#none, logits: true, scores: edits !== null };
   }
 }
 
-export const stepsOf = (
-  logits: Float32Array,
+const behind = ({ logits, scores }: Answer): Behind => ({ logits: logits as Float32Array, scores });
+
+/** The likeliest continuations, `penalties` subtracted. */
+export function stepsOf(
+  { logits, scores }: Behind,
   count: number,
   penalties?: ReadonlyMap<number, number>,
-): Step[] =>
-  likeliest(logits, count, penalties).map(({ token, logprob }) => ({
-    token,
-    logprob,
-    raw: logprob + (penalties?.get(token) ?? 0),
-  }));
+): Step[] {
+  const norm = logSumExp(logits);
+  const candidates = scores
+    ? likeliest(scores, count, penalties, 0)
+    : likeliest(logits, count, penalties, norm);
+  return candidates.map((c) => ({ ...c, raw: (logits[c.token] as number) - norm }));
+}
 
 /** Searches with `beams` paths; the best one is handed out when the search has ended. */
 export function beamSearch(settings: BeamSettings): Strategy {
@@ -202,11 +216,11 @@ export function beamSearch(settings: BeamSettings): Strategy {
     const { maxTokens, endTokens } = continuation;
     const state = new BeamState({ ...settings, maxTokens, endTokens });
     const lanes = new BeamLanes(run);
-    let logits = [await lanes.start()];
+    let rows = [await lanes.start()];
     for (;;) {
-      state.advance(logits.map((row) => stepsOf(row, state.wanted)));
+      state.advance(rows.map((row) => stepsOf(row, state.wanted)));
       if (state.done) break;
-      logits = await lanes.next(
+      rows = await lanes.next(
         state.open.map(({ parent, tokens }) => ({ parent, token: tokens.at(-1) as number })),
       );
     }
@@ -223,8 +237,12 @@ export function* handOut(continuation: Continuation, paths: readonly Ended[]): G
     score,
   }));
   const [best] = paths;
-  for (const [i, token] of (best?.tokens ?? []).entries()) {
-    const logprob = best?.logprobs[i] as number;
+  if (!best)
+    throw mismatch('ERR_OPTION', 'beams', 'no token that is allowed', 'at least one in each step', {
+      hint: 'bans and forced tokens together leave nothing: loosen one of them',
+    });
+  for (const [i, token] of best.tokens.entries()) {
+    const logprob = best.logprobs[i] as number;
     continuation.take({ token, logprob, chosen: logprob });
     yield continuation.decode();
   }

@@ -4,6 +4,7 @@ import { StopStrings } from '../text/stop-strings.js';
 import { StreamDecoder } from '../text/stream-decoder.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import { SAMPLER_OPTIONS, type SamplerOptions, samplerOf } from './samplers/options.js';
+import type { SequenceContext } from './samplers/processor.js';
 import { checkSeed, Sampler } from './samplers/sampler.js';
 import { type Choice, Sampling } from './sampling.js';
 
@@ -73,6 +74,7 @@ export class Continuation {
   speculation: SpeculationStatistics | null = null;
   readonly endTokens: ReadonlySet<number>;
   readonly tokenizer: Tokenizer;
+  readonly #context: SequenceContext;
   readonly #decoder: StreamDecoder;
   readonly #stops: StopStrings;
 
@@ -87,9 +89,9 @@ export class Continuation {
     this.endTokens = new Set([...stopTokens, ...(ignoreEos ? [] : host.endIds)]);
     this.tokenizer = host.tokenizer;
     const seed = options.seed === undefined ? undefined : checkSeed(options.seed);
-    const context = { endIds: this.endTokens, vocabSize: host.vocabSize, tokenizer: host.tokenizer };
+    this.#context = { endIds: this.endTokens, vocabSize: host.vocabSize, tokenizer: host.tokenizer };
     this.sampling = new Sampling(chosenSampler(options), prompt, {
-      context,
+      context: this.#context,
       ...(seed === undefined ? {} : { seed }),
     });
     this.#decoder = new StreamDecoder(host.tokenizer, { skipSpecialTokens: true });
@@ -99,6 +101,14 @@ export class Continuation {
 
   get finished(): boolean {
     return this.finishReason !== 'abort';
+  }
+
+  /** What the options forbid, force and weigh, without a choice: for a search; null: nothing. */
+  edits(): Sampling | null {
+    const { processors } = this.sampling.sampler;
+    const edits = processors.filter(({ name }) => name !== 'greedy');
+    if (edits.length === 0) return null;
+    return new Sampling(new Sampler(edits), this.prompt, { context: this.#context });
   }
 
   /** Notes the next token and says whether it is the last one, as far as tokens tell: a stop string may still end it. */

@@ -6,7 +6,8 @@ import { DisposedError } from '../core/errors.js';
 import type { ComputeMode, KvType } from '../core/format.js';
 import { kvWrite, type PagedKeys, pagedAttention } from '../core/ops/attention.js';
 import { kvCopy } from '../core/ops/kv-copy.js';
-import { CHAIN_ROW_WORDS, sample } from '../core/ops/sampling.js';
+import { logSoftmax } from '../core/ops/norm.js';
+import { CHAIN_ROW_WORDS, processLogits, sample } from '../core/ops/sampling.js';
 import { concat, reshape, slice } from '../core/ops/shape.js';
 import { Tensor } from '../core/tensor.js';
 import type { Attend } from '../nn/attention.js';
@@ -53,6 +54,8 @@ export interface StepOptions {
   routing?: boolean;
   /** Also return the logits that each row with a sampling chose from. */
   logits?: boolean;
+  /** Also return the log-probabilities of each row with a sampling, as its chain leaves them. */
+  scores?: boolean;
   /** Also return the hidden state of each fed token, after the final norm. */
   hidden?: boolean;
 }
@@ -64,6 +67,8 @@ export interface StepOutput {
   readonly experts: Int32Array[];
   /** f32 [results, V], if asked for. */
   readonly logits: Float32Array | null;
+  /** f32 [results, V]: log-probabilities, processed, if asked for. */
+  readonly scores: Float32Array | null;
   /** f32 [N, D] of the tokens fed, if asked for. */
   readonly hidden: Float32Array | null;
 }
@@ -79,6 +84,7 @@ interface StepForm {
   readonly prefix: boolean;
   readonly routing: boolean;
   readonly logits: boolean;
+  readonly scores: boolean;
   readonly hidden: boolean;
 }
 
@@ -126,7 +132,7 @@ export class StepEngine {
 
   /** Builds the programs of usual steps, so that the first tokens need not wait for them. */
   async warm(): Promise<void> {
-    const flags = { prefix: false, routing: false, logits: false, hidden: false };
+    const flags = { prefix: false, routing: false, logits: false, scores: false, hidden: false };
     const greedy = { sampled: 1, words: chainCapacity(0), ...flags };
     for (const tokens of this.memory ? [1] : [1, 32, MAX_CHUNK])
       await this.#inTurn(() => this.#program({ tokens, rows: 1, ...greedy }));
@@ -145,7 +151,7 @@ export class StepEngine {
 
   async #step(
     rows: readonly StepRow[],
-    { abort, routing = false, logits = false, hidden = false }: StepOptions,
+    { abort, routing = false, logits = false, scores = false, hidden = false }: StepOptions,
   ): Promise<StepOutput> {
     if (this.#disposed) throw new DisposedError('model');
     const real = rows.reduce((n, row) => n + row.tokens.length, 0);
@@ -158,6 +164,7 @@ export class StepEngine {
       prefix: rows.some((row) => (row.prefixLength ?? 0) > 0),
       routing,
       logits: sampling.length > 0 && (logits || sampling.some(({ hooked }) => hooked)),
+      scores: scores && sampling.length > 0,
       hidden,
     };
     const program = await this.#program(form);
@@ -243,6 +250,11 @@ export class StepEngine {
       logits = new Float32Array(sampled * vocabSize);
       addon.readBuffer(outputs[at++] as NativeBuffer, logits);
     }
+    let scores: Float32Array | null = null;
+    if (form.scores) {
+      scores = new Float32Array(sampled * vocabSize);
+      addon.readBuffer(outputs[at++] as NativeBuffer, scores);
+    }
     let hidden: Float32Array | null = null;
     if (form.hidden) {
       hidden = new Float32Array(real * dModel);
@@ -256,7 +268,7 @@ export class StepEngine {
         })
       : [];
     for (const buffer of outputs) addon.disposeBuffer(buffer);
-    return { results, experts, logits, hidden };
+    return { results, experts, logits, scores, hidden };
   }
 
   /** Called by one step at a time. */
@@ -308,9 +320,11 @@ export class StepEngine {
     if (prefix) inputs.push(prefix);
     const outputs: Tensor[] = [];
     if (sampled > 0) {
-      const choice = sample({ logits: out.logits, rows: chains[0], data: chains[1] });
+      const [rows, data] = chains;
+      const choice = sample({ logits: out.logits, rows, data });
       outputs.push(choice.tokens, choice.logprobs, choice.chosen);
       if (logits) outputs.push(out.logits);
+      if (form.scores) outputs.push(processLogits({ logits: logSoftmax(out.logits), rows, data }));
     } else {
       outputs.push(...out.hiddenStates.slice(-1)); // keeps the cache writes of all layers alive
     }

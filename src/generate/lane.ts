@@ -31,6 +31,8 @@ export interface Ask {
   readonly earlier?: readonly Sampling[];
   /** Also answer with the logits of each choice. */
   readonly logits?: boolean;
+  /** Also answer with the log-probabilities as the chain of each choice leaves them. */
+  readonly scores?: boolean;
 }
 
 export interface Answer {
@@ -38,6 +40,8 @@ export interface Answer {
   readonly results: readonly StepResult[];
   /** [results, V], if asked for. */
   readonly logits: Float32Array | null;
+  /** [results, V], -inf for tokens that are removed, if asked for. */
+  readonly scores: Float32Array | null;
   /** Of each step that fed the tokens, per sparse layer: i32 [tokens, K]. */
   readonly experts: readonly (readonly Int32Array[])[];
 }

@@ -6,18 +6,20 @@ export interface Candidate {
 }
 
 /**
- * The `count` largest of a row of logits [V] as log-probabilities, likeliest first, ties to the lower id.
+ * The `count` largest of a row of logits [V] as log-probabilities, likeliest first, ties to the lower id; none of probability 0.
  * @param penalties subtracted from the log-probabilities of these tokens before they are compared
+ * @param norm subtracted from the logits; 0 where they are log-probabilities already
  */
 export function likeliest(
   logits: Float32Array,
   count: number,
   penalties: ReadonlyMap<number, number> = new Map(),
+  norm = logSumExp(logits),
 ): Candidate[] {
-  const norm = logSumExp(logits);
   // a penalty only lowers: `count` and as many as are lowered hold all that can be among the largest
   const best = largest(logits, count + penalties.size)
     .map((token) => ({ token, logprob: (logits[token] as number) - norm - (penalties.get(token) ?? 0) }))
+    .filter(({ logprob }) => logprob > -Infinity)
     .sort((a, b) => b.logprob - a.logprob || a.token - b.token);
   return best.slice(0, count);
 }

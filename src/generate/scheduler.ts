@@ -215,6 +215,7 @@ export class Scheduler implements LaneOwner {
           routing: planned.some((p) => p.lane.routing),
           hidden: planned.some((p) => p.lane.hidden !== null),
           logits: planned.some((p) => p.row.sampling !== null && p.waiting.ask.logits === true),
+          scores: planned.some((p) => p.row.sampling !== null && p.waiting.ask.scores === true),
         },
       );
       for (const { lane } of planned) lane.sequence.commit();
@@ -230,7 +231,7 @@ export class Scheduler implements LaneOwner {
   }
 
   /** Gives each lane its part of a step. */
-  #hand(planned: readonly Planned[], { results, logits, hidden, experts }: StepOutput): void {
+  #hand(planned: readonly Planned[], { results, logits, scores, hidden, experts }: StepOutput): void {
     const { vocabSize, dModel, topK: k } = this.engine.model;
     let token = 0;
     let result = 0;
@@ -244,12 +245,18 @@ export class Scheduler implements LaneOwner {
           lane.hidden[mark.length + i] = hidden.slice((token + i) * dModel, (token + i + 1) * dModel);
       token = end;
       const own = results.slice(result, result + count);
-      const rows =
-        waiting.ask.logits && logits ? logits.slice(result * vocabSize, (result + count) * vocabSize) : null;
+      const rowsOf = (all: Float32Array | null, wanted = false): Float32Array | null =>
+        wanted && all ? all.slice(result * vocabSize, (result + count) * vocabSize) : null;
+      const answer = {
+        results: own,
+        logits: rowsOf(logits, waiting.ask.logits),
+        scores: rowsOf(scores, waiting.ask.scores),
+        experts: waiting.experts,
+      };
       result += count;
       lane.alone = false;
       if (lane.sequence.length < lane.tokens.length) continue;
-      this.#answer(lane, () => waiting.resolve({ results: own, logits: rows, experts: waiting.experts }));
+      this.#answer(lane, () => waiting.resolve(answer));
     }
   }
 

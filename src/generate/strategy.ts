@@ -5,6 +5,7 @@ import { CHOICE_OPTIONS, type ContinuationOptions } from './continuation.js';
 import { type ContrastiveOptions, contrastiveSearch, contrastiveSettings } from './contrastive.js';
 import { diverseBeamSearch } from './diverse-beam.js';
 import { plain, type Strategy } from './run.js';
+import { EDIT_OPTIONS } from './samplers/options.js';
 import { checkDrafter, type Drafter, speculative } from './speculative.js';
 
 export interface StrategyOptions {
@@ -18,8 +19,8 @@ export interface StrategyOptions {
 
 export const STRATEGY_OPTIONS = ['beams', 'contrastive', 'speculation'] as const;
 
-/** What a search decides by itself. */
-const NOT_SEARCHED = CHOICE_OPTIONS;
+/** What chooses among tokens: a search does that itself. */
+const CHOOSES = CHOICE_OPTIONS.filter((name) => !(EDIT_OPTIONS as readonly string[]).includes(name));
 
 /** @throws SwitchyardError ERR_OPTION */
 export function strategyOf(options: StrategyOptions & ContinuationOptions): Strategy {
@@ -29,12 +30,12 @@ export function strategyOf(options: StrategyOptions & ContinuationOptions): Stra
     throw mismatch('ERR_OPTION', 'generate', named.join(' together with '), 'one of them');
   if (speculation !== undefined) return speculative(checkDrafter(speculation));
   if (contrastive !== undefined) {
-    refuse('contrastive', options, NOT_SEARCHED);
+    refuse('contrastive', options, CHOICE_OPTIONS);
     return contrastiveSearch(contrastiveSettings(contrastive));
   }
   if (beams === undefined) return plain;
   // a stop string would have to be looked for in each beam
-  refuse('beams', options, [...NOT_SEARCHED, 'stop']);
+  refuse('beams', options, [...CHOOSES, 'logitsHook', 'stop']);
   const settings = beamSettings(beams);
   return settings.groups > 1 ? diverseBeamSearch(settings) : beamSearch(settings);
 }

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type BeamOptions, type BeamRules, BeamState, stepsOf } from '../../src/generate/beam.js';
 import type { GenerateOptions } from '../../src/generate/generation.js';
 import type { LanguageModel } from '../../src/generate/language-model.js';
-import { likeliest } from '../../src/generate/likeliest.js';
+import { likeliest, logSumExp } from '../../src/generate/likeliest.js';
 import { loadLanguageModel } from '../../src/generate/load-model.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { writeTinyFolder } from '../helpers/tiny-model.js';
@@ -55,7 +55,9 @@ describe('a search that keeps everything', () => {
   function searched(rules: BeamRules, logitsOf: (tokens: readonly number[]) => Float32Array) {
     const state = new BeamState(rules);
     while (!state.done)
-      state.advance(state.open.map(({ tokens }) => stepsOf(logitsOf(tokens), state.wanted)));
+      state.advance(
+        state.open.map(({ tokens }) => stepsOf({ logits: logitsOf(tokens), scores: null }, state.wanted)),
+      );
     return state.ended;
   }
 
@@ -178,12 +180,100 @@ describe('beams', () => {
     ['a penalty without groups', { beams: 4, diversityPenalty: 1 }, {}, /diversityPenalty 1/],
     ['a misspelt option', { beams: 2, length_penalty: 1 }, {}, /length_penalty/],
     ['a sampler beside', 2, { temperature: 1 }, /beams together with temperature/],
+    ['a hook beside', 2, { logitsHook: () => undefined }, /beams together with logitsHook/],
     ['a stop string beside', 2, { stop: 'x' }, /beams together with stop/],
   ])('%s: refused', async (_, beams, options, message) => {
     const run = async () => search(beams as number, options);
     await expect(run()).rejects.toMatchObject({
       code: 'ERR_OPTION',
       message: expect.stringMatching(message),
+    });
+  });
+});
+
+describe('beams with bans, penalties and forced tokens', () => {
+  const V = 260;
+  /** The best text of `count` tokens from a few that are allowed, with what `edit` makes of each row of log-probabilities. */
+  async function exhaustive(
+    allowed: readonly number[],
+    count: number,
+    edit: (row: Map<number, number>, made: readonly number[]) => void,
+  ): Promise<{ tokens: number[]; sum: number }> {
+    let best = { tokens: [] as number[], sum: -Infinity };
+    const walk = async (made: number[], sum: number): Promise<void> => {
+      if (made.length === count) {
+        if (sum > best.sum) best = { tokens: made, sum };
+        return;
+      }
+      const { logits } = await model.forward({ inputIds: [[...prompt, ...made]] });
+      const last = ((await logits.data()) as Float32Array).slice(-V);
+      const norm = logSumExp(last);
+      const row = new Map(allowed.map((id) => [id, (last[id] as number) - norm]));
+      edit(row, made);
+      for (const [id, p] of row) if (p > -Infinity) await walk([...made, id], sum + p);
+    };
+    await walk([], 0);
+    return best;
+  }
+  const allowed = [65, 66, 67];
+  const suppressTokens = Array.from({ length: V }, (_, id) => id).filter((id) => !allowed.includes(id));
+  const beams = { beams: 27, lengthPenalty: 0 };
+  const found = async (options: GenerateOptions) => {
+    const result = await model.generate(prompt, { maxTokens: 4, beams, suppressTokens, ...options }).result();
+    return { tokens: result.tokens, sum: result.hypotheses?.[0]?.score as number, logprobs: result.logprobs };
+  };
+
+  it.each<[string, GenerateOptions, (row: Map<number, number>, made: readonly number[]) => void]>([
+    ['bans alone', {}, () => undefined],
+    ['a bias', { logitBias: { 66: 2 } }, (row) => row.set(66, (row.get(66) as number) + 2)],
+    [
+      'a penalty on what was said',
+      { repetitionPenalty: 1.7 },
+      (row, made) => {
+        for (const id of new Set([...prompt, ...made]))
+          if (row.has(id)) row.set(id, (row.get(id) as number) * 1.7);
+      },
+    ],
+    [
+      'no pair twice',
+      { noRepeatNgramSize: 2 },
+      (row, made) => {
+        const text = [...prompt, ...made];
+        for (let i = 0; i + 1 < text.length; i++)
+          if (text[i] === text.at(-1)) row.delete(text[i + 1] as number);
+      },
+    ],
+  ])('%s', async (_, options, edit) => {
+    const want = await exhaustive(allowed, 4, edit);
+    const got = await found(options);
+    expect(got.tokens).toEqual(want.tokens);
+    expect(got.sum).toBeCloseTo(want.sum, 3);
+    // what the model itself said of these tokens
+    const { logits } = await model.forward({ inputIds: [[...prompt, ...got.tokens]] });
+    const all = (await logits.data()) as Float32Array;
+    for (const [i, token] of got.tokens.entries()) {
+      const row = all.slice((prompt.length - 1 + i) * V, (prompt.length + i) * V);
+      expect(got.logprobs[i]).toBeCloseTo((row[token] as number) - logSumExp(row), 3);
+    }
+  });
+
+  it('no end before so many tokens', async () => {
+    const { tokens } = await model.generate(prompt, { maxTokens: 12, beams: 3 }).result();
+    const ending = { maxTokens: 12, beams: 3, stopTokens: [tokens[3] as number] };
+    const early = await model.generate(prompt, ending).result();
+    expect(early.tokens.length).toBeLessThan(10);
+    const late = await model.generate(prompt, { ...ending, minTokens: 10 }).result();
+    expect(late.tokens.length).toBeGreaterThanOrEqual(10);
+    expect(late.tokens.slice(0, 9)).not.toContain(tokens[3]);
+  });
+
+  it('that leave nothing are an error', async () => {
+    const all = Array.from({ length: V }, (_, id) => id);
+    await expect(
+      model.generate(prompt, { beams: 2, maxTokens: 3, suppressTokens: all }).result(),
+    ).rejects.toMatchObject({
+      code: 'ERR_OPTION',
+      message: expect.stringMatching(/no token that is allowed/),
     });
   });
 });

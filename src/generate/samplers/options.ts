@@ -89,6 +89,9 @@ const FILTERS = {
   mirostat,
 };
 
+/** Those that edit scores and choose nothing. */
+export const EDIT_OPTIONS = Object.keys(EDITS) as (keyof typeof EDITS)[];
+
 export const SAMPLER_OPTIONS = [
   ...Object.keys(EDITS),
   'temperature',
