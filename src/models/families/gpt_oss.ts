@@ -1,4 +1,5 @@
 import { allLayers, USUAL_MOE } from '../config.js';
+import type { ConfigReader } from '../config-reader.js';
 import type { Family } from '../family.js';
 import { type NameTable, named } from '../names.js';
 import { llamaNames, readLlamaLike } from './llama.js';
@@ -6,7 +7,7 @@ import { windowLayers } from './shared/windows.js';
 
 /**
  * gpt-oss (OpenAI 2025, arXiv 2508.10925): sinks, every other layer with a window, biases everywhere, experts with clamped gates whose
- * matrices are stored [in, out], gate and up in turns.
+ * matrices are stored [in, out], gate and up in turns; or as MXFP4 [out, in], gate and up in turns too.
  */
 export const gptOss: Family = {
   modelType: 'gpt_oss',
@@ -25,6 +26,7 @@ export const gptOss: Family = {
     c.raw('initial_context_length'); // stands in rope_scaling too
     c.only('moe_intermediate_size', base.dFf);
     c.only('scoring_func', 'softmax_of_chosen');
+    checkQuantization(c);
     return {
       ...base,
       sinks: true,
@@ -46,6 +48,13 @@ export const gptOss: Family = {
   huggingFaceNames: ({ moe }) => [...llamaNames, ...expertNames(moe?.dFf ?? 1)],
 };
 
+/** Published checkpoints hold experts in MXFP4, which their tensors show; other ways to quantise are refused. */
+function checkQuantization(c: ConfigReader): void {
+  const config = c.raw('quantization_config') as { quant_method?: unknown } | undefined;
+  if (config !== undefined && config?.quant_method !== 'mxfp4')
+    throw c.fail('quantization_config', `quant_method "mxfp4"`);
+}
+
 const OURS = 'layers.{i}.';
 const THEIRS = 'model.layers.{i}.';
 
@@ -59,10 +68,16 @@ const expertNames = (dFf: number): NameTable => [
     transposed: true,
   },
   {
+    tensor: `${THEIRS}mlp.experts.gate_up_proj_blocks`,
+    parts: [`${OURS}experts.gate.weight`, `${OURS}experts.up.weight`],
+    turns: dFf,
+  },
+  {
     tensor: `${THEIRS}mlp.experts.gate_up_proj_bias`,
     parts: [`${OURS}experts.gate.bias`, `${OURS}experts.up.bias`],
     turns: dFf,
   },
   { tensor: `${THEIRS}mlp.experts.down_proj`, parts: [`${OURS}experts.down.weight`], transposed: true },
+  { tensor: `${THEIRS}mlp.experts.down_proj_blocks`, parts: [`${OURS}experts.down.weight`] },
   { tensor: `${THEIRS}mlp.experts.down_proj_bias`, parts: [`${OURS}experts.down.bias`] },
 ];
