@@ -10,7 +10,7 @@ import type { AnyFiles, EncoderDecoderFiles, EncoderFiles, ModelFiles } from '..
 import { automaticCompute, loadDecoder, loadEncoder, loadEncoderDecoder, openFiles } from '../models/load.js';
 import { isUnusable, PackedCache } from '../models/packed-cache.js';
 import { weightsOf } from '../models/parts.js';
-import { readEmbeddingConfig } from '../models/pooling.js';
+import { embeddingConfigOf } from '../models/pooling.js';
 import { Tokenizer } from '../text/tokenizer.js';
 import { modelLine } from './debug.js';
 import { EncoderDecoderModel } from './encoder-decoder-model.js';
@@ -105,10 +105,7 @@ async function encoderModelOf(
   const { onProgress, signal } = options;
   const { checkpoint } = files;
   const tokenizer = tokenizerOf(checkpoint);
-  const embedding =
-    checkpoint.kind === 'huggingface'
-      ? readEmbeddingConfig(checkpoint.folder)
-      : { pooling: 'mean' as const, maxTokens: null };
+  const embedding = embeddingConfigOf(checkpoint);
   const encoder = await loadEncoder(files, { device, onProgress, signal });
   const { compute } = computing(encoder, options);
   announce(device, encoder, compute);

@@ -25,11 +25,28 @@ export interface Family {
   ownsGguf?(metadata: GgufMetadata): boolean;
 }
 
+/** GGUF files of an encoder or encoder-decoder. */
+export interface StackGguf {
+  /** general.architecture */
+  readonly architecture: string;
+  /** The metadata in the vocabulary of config.json, so that one reader checks both. */
+  keys(metadata: GgufMetadata, has: (tensor: string) => boolean): Readonly<Record<string, unknown>>;
+  /** Which tensor is what a tensor of a folder would be, where that decides about a variant. */
+  readonly standsFor: Readonly<Record<string, string>>;
+  readonly names: NameTable;
+  /** Tensors without a part in the model. */
+  readonly spare: RegExp;
+}
+
 /** A family of encoders or encoder-decoders. */
 interface StackFamily<Kind, Config> {
   readonly kind: Kind;
   /** model_type of config.json. */
   readonly modelType: string;
+  /** Whether a config with that model_type is this family, where several share it. */
+  owns?(config: Readonly<Record<string, unknown>>): boolean;
+  /** Where the format defines an architecture for the family. */
+  readonly gguf?: StackGguf;
   fromHuggingFace(config: ConfigReader, has: (tensor: string) => boolean): Config;
   /** Tensors of a Hugging Face folder. */
   huggingFaceNames(config: Config): NameTable;

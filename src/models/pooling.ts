@@ -1,6 +1,7 @@
 /** How a text's vector comes from its tokens' states, as sentence-transformers folders say it. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Checkpoint } from '../checkpoint/folder.js';
 import { readJsonFile, readJsonList } from '../checkpoint/json-file.js';
 import { mismatch } from '../core/errors.js';
 
@@ -22,6 +23,21 @@ const MODES: Readonly<Record<string, Pooling>> = {
   pooling_mode_mean_tokens: 'mean',
   pooling_mode_cls_token: 'cls',
 };
+
+/** Numbers of `pooling_type` in GGUF files: none, mean, first token. */
+const GGUF_POOLINGS: readonly Pooling[] = ['mean', 'mean', 'cls'];
+
+/** What the files of an encoder say of its vectors. @throws SwitchyardError ERR_FORMAT, ERR_UNSUPPORTED */
+export function embeddingConfigOf(checkpoint: Checkpoint): EmbeddingConfig {
+  if (checkpoint.kind === 'huggingface') return readEmbeddingConfig(checkpoint.folder);
+  if (checkpoint.kind !== 'gguf') return { pooling: 'mean', maxTokens: null };
+  const { metadata, path } = checkpoint;
+  const key = `${metadata.getString('general.architecture')}.pooling_type`;
+  const type = metadata.getInt(key, 0);
+  const pooling = GGUF_POOLINGS[type];
+  if (!pooling) throw mismatch('ERR_UNSUPPORTED', path, `${key} ${type}`, '0, 1 (mean) or 2 (first token)');
+  return { pooling, maxTokens: null };
+}
 
 /** What modules.json and the files beside it say; without them the mean. @throws SwitchyardError ERR_FORMAT, ERR_UNSUPPORTED */
 export function readEmbeddingConfig(folder: string): EmbeddingConfig {

@@ -1,6 +1,6 @@
 /** The families by model_type and by GGUF architecture. */
 import { join } from 'node:path';
-import type { Checkpoint, HuggingFaceCheckpoint } from '../checkpoint/folder.js';
+import type { Checkpoint } from '../checkpoint/folder.js';
 import { SwitchyardError } from '../core/errors.js';
 import { decoderParts } from './build.js';
 import { checkConfig, type DecoderConfig } from './config.js';
@@ -31,6 +31,7 @@ import { qwen3Moe } from './families/qwen3_moe.js';
 import { stMoe } from './families/st_moe.js';
 import { switchTransformers } from './families/switch_transformers.js';
 import { t5 } from './families/t5.js';
+import { t5Encoder } from './families/t5-encoder.js';
 import type {
   AnyFiles,
   EncoderDecoderFamily,
@@ -38,6 +39,7 @@ import type {
   EncoderFamily,
   EncoderFiles,
   Family,
+  StackGguf,
 } from './family.js';
 import { ggufConfig } from './gguf.js';
 import { ggufNames } from './gguf-names.js';
@@ -74,42 +76,75 @@ const STACK_FAMILIES: readonly (EncoderFamily | EncoderDecoderFamily)[] = [
   stMoe,
   switchTransformers,
   t5,
+  t5Encoder,
 ];
-export const modelTypes: readonly string[] = [...FAMILIES, ...STACK_FAMILIES].map((f) => f.modelType);
+export const modelTypes: readonly string[] = [
+  ...new Set([...FAMILIES, ...STACK_FAMILIES].map((f) => f.modelType)),
+];
 
 /** Config and tensor names of a checkpoint. Throws ERR_UNSUPPORTED_ARCH for a family that is not built. */
 export function describeModel(checkpoint: Checkpoint): AnyFiles {
   const has = (name: string): boolean => checkpoint.tensors.has(name);
-  if (checkpoint.kind === 'huggingface') {
-    const family = STACK_FAMILIES.find((f) => f.modelType === checkpoint.config.model_type);
-    if (family) return describeStacks(checkpoint, family, has);
-  }
+  const stacked = stackFormOf(checkpoint);
+  if (stacked) return describeStacks(checkpoint, stacked);
   const [config, table] = readConfig(checkpoint);
   const parts = partsOf(decoderParts, config, checkpoint);
   return { kind: 'decoder', checkpoint, config, parts, names: table && new StoredNames(table, parts, has) };
 }
 
+/** What a checkpoint of an encoder or encoder-decoder says, in the vocabulary of its family. */
+interface StackForm {
+  readonly family: EncoderFamily | EncoderDecoderFamily;
+  readonly where: string;
+  readonly keys: Readonly<Record<string, unknown>>;
+  /** Whether a tensor of that name in a folder is there. */
+  has(tensor: string): boolean;
+  /** Null: the folder's own. */
+  readonly gguf: StackGguf | null;
+}
+
+function stackFormOf(checkpoint: Checkpoint): StackForm | null {
+  const has = (name: string): boolean => checkpoint.tensors.has(name);
+  if (checkpoint.kind === 'huggingface') {
+    const { config, generationConfig, folder } = checkpoint;
+    const candidates = STACK_FAMILIES.filter((f) => f.modelType === config.model_type);
+    const family = candidates.find((f) => f.owns?.(config)) ?? candidates.find((f) => !f.owns);
+    if (!family) return null;
+    const keys = { ...idsOf(generationConfig), ...config };
+    return { family, where: join(folder, 'config.json'), keys, has, gguf: null };
+  }
+  if (checkpoint.kind !== 'gguf') return null;
+  const { metadata, path } = checkpoint;
+  const arch = metadata.getString('general.architecture');
+  const family = STACK_FAMILIES.find((f) => f.gguf?.architecture === arch);
+  if (!family?.gguf) return null;
+  const { gguf } = family;
+  const stands = (name: string): boolean => has(gguf.standsFor[name] ?? name);
+  const written = Object.entries(gguf.keys(metadata, has)).filter(([, value]) => value !== undefined);
+  return { family, where: path, keys: Object.fromEntries(written), has: stands, gguf };
+}
+
 function describeStacks(
-  checkpoint: HuggingFaceCheckpoint,
-  family: EncoderFamily | EncoderDecoderFamily,
-  has: (name: string) => boolean,
+  checkpoint: Checkpoint,
+  { family, where, keys, has, gguf }: StackForm,
 ): EncoderFiles | EncoderDecoderFiles {
-  const where = join(checkpoint.folder, 'config.json');
-  const reader = new ConfigReader({ ...idsOf(checkpoint.generationConfig), ...checkpoint.config }, where);
-  const { kind, spare } = family;
+  const reader = new ConfigReader(keys, where);
+  const there = (name: string): boolean => checkpoint.tensors.has(name);
+  const { kind } = family;
+  const { spare } = gguf ?? family;
   if (kind === 'encoder') {
     const config = family.fromHuggingFace(reader, has);
     reader.finish();
     checkStack(config.stack, where);
     const parts = partsOf(encoderParts, config, checkpoint);
-    const names = new StoredNames(family.huggingFaceNames(config), parts, has);
+    const names = new StoredNames(gguf?.names ?? family.huggingFaceNames(config), parts, there);
     return { kind, checkpoint, config, parts, names, spare };
   }
   const config = family.fromHuggingFace(reader, has);
   reader.finish();
   for (const stack of [config.encoder, config.decoder]) checkStack(stack, where);
   const parts = partsOf(encoderDecoderParts, config, checkpoint);
-  const names = new StoredNames(family.huggingFaceNames(config), parts, has);
+  const names = new StoredNames(gguf?.names ?? family.huggingFaceNames(config), parts, there);
   return { kind, checkpoint, config, parts, names, spare };
 }
 
@@ -137,6 +172,7 @@ function readConfig(checkpoint: Checkpoint): [DecoderConfig, NameTable | null] {
     if (!family)
       throw unsupported(checkpoint.path, arch, [
         ...new Set(FAMILIES.flatMap((f) => f.ggufArchitecture ?? [])),
+        ...STACK_FAMILIES.flatMap((f) => f.gguf?.architecture ?? []),
       ]);
     const config = checkConfig(ggufConfig(checkpoint, family), checkpoint.path);
     return [config, family.ggufNames?.(config) ?? ggufNames(config)];

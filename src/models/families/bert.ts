@@ -3,12 +3,14 @@ import { ACTIVATION_KEYS, type ConfigReader } from '../config-reader.js';
 import type { EncoderFamily } from '../family.js';
 import { type NameTable, named } from '../names.js';
 import { type EncoderConfig, type EncoderHead, USUAL_STACK } from '../stack-config.js';
+import { bertGguf } from './bert-gguf.js';
 import { labelsOf } from './shared/labels.js';
 
 /** BERT (Devlin et al. 2019): norms behind the blocks, learned positions, segments, and one of several heads. */
 export const bert: EncoderFamily = {
   kind: 'encoder',
   modelType: 'bert',
+  gguf: bertGguf,
   fromHuggingFace: readBert,
   huggingFaceNames: () => ['bert.', ''].flatMap(encoderNames).concat(HEADS),
   // of the other heads, and a buffer of older versions

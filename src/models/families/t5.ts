@@ -4,6 +4,7 @@ import type { EncoderDecoderFamily } from '../family.js';
 import { type NameTable, named } from '../names.js';
 import { type EncoderDecoderConfig, type StackConfig, USUAL_STACK } from '../stack-config.js';
 import { activationOf } from './shared/activation.js';
+import { t5Gguf } from './t5-gguf.js';
 
 /**
  * T5, its version 1.1 and Flan-T5 (Raffel et al. 2020; Shazeer 2020; Chung et al. 2022): RMS norms, a bias by distance
@@ -12,6 +13,7 @@ import { activationOf } from './shared/activation.js';
 export const t5: EncoderDecoderFamily = {
   kind: 'encoder-decoder',
   modelType: 't5',
+  gguf: t5Gguf,
   fromHuggingFace(c, has) {
     const tied = c.bool('tie_word_embeddings', true);
     // later configs call all models tied, and say by a key of its own whether outputs are scaled
@@ -52,7 +54,7 @@ export function readT5Like(
 ): EncoderDecoderConfig {
   c.raw('dropout_rate', 'initializer_factor', 'classifier_dropout', 'output_past', 'task_specific_params');
   c.raw('gradient_checkpointing', 'n_positions');
-  c.only('is_encoder_decoder', true);
+  c.raw('is_encoder_decoder'); // false where the encoder stands alone
   c.only('is_decoder', false);
   c.only('add_cross_attention', false);
   const nLayers = c.int('num_layers', 'layers', 6);
