@@ -25,6 +25,12 @@ export type {
   SpeculationStatistics,
 } from './generate/continuation.js';
 export type { ContrastiveOptions } from './generate/contrastive.js';
+export type {
+  DisposableDrafter,
+  DraftHeadOptions,
+  PredictionHead,
+  PredictionInputs,
+} from './generate/draft-head.js';
 export { type DraftModelOptions, drafters, type NgramOptions } from './generate/drafters.js';
 export {
   type AnswerBatchOptions,

@@ -19,6 +19,8 @@ export interface DraftContext {
   readonly tokens: readonly number[];
   /** At the place behind them; to be forked, not changed. */
   readonly sampling: Sampling;
+  /** The state behind each token but the last, after the final norm, where the drafter reads them. */
+  readonly hidden?: readonly Float32Array[];
   /** Guesses at most, 1 or more. */
   readonly most: number;
 }
@@ -35,6 +37,8 @@ export interface Drafter {
   readonly name: string;
   /** Guesses in one step, 1 to 16: a longer one is wasted more often. */
   readonly tokens: number;
+  /** Whether it looks at hidden states: then the whole prompt is computed. Default false. */
+  readonly readsHidden?: boolean;
   /** For a text that has begun with the prompt. @throws SwitchyardError where it does not fit the model */
   start(run: Run): Draft;
 }
@@ -66,7 +70,7 @@ export function speculative(drafter: Drafter): Strategy {
     const draft = drafter.start(run);
     const counts = { steps: 0, drafted: 0, accepted: 0 };
     try {
-      const lane = run.open();
+      const lane = run.open({ hidden: drafter.readsHidden === true });
       let guesses: readonly number[] = [];
       let pending: Promise<Answer> | null = run.prompt(lane, { sampling });
       while (pending) {
@@ -79,7 +83,8 @@ export function speculative(drafter: Drafter): Strategy {
           lane.truncate(lane.tokens.length - guesses.length + parts.length - 1);
           const last = continuation.tokens.at(-1) as number;
           const most = Math.min(drafter.tokens, maxTokens - continuation.tokens.length - 1);
-          const context = { tokens: [...lane.tokens, last], sampling, most };
+          const hidden = lane.hidden ? { hidden: lane.hidden } : {};
+          const context = { tokens: [...lane.tokens, last], sampling, most, ...hidden };
           guesses = most > 0 ? known(await draft.propose(context), most, vocabSize) : [];
           counts.steps++;
           counts.drafted += guesses.length;

@@ -31,11 +31,13 @@ export class KvCache implements SequenceCache {
   readonly k: readonly Tensor[];
   /** Per layer [blocks, G, block, Cv]. */
   readonly v: readonly Tensor[];
+  readonly type: KvType;
   readonly #device: Device;
   #copies: BlockCopy[] = [];
 
   constructor(device: Device, { layers, tokens, type }: KvCacheOptions) {
     this.#device = device;
+    this.type = type;
     this.pool = new BlockPool(Math.ceil(tokens / KV_BLOCK));
     const dtype = KV_DTYPE[type];
     const empty = (...shape: number[]): Tensor => {
