@@ -120,6 +120,7 @@ export class EncoderDecoderModel extends Model {
       vocabSize: this.config.vocabSize,
       nExperts: this.config.decoder.moe?.nExperts ?? 0,
       remember: (prompt) => memory.remember(sources[prompt] as readonly number[]),
+      rememberedTokens: (prompt) => sources[prompt]?.length ?? 0,
     };
   }
 }

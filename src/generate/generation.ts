@@ -52,6 +52,7 @@ export const GENERATE_OPTIONS = [
 ] as const;
 
 export interface Timings {
+  /** Of an encoder-decoder, those of the encoder's text and of the decoder's beginning. */
   readonly promptTokens: number;
   readonly promptMs: number;
   readonly newTokens: number;
@@ -83,6 +84,8 @@ export interface GenerationHost extends ContinuationHost {
   readonly nExperts: number;
   /** Encodes the text of a prompt, given by its number, for the decoder to attend over; absent where there is no encoder. */
   remember?(prompt: number): Promise<Memory>;
+  /** Tokens of that text. */
+  rememberedTokens?(prompt: number): number;
 }
 
 /** @throws SwitchyardError ERR_OPTION */
@@ -150,6 +153,7 @@ export class Generation implements AsyncIterable<GeneratedPart> {
   async result(): Promise<GenerationResult> {
     if (!this.#iterator) for await (const _ of this);
     await this.#done;
+    const read = this.#host.rememberedTokens?.(0) ?? 0;
     const { prompt, tokens, logprobs, text, finishReason, hypotheses, speculation } = this.#continuation;
     const rate = (n: number, ms: number): number => (ms > 0 ? (1000 * n) / ms : 0);
     return {
@@ -160,11 +164,11 @@ export class Generation implements AsyncIterable<GeneratedPart> {
       ...(hypotheses ? { hypotheses } : {}),
       ...(speculation ? { speculation } : {}),
       timings: {
-        promptTokens: prompt.length,
+        promptTokens: read + prompt.length,
         promptMs: this.#promptMs,
         newTokens: tokens.length,
         decodeMs: this.#decodeMs,
-        promptTokensPerSecond: rate(prompt.length, this.#promptMs),
+        promptTokensPerSecond: rate(read + prompt.length, this.#promptMs),
         decodeTokensPerSecond: rate(tokens.length - 1, this.#decodeMs),
       },
       ...(this.#options.routing ? { routing: this.#load.map((load) => statisticsOfLoad(load)) } : {}),

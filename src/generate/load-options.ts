@@ -29,7 +29,7 @@ export interface LoadModelOptions {
   kvCache?: 'auto' | KvType;
   /**
    * Folder for packed files: the first load of a model writes one, later loads map it and take milliseconds. A model whose
-   * files changed is written anew. Default: SWITCHYARD_PACKED_CACHE, else none.
+   * files changed is written anew. Decoders only. Default: SWITCHYARD_PACKED_CACHE, else none.
    */
   packedCache?: string;
   signal?: AbortSignal;

@@ -1,0 +1,93 @@
+// Commands on encoders and encoder-decoders.
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { temporaryFolder } from '../helpers/checkpoint.js';
+import { jsonOf, runCli } from '../helpers/cli.js';
+import { writeRandomFolder } from '../helpers/random-folder.js';
+import { TINY_VOCABULARY } from '../helpers/tiny-model.js';
+
+const root = temporaryFolder();
+const [bert, t5] = [join(root, 'bert'), join(root, 'switch')];
+beforeAll(async () => {
+  await writeRandomFolder(bert, {
+    model_type: 'bert',
+    architectures: ['BertModel'],
+    hidden_size: 12,
+    num_hidden_layers: 1,
+    num_attention_heads: 3,
+    intermediate_size: 20,
+    max_position_embeddings: 64,
+    vocab_size: TINY_VOCABULARY,
+  });
+  await writeRandomFolder(t5, {
+    model_type: 'switch_transformers',
+    d_model: 12,
+    d_kv: 4,
+    d_ff: 16,
+    num_layers: 2,
+    num_decoder_layers: 2,
+    num_heads: 3,
+    num_experts: 4,
+    num_sparse_encoder_layers: 1,
+    num_sparse_decoder_layers: 1,
+    vocab_size: TINY_VOCABULARY,
+  });
+});
+
+describe('embed', () => {
+  it('prints unit vectors as one object', async () => {
+    const run = await runCli(['embed', '--model', bert, '--text', 'a cat', 'the dog', '--json']);
+    const { pooling, vectors } = jsonOf(run) as {
+      pooling: string;
+      vectors: { text: string; vector: number[] }[];
+    };
+    expect([pooling, ...vectors.map((v) => v.text)]).toEqual(['mean', 'a cat', 'the dog']);
+    for (const { vector } of vectors) expect(Math.hypot(...vector)).toBeCloseTo(1, 5);
+  });
+
+  it('prints how alike texts are', async () => {
+    const run = await runCli(['embed', '--model', bert, '--pooling', 'cls', '--text', 'x', 'x', 'yz']);
+    expect(run).toMatchObject({ code: 0, stderr: '' });
+    expect(run.stdout).toMatch(/3 vectors of 12 numbers, pooling cls/);
+    expect(run.stdout).toMatch(/^2 +1\.000 +1\.000 +x$/m);
+  });
+
+  it.each([
+    [['embed', '--model', 'x'], /\[embed\] got no text, expected --text TEXT/],
+    [['embed', '--model', 'x', '--text', 'a', '--pooling', 'max'], /\[--pooling\] got 'max'|expected one of/],
+    [['embed', '--text', 'a'], /\[embed\] got no model/],
+  ])('refuses %j', async (args, message) => {
+    const run = await runCli(args);
+    expect(run.code).toBe(1);
+    expect(run.stderr).toMatch(message);
+  });
+
+  it('needs an encoder', async () => {
+    const run = await runCli(['embed', '--model', t5, '--text', 'a']);
+    expect(run.stderr).toMatch(/\[embed\] got an encoder-decoder model, expected an encoder/);
+  });
+});
+
+describe('other commands', () => {
+  it('generate answers with an encoder-decoder', async () => {
+    const args = ['generate', '--model', t5, '--prompt', 'hi', '--max-tokens', '3', '--ignore-eos', '--json'];
+    const { tokens } = jsonOf(await runCli(args)) as { tokens: number[] };
+    expect(tokens.length).toBe(3);
+  });
+
+  it('generate needs a decoder', async () => {
+    const run = await runCli(['generate', '--model', bert, '--prompt', 'hi']);
+    expect(run.stderr).toMatch(/\[generate\] got an encoder model, expected a model with a decoder/);
+  });
+
+  it.each([
+    [bert, 'encoder', /positions +learned, 64/],
+    [t5, 'encoder-decoder', /sparse layers +encoder 1; decoder 1/],
+  ])('inspect tells %s', async (path, model, line) => {
+    expect(jsonOf(await runCli(['inspect', path, '--json']))).toMatchObject({ model, agree: true });
+    const run = await runCli(['inspect', path]);
+    expect(run).toMatchObject({ code: 0, stderr: '' });
+    expect(run.stdout).toMatch(line);
+    expect(run.stdout).toMatch(/config and tensors agree/);
+  });
+});
