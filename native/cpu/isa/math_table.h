@@ -109,6 +109,8 @@ struct MathTable {
   // `from`; each has room for what is kept and, where they are others, 16 more. Returns how many.
   int64_t (*keep_above)(float* values, int32_t* ids, const float* x, const int32_t* from, int32_t first,
                         int64_t n, float limit);
+  // Values and places of low < x <= high, in order; both with room for 16 more. Returns how many.
+  int64_t (*places_between)(float* values, int32_t* places, const float* x, int64_t n, float low, float high);
   // Over rows of `stride` floats, for `cols` columns: f64 sums (f32 over blocks of 64 rows), NaN-passing max
   // and min.
   void (*column_sum)(float* y, const float* x, int64_t rows, int64_t stride, int64_t cols);

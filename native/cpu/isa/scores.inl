@@ -92,6 +92,24 @@ static int64_t count_above(const float* x, int64_t n, float limit) {
   return count;
 }
 
+static int64_t places_between(float* values, int32_t* places, const float* x, int64_t n, float low, float high) {
+  const F l = set1(low), h = set1(high);
+  int64_t kept = 0;
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const F v = load(x + i);
+    const M m = lt(l, v) & le(v, h);
+    if (!any(m)) continue;
+    kept += pack_lanes(values + kept, places + kept, v, lane_index() + iset1(int32_t(i)), m);
+  }
+  for (; i < n; i++) {
+    if (!(x[i] > low && x[i] <= high)) continue;
+    values[kept] = x[i];
+    places[kept++] = int32_t(i);
+  }
+  return kept;
+}
+
 static int64_t keep_above(float* values, int32_t* ids, const float* x, const int32_t* from, int32_t first,
                           int64_t n, float limit) {
   const F l = set1(limit);

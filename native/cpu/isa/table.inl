@@ -48,6 +48,7 @@ static MathTable make_table() {
   t.sum_above = sum_above;
   t.count_above = count_above;
   t.keep_above = keep_above;
+  t.places_between = places_between;
   t.column_sum = column_sum;
   t.column_max = column_max;
   t.column_min = column_min;

@@ -15,11 +15,18 @@ void min_p(Row& row, Record& record) {
   const float top = row.largest() / row.divisor();
   if (!std::isfinite(top)) return;
   const float margin = 1e-3f * (1 + std::fabs(top));
-  row.keep_scores_above((top + std::log(float(p)) - margin) * row.divisor());
-  row.weigh();
+  const float limit = (top + std::log(float(p)) - margin) * row.divisor();
   // The least weight of at least p, as f32.
-  const float least = float(p) < p ? std::nextafter(float(p), INFINITY) : float(p);
-  row.keep_weights_above(below(std::min(least, 1.0f)));
+  const float least = std::min(float(p) < p ? std::nextafter(float(p), INFINITY) : float(p), 1.0f);
+  if (row.weighed()) {
+    // what follows is all there is to do
+  } else if (row.many_above(limit)) {
+    row.weigh_above(below(least));
+  } else {
+    row.keep_scores_above(limit);
+    row.weigh();
+  }
+  row.keep_weights_above(below(least));
 }
 
 }  // namespace switchyard::samplers

@@ -176,6 +176,10 @@ void Row::weigh_above(float least) {
   total_ = sum_of_blocks(n_);
   int64_t kept = 0;
   for (int64_t s = 0; s < parts(n_, kSegment); s++) {
+    if (kept == s * kSegment) {
+      kept += memory.lengths[s];
+      continue;
+    }
     const size_t bytes = size_t(memory.lengths[s]) * 4;
     std::memmove(memory.weights + kept, memory.weights + s * kSegment, bytes);
     std::memmove(memory.ids + kept, memory.ids + s * kSegment, bytes);
@@ -191,6 +195,12 @@ void Row::listed(int64_t n) {
   ids_ = memory.ids;
   n_ = n;
   if (weighed_) total_ = math.row_sum(memory.weights, n);
+}
+
+bool Row::many_above(float limit) {
+  refresh();
+  const int64_t blocks = parts(vocabulary, kMaximumBlock);
+  return dense() && math.count_above(memory.maxima, blocks, limit) > blocks / 4;
 }
 
 void Row::keep_scores_above(float limit) {

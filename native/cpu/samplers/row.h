@@ -75,6 +75,10 @@ class Row {
   // Largest score before the division; -inf where nothing is left.
   float largest();
 
+  bool weighed() {
+    refresh();
+    return weighed_;
+  }
   // Computes weights and their sum; the largest weight is 1. No-op where they are known.
   void weigh();
   // The same, but where that saves a pass only candidates of more than `least` weight are listed; total() counts all.
@@ -86,6 +90,9 @@ class Row {
   double moment();
   // Scores of the candidates side by side.
   const float* gather();
+
+  // Whether so many scores may be above `limit` that weighing all costs less than listing them first.
+  bool many_above(float limit);
 
   // --- Filters; candidates stay in order.
   // Of the scores before the division, those above `limit`.
