@@ -69,11 +69,13 @@ export const resultOf = ({
   finishReason,
   hypotheses,
   speculation,
+  json,
 }: Continuation): BatchResult => ({
   text,
   tokens,
   logprobs,
   finishReason,
+  ...(json === undefined ? {} : { json }),
   ...(hypotheses ? { hypotheses } : {}),
   ...(speculation ? { speculation } : {}),
 });

@@ -3,6 +3,14 @@ import { SwitchyardError } from '../core/errors.js';
 import { StopStrings } from '../text/stop-strings.js';
 import { StreamDecoder } from '../text/stream-decoder.js';
 import type { Tokenizer } from '../text/tokenizer.js';
+import {
+  CONSTRAINT_OPTIONS,
+  type Constraint,
+  type ConstraintOptions,
+  constraintOf,
+  finishedValue,
+} from './constrain/grammar.js';
+import { constrained } from './samplers/constrained.js';
 import { SAMPLER_OPTIONS, type SamplerOptions, samplerOf } from './samplers/options.js';
 import type { SequenceContext } from './samplers/processor.js';
 import { checkSeed, Sampler } from './samplers/sampler.js';
@@ -37,7 +45,7 @@ export interface SpeculationStatistics {
   readonly accepted: number;
 }
 
-export interface ContinuationOptions extends SamplerOptions {
+export interface ContinuationOptions<T = unknown> extends SamplerOptions, ConstraintOptions<T> {
   /** New tokens at most. Default: as many as the context holds. */
   maxTokens?: number;
   /**
@@ -76,6 +84,7 @@ export class Continuation {
   readonly tokenizer: Tokenizer;
   readonly #context: SequenceContext;
   readonly #decoder: StreamDecoder;
+  readonly #constraint: Constraint | null;
   readonly #stops: StopStrings;
 
   /** @throws SwitchyardError ERR_OPTION or ERR_CONTEXT_LENGTH for a prompt or options that cannot be run */
@@ -90,13 +99,23 @@ export class Continuation {
     this.tokenizer = host.tokenizer;
     const seed = options.seed === undefined ? undefined : checkSeed(options.seed);
     this.#context = { endIds: this.endTokens, vocabSize: host.vocabSize, tokenizer: host.tokenizer };
-    this.sampling = new Sampling(chosenSampler(options), prompt, {
+    this.#constraint = constraintOf(options);
+    this.sampling = new Sampling(withConstraint(chosenSampler(options), this.#constraint), prompt, {
       context: this.#context,
       ...(seed === undefined ? {} : { seed }),
     });
     this.#decoder = new StreamDecoder(host.tokenizer, { skipSpecialTokens: true });
     this.#stops = new StopStrings([stop].flat());
     if (this.maxTokens === 0) this.finishReason = 'length';
+  }
+
+  /**
+   * The value of a text that was to be JSON, once it has come to its end token; else undefined.
+   * @throws SwitchyardError ERR_FORMAT for a text that is no value of a zod type, which may ask more than a schema can say
+   */
+  get json(): unknown {
+    if (!this.#constraint || !this.endTokens.has(this.tokens.at(-1) as number)) return undefined;
+    return finishedValue(this.#constraint, this.text);
   }
 
   get finished(): boolean {
@@ -163,7 +182,7 @@ function roomFor(promptTokens: number, wanted: number | undefined, contextLength
 }
 
 /** Options that say how tokens are chosen. */
-export const CHOICE_OPTIONS = ['sampler', ...SAMPLER_OPTIONS] as const;
+export const CHOICE_OPTIONS = ['sampler', ...SAMPLER_OPTIONS, ...CONSTRAINT_OPTIONS] as const;
 
 function chosenSampler(options: ContinuationOptions): Sampler {
   const { sampler } = options;
@@ -180,3 +199,7 @@ function chosenSampler(options: ContinuationOptions): Sampler {
     hint: `put the sampler of ${other} into the chain: samplers.chain([…])`,
   });
 }
+
+/** A constraint stands before all else, so that filters see only what is allowed. */
+const withConstraint = (sampler: Sampler, constraint: Constraint | null): Sampler =>
+  constraint ? new Sampler([constrained(constraint.spec), ...sampler.processors], sampler.seed) : sampler;

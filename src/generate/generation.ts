@@ -19,7 +19,7 @@ import { Run, type Strategy } from './run.js';
 import type { Scheduler } from './scheduler.js';
 import { STRATEGY_OPTIONS, type StrategyOptions, strategyOf } from './strategy.js';
 
-export interface GenerateOptions extends ContinuationOptions, StrategyOptions {
+export interface GenerateOptions<T = unknown> extends ContinuationOptions<T>, StrategyOptions {
   signal?: AbortSignal;
   /** Requests of a higher priority run first; others wait, or give their room up and read their text again. Default 0. */
   priority?: number;
@@ -62,12 +62,14 @@ export interface Timings {
   readonly decodeTokensPerSecond: number;
 }
 
-export interface GenerationResult {
+export interface GenerationResult<T = unknown> {
   readonly text: string;
   /** New tokens, an end token included. */
   readonly tokens: readonly number[];
   readonly logprobs: readonly number[];
   readonly finishReason: FinishReason;
+  /** With `jsonSchema`: the value of the text, if it came to its end. */
+  readonly json?: T;
   /** What a search returns, best first; the best one is `text` and `tokens`. */
   readonly hypotheses?: readonly Hypothesis[];
   /** With `speculation`. */
@@ -110,7 +112,7 @@ export function laneOptions(options: GenerateOptions, promptTokens: number, rout
 const ROUTING_DEBUG = 3;
 
 /** Starts when it is first iterated or its result is asked for. An early `break` cancels within one step. */
-export class Generation implements AsyncIterable<GeneratedPart> {
+export class Generation<T = unknown> implements AsyncIterable<GeneratedPart> {
   readonly #host: GenerationHost;
   readonly #options: GenerateOptions;
   readonly #continuation: Continuation;
@@ -150,17 +152,19 @@ export class Generation implements AsyncIterable<GeneratedPart> {
   }
 
   /** Runs to the end (or waits for the iteration to end) and returns the whole. */
-  async result(): Promise<GenerationResult> {
+  async result(): Promise<GenerationResult<T>> {
     if (!this.#iterator) for await (const _ of this);
     await this.#done;
     const read = this.#host.rememberedTokens?.(0) ?? 0;
     const { prompt, tokens, logprobs, text, finishReason, hypotheses, speculation } = this.#continuation;
+    const json = this.#continuation.json as T | undefined;
     const rate = (n: number, ms: number): number => (ms > 0 ? (1000 * n) / ms : 0);
     return {
       text,
       tokens,
       logprobs,
       finishReason,
+      ...(json === undefined ? {} : { json }),
       ...(hypotheses ? { hypotheses } : {}),
       ...(speculation ? { speculation } : {}),
       timings: {

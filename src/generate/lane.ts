@@ -118,8 +118,15 @@ export class Lane {
     this.#idle('feed');
     for (const token of tokens) this.tokens.push(token);
     return new Promise((resolve, reject) => {
-      this.waiting = { ask, experts: [], resolve, reject };
-      this.owner.wake();
+      const put = (): void => {
+        if (this.closed) reject(aborted());
+        else this.waiting = { ask, experts: [], resolve, reject };
+        this.owner.wake();
+      };
+      // Who waits for a grammar holds nobody else up.
+      const pending = [...(ask.earlier ?? []), ask.sampling].flatMap((sampling) => sampling?.pending ?? []);
+      if (pending.length === 0) put();
+      else Promise.all(pending).then(put, reject);
     });
   }
 

@@ -74,8 +74,11 @@ export class LanguageModel extends Model {
   }
 
   /** Continues a text, or token ids as they are. */
-  override generate(prompt: string | readonly number[], options: GenerateOptions = {}): Generation {
-    return new Generation(this.#host(), this.ids(prompt), options);
+  override generate<T = unknown>(
+    prompt: string | readonly number[],
+    options: GenerateOptions<T> = {},
+  ): Generation<T> {
+    return new Generation<T>(this.#host(), this.ids(prompt), options);
   }
 
   /** Continues several prompts together: as `generate` on each, and the same bits. More than the cache holds wait for room. */

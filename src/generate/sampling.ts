@@ -76,9 +76,15 @@ export class Sampling {
     return this.#length - this.#promptLength;
   }
 
-  /** Whether what comes next depends on how likely the tokens were: then drafts cannot be taken before they are drawn. */
+  /** Whether what comes next depends on tokens that are drawn, so that no draft can be taken ahead. */
   get needsChosen(): boolean {
     return this.sampler.processors.some((p) => p.needsChosen === true);
+  }
+
+  /** What must be waited for before the next step; null: nothing. */
+  get pending(): Promise<unknown> | null {
+    const waits = this.#running.flatMap(({ pending }) => pending ?? []);
+    return waits.length === 0 ? null : Promise.all(waits);
   }
 
   /** Whether scores pass through JavaScript. */

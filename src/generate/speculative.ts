@@ -64,8 +64,8 @@ export function speculative(drafter: Drafter): Strategy {
       throw mismatch(
         'ERR_OPTION',
         'generate',
-        'speculation together with mirostat',
-        'a sampler that knows no probabilities',
+        'speculation together with mirostat or a grammar',
+        'a sampler that can run ahead',
       );
     const draft = drafter.start(run);
     const counts = { steps: 0, drafted: 0, accepted: 0 };

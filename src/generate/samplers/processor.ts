@@ -35,6 +35,8 @@ export interface RunningProcessor {
   take?(choice: TakenToken): void;
   /** The same for a second sequence with the same past. Absent: there is no state. */
   fork?(): RunningProcessor;
+  /** What must be waited for before the next `write`; null or absent: nothing. */
+  readonly pending?: Promise<void> | null;
   /** Changes the scores in JavaScript instead of writing a record. */
   hook?(scores: Float32Array, tokens: Int32Array): void | Promise<void>;
 }
@@ -43,7 +45,7 @@ export interface Processor {
   readonly name: string;
   /** Whether records of it read the tokens so far. */
   readonly readsHistory: boolean;
-  /** Whether its state follows the probabilities of the tokens. */
+  /** Whether its state follows the tokens that are drawn, so that no draft can be taken ahead. */
   readonly needsChosen?: boolean;
   /** @throws SwitchyardError ERR_OPTION where the processor and the sequence do not fit */
   start(context: SequenceContext): RunningProcessor;
