@@ -169,7 +169,9 @@ describe('a text', () => {
   it('may be shorter than what is fed of the answer at once', async () => {
     const model = await load('dense');
     const [text, beginning] = [ids(3), ids(40)];
-    const result = await model.generate(text, { ...options, maxTokens: 1, decoderPrompt: beginning }).result();
+    const result = await model
+      .generate(text, { ...options, maxTokens: 1, decoderPrompt: beginning })
+      .result();
     const { logits } = await model.forward({ inputIds: [text], decoderInputIds: [[0, ...beginning]] });
     const row = Array.from(await logits.data()).slice(-TINY_VOCABULARY);
     expect(result.tokens).toEqual([row.indexOf(Math.max(...row))]);
