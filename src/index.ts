@@ -59,7 +59,7 @@ export const models = {
   ...modelNames,
   /** Writes a packed file, which `loadModel` maps instead of reading it (docs/packed-file.md). */
   savePacked: (model: AnyModel, path: string, options?: SaveOptions): Promise<void> =>
-    decoderOf('savePacked', model).save(path, options),
+    decoderOf('savePacked', model).save(path, { ...options, format: 'packed' }),
   /** Turns each feed-forward layer of a dense model into nExperts equal experts behind a random router. */
   upcycle: (model: AnyModel, options: UpcycleOptions): Promise<LanguageModel> =>
     decoderOf('upcycle', model).upcycle(options),

@@ -1,5 +1,5 @@
-// packWeight, convertWeight, weightError, openPacked, repeatWeight, readWeight, copyWeight, packedBytes, weightInfo,
-// disposeWeight
+// packWeight, convertWeight, weightError, openPacked, repeatWeight, readWeight, storeWeight, copyWeight, packedBytes,
+// weightInfo, disposeWeight
 #include "binding/weights.h"
 
 #include <algorithm>
@@ -308,21 +308,45 @@ Napi::Value repeat_weight(State&, const Napi::CallbackInfo& info) {
   return make_weight(info.Env(), std::shared_ptr<const Weight>(std::move(both), weight));
 }
 
-Napi::Value read_weight(State&, const Napi::CallbackInfo& info) {
+struct Rows {
+  std::shared_ptr<const Weight> weight;
+  int64_t expert, row, rows;
+};
+
+// The arguments weight, expert, row, rows.
+Rows rows_of(const Napi::CallbackInfo& info, const char* where) {
   const auto weight = handle<ProgramWeight>(info[0])->weight;
-  const int64_t expert = integer(info[1], "readWeight expert", 0, weight->experts() - 1);
-  const int64_t row = integer(info[2], "readWeight row", 0, weight->rows());
-  const int64_t rows = integer(info[3], "readWeight rows", 0, weight->rows() - row);
+  const int64_t row = integer(info[2], where, 0, weight->rows());
+  return {weight, integer(info[1], where, 0, weight->experts() - 1), row,
+          integer(info[3], where, 0, weight->rows() - row)};
+}
+
+size_t checked_size(int64_t rows, int64_t row_size, const char* where) {
   constexpr int64_t kMost = int64_t{1} << 32;  // the elements of the longest typed array
-  const int64_t elements = checked_mul(rows, weight->columns(), "readWeight");
+  const int64_t elements = checked_mul(rows, row_size, where);
   if (elements > kMost) {
-    fail(ErrorCode::kShape, "[readWeight] got %lld values, expected at most 2^32 at once",
+    fail(ErrorCode::kShape, "[%s] got %lld values, expected at most 2^32 at once", where,
          static_cast<long long>(elements));
   }
-  auto values = Napi::Float32Array::New(info.Env(), static_cast<size_t>(elements));
+  return static_cast<size_t>(elements);
+}
+
+Napi::Value read_weight(State&, const Napi::CallbackInfo& info) {
+  const auto [weight, expert, row, rows] = rows_of(info, "readWeight");
+  const size_t elements = checked_size(rows, weight->columns(), "readWeight");
+  auto values = Napi::Float32Array::New(info.Env(), elements);
   if (elements > 0) weight->read(expert, row, rows, values.Data());
   if (weight->file()) weight->file()->check();
   return values;
+}
+
+Napi::Value store_weight(State&, const Napi::CallbackInfo& info) {
+  const auto [weight, expert, row, rows] = rows_of(info, "storeWeight");
+  const size_t size = checked_size(rows, stored_row_bytes(weight->format(), weight->columns()), "storeWeight");
+  auto stored = Napi::Uint8Array::New(info.Env(), size);
+  weight->store(expert, row, rows, reinterpret_cast<std::byte*>(stored.Data()));
+  if (weight->file()) weight->file()->check();
+  return stored;
 }
 
 Napi::Value copy_weight(State&, const Napi::CallbackInfo& info) {
@@ -381,6 +405,7 @@ void init_weights(Napi::Env env, Napi::Object exports) {
   exports.Set("weightError", Napi::Function::New<promise_entry<weight_error_of>>(env, "weightError"));
   exports.Set("repeatWeight", Napi::Function::New<entry<repeat_weight>>(env, "repeatWeight"));
   exports.Set("readWeight", Napi::Function::New<entry<read_weight>>(env, "readWeight"));
+  exports.Set("storeWeight", Napi::Function::New<entry<store_weight>>(env, "storeWeight"));
   exports.Set("copyWeight", Napi::Function::New<entry<copy_weight>>(env, "copyWeight"));
   exports.Set("packedBytes", Napi::Function::New<entry<packed_bytes>>(env, "packedBytes"));
   exports.Set("weightInfo", Napi::Function::New<entry<weight_info>>(env, "weightInfo"));

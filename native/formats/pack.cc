@@ -99,6 +99,32 @@ void pack_scales(const FormatInfo& info, const StoredBlock& b, int chunk_in_bloc
   }
 }
 
+// The inverse of pack_scales.
+void unpack_scales(const FormatInfo& info, const std::byte* scales, int lane, int chunk_in_block, StoredBlock* b) {
+  const auto u8 = [&](int at) { return std::to_integer<uint8_t>(scales[at + lane]); };
+  switch (info.scales) {
+    case ScaleKind::kScaleMin: b->m = half_at(scales + 32 + 2 * lane); [[fallthrough]];
+    case ScaleKind::kScale: b->d = half_at(scales + 2 * lane); break;
+    case ScaleKind::kExponent: b->e = u8(0); break;
+    case ScaleKind::kSuper:
+      for (int h = 0; h < 2; h++) b->c[2 * chunk_in_block + h] = static_cast<int8_t>(u8(16 * h));
+      break;
+    case ScaleKind::kSuperMin:
+      if (info.group == 16) {
+        for (int h = 0; h < 2; h++) {
+          b->c[2 * chunk_in_block + h] = static_cast<int8_t>(u8(16 * h) & 15);
+          b->n[2 * chunk_in_block + h] = u8(16 * h) >> 4;
+        }
+      } else {
+        b->c[chunk_in_block] = static_cast<int8_t>(u8(0));
+        b->n[chunk_in_block] = u8(16);
+      }
+      break;
+    case ScaleKind::kRow:
+    case ScaleKind::kNone: break;
+  }
+}
+
 struct Scale {
   float s, m;
 };
@@ -249,6 +275,33 @@ void decode_lane(Format f, const PanelLayout& layout, const std::byte* panel, in
       const int code = code_at(chunk, info.code_bits, lane, static_cast<int>(k % kChunk));
       out[i] = std::fma(scale.s, value_of(info, code), scale.m);
     }
+  }
+}
+
+void unpack_row(Format f, const PanelLayout& layout, const std::byte* panel, int lane, std::byte* row) {
+  const FormatInfo& info = format_info(f);
+  if (info.scales == ScaleKind::kNone) {
+    for (int64_t k = 0; k < layout.columns; k++) {
+      if (f == Format::kF32) std::memcpy(row + 4 * k, panel + k * 64 + 4 * lane, 4);
+      else std::memcpy(row + 2 * k, panel + k / 2 * 64 + 4 * lane + k % 2 * 2, 2);
+    }
+    return;
+  }
+  const int chunks_per_block = info.values_per_block / kChunk;
+  StoredBlock block{};
+  for (int64_t b = 0; b < layout.columns / info.values_per_block; b++) {
+    for (int i = 0; i < chunks_per_block; i++) {
+      const int64_t chunk = b * chunks_per_block + i;
+      const std::byte* codes = panel + chunk * chunk_code_bytes(info.code_bits);
+      for (int k = 0; k < kChunk; k++) {
+        block.codes[i * kChunk + k] = static_cast<uint8_t>(code_at(codes, info.code_bits, lane, k));
+      }
+      unpack_scales(info, panel + layout.scales_at + chunk * scale_bytes(info.scales), lane, i, &block);
+    }
+    const std::byte* supers = panel + layout.supers_at + b * super_bytes(info.scales);
+    if (info.scales == ScaleKind::kSuper || info.scales == ScaleKind::kSuperMin) block.d = half_at(supers + 2 * lane);
+    if (info.scales == ScaleKind::kSuperMin) block.m = half_at(supers + 32 + 2 * lane);
+    write_stored_block(f, block, row + b * info.bytes_per_block);
   }
 }
 

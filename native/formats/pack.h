@@ -87,4 +87,7 @@ void pack_float_row(Format stored, Format packed, const std::byte* values, int64
 void decode_lane(Format f, const PanelLayout& layout, const std::byte* panel, int lane, int64_t first, int64_t count,
                  float* out);
 
+// One lane as a stored row, stored_row_bytes() of them: the bytes that were packed. Not for formats that exist packed only.
+void unpack_row(Format f, const PanelLayout& layout, const std::byte* panel, int lane, std::byte* row);
+
 }  // namespace switchyard

@@ -20,5 +20,7 @@ struct StoredBlock {
 void join_mxfp4(const std::byte* codes, const std::byte* scales, int64_t blocks, std::byte* out);
 
 void read_stored_block(Format f, const std::byte* block, StoredBlock* out);
+// The inverse: the same bytes that were read.
+void write_stored_block(Format f, const StoredBlock& in, std::byte* block);
 
 }  // namespace switchyard

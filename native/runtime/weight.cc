@@ -411,16 +411,31 @@ std::shared_ptr<Weight> Weight::repeated(int64_t experts) const {
   return weight;
 }
 
+void Weight::check_rows(int64_t expert, int64_t row, int64_t rows) const {
+  if (expert >= 0 && expert < experts_ && row >= 0 && rows >= 0 && row <= rows_ - rows) return;
+  fail(ErrorCode::kShape, "[weight] got rows %lld to %lld of expert %lld, expected them within %lld x [%lld, %lld]",
+       static_cast<long long>(row), static_cast<long long>(row) + static_cast<long long>(rows),
+       static_cast<long long>(expert), static_cast<long long>(experts_), static_cast<long long>(rows_),
+       static_cast<long long>(columns()));
+}
+
 void Weight::read(int64_t expert, int64_t row, int64_t rows, float* out) const {
-  if (expert < 0 || expert >= experts_ || row < 0 || rows < 0 || row > rows_ - rows) {
-    fail(ErrorCode::kShape, "[weight] got rows %lld to %lld of expert %lld, expected them within %lld x [%lld, %lld]",
-         static_cast<long long>(row), static_cast<long long>(row) + static_cast<long long>(rows),
-         static_cast<long long>(expert), static_cast<long long>(experts_), static_cast<long long>(rows_),
-         static_cast<long long>(columns()));
-  }
+  check_rows(expert, row, rows);
   for (int64_t i = 0; i < rows; i++) {
     decode_lane(format_, layout_, panel(expert, (row + i) / kPanel), static_cast<int>((row + i) % kPanel), 0,
                 columns(), out + i * columns());
+  }
+}
+
+void Weight::store(int64_t expert, int64_t row, int64_t rows, std::byte* out) const {
+  check_rows(expert, row, rows);
+  if (is_packed_only(format_)) {
+    fail(ErrorCode::kUnsupported, "[weight] got format %s, expected one that files store", format_info(format_).name);
+  }
+  const int64_t bytes = stored_row_bytes(format_, columns());
+  for (int64_t i = 0; i < rows; i++) {
+    unpack_row(format_, layout_, panel(expert, (row + i) / kPanel), static_cast<int>((row + i) % kPanel),
+               out + i * bytes);
   }
 }
 

@@ -102,8 +102,12 @@ class Weight {
 
   // Dequantises rows [row, row + rows) of one expert to out [rows, columns]. Throws kShape outside the weight.
   void read(int64_t expert, int64_t row, int64_t rows, float* out) const;
+  // The same rows as files store them, stored_row_bytes() each: the bytes that were packed. Throws kUnsupported for formats
+  // that exist packed only.
+  void store(int64_t expert, int64_t row, int64_t rows, std::byte* out) const;
 
  private:
+  void check_rows(int64_t expert, int64_t row, int64_t rows) const;
   Weight() = default;
   Weight(Format format, int64_t experts, int64_t rows, int64_t columns);  // without data
   static std::shared_ptr<Weight> of_range(const PackedRange& range, int64_t file_bytes);

@@ -8,7 +8,7 @@ import { joinMxfp4 } from './mxfp4.js';
 import { packedMagic } from './packed-layout.js';
 import { type PackedFile, readPacked } from './packed-read.js';
 import { maxSafetensorsHeaderBytes, readSafetensors, readShardedSafetensors } from './safetensors.js';
-import type { TensorTable } from './tensor-file.js';
+import { TensorTable } from './tensor-file.js';
 
 const configLimits = { bytes: 16 << 20, depth: 64, values: 1 << 20 };
 const singleFile = 'model.safetensors';
@@ -99,6 +99,21 @@ function openFolder(folder: string): Checkpoint {
     'config.json or one GGUF file',
     hint,
   );
+}
+
+/**
+ * `openCheckpoint`, where a folder with config.json may have no weights: it then describes a model without tensors. How its
+ * weights were quantised is left out of the config, as it does not say what the model is.
+ */
+export function openDescription(path: string): Checkpoint {
+  const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  if (!isFolder) return openCheckpoint(path);
+  const names = listFolder(path);
+  const hasWeights = names.some((name) => name.endsWith('.safetensors') || name === indexFile);
+  if (!names.includes('config.json') || hasWeights) return openCheckpoint(path);
+  const { quantization_config: _, ...config } = readJsonFile(join(path, 'config.json'), configLimits);
+  const tensors = new TensorTable(path, []);
+  return { kind: 'huggingface', folder: path, config, generationConfig: undefined, textFiles: {}, tensors };
 }
 
 /**

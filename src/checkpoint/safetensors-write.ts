@@ -20,7 +20,7 @@ export interface TensorToWrite {
   readonly name: string;
   readonly shape: readonly number[];
   /** The values, or a function that makes them when their turn to be written comes. */
-  readonly data: TensorData | (() => TensorData | Promise<TensorData>);
+  readonly data: TensorData | (() => TensorData | Promise<TensorData> | AsyncIterable<Uint8Array>);
   /** Default: the array's own type. Give it for f16 and bf16 (bits in a Uint16Array), bool, and data by function. */
   readonly format?: StorageFormat;
 }
@@ -62,8 +62,12 @@ export async function writeSafetensors(
     await writeAll(file, header.bytes);
     for (const [i, tensor] of list.entries()) {
       const data = typeof tensor.data === 'function' ? await tensor.data() : tensor.data;
-      checkSize(tensor.name, data, header.sizes[i]);
-      await writeAll(file, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+      let byteLength = 0;
+      for await (const chunk of Symbol.asyncIterator in data ? data : [data]) {
+        await writeAll(file, new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+        byteLength += chunk.byteLength;
+      }
+      checkSize(tensor.name, { byteLength }, header.sizes[i]);
     }
   });
 }
@@ -110,7 +114,7 @@ function makeHeader(
   return { bytes, sizes };
 }
 
-function checkSize(name: string, data: TensorData, bytes: number): void {
+function checkSize(name: string, data: { byteLength: number }, bytes: number): void {
   if (data.byteLength === bytes) return;
   const where = `writeSafetensors: tensor ${quoted(name)}`;
   throw mismatch(

@@ -1,6 +1,12 @@
 /** What the headers of a model's files tell: parameters, formats, memory. Nothing is loaded. */
 import { fileBytes, type TensorEntry } from '../checkpoint/tensor-file.js';
-import { automaticKvType, isQuantized, isWeightFormat, type KvType } from '../core/format.js';
+import {
+  automaticKvType,
+  isQuantized,
+  isWeightFormat,
+  type KvType,
+  type WeightFormat,
+} from '../core/format.js';
 import {
   cacheBytesPerToken,
   estimateMemory,
@@ -9,6 +15,7 @@ import {
 } from '../inspect/memory.js';
 import { type ParameterCount, type Role, sumParameters } from '../inspect/parameters.js';
 import type { AnyFiles } from '../models/family.js';
+import type { Part } from '../models/parameters.js';
 import { activeShare, cachedOf } from '../models/stacks.js';
 import { KV_BLOCK } from '../nn/kv-blocks.js';
 
@@ -22,9 +29,9 @@ export interface FormatUse {
 export interface ModelReport {
   /** By the formula of the config. */
   readonly parameters: ParameterCount;
-  /** By the tensors of the file; must be the same numbers. */
-  readonly counted: ParameterCount;
-  readonly agree: boolean;
+  /** By the tensors of the file; must be the same numbers. Null where there are no weights. */
+  readonly counted: ParameterCount | null;
+  readonly agree: boolean | null;
   /** Tensors that are no part of the model. */
   readonly extra: readonly string[];
   readonly formats: readonly FormatUse[];
@@ -48,8 +55,57 @@ export function reportModel(
   contextLength: number,
   kind: 'auto' | KvType = 'auto',
 ): ModelReport {
-  const { config, checkpoint, parts, names } = files;
+  const { config, checkpoint, parts } = files;
   const { tensors } = checkpoint;
+  const { used, extra, matrices } = tensors.size === 0 ? plannedOf(files) : foundOf(files);
+  const count = (sized: Iterable<{ role: Role; shape: readonly number[] }>): ParameterCount =>
+    sumParameters(sized, activeShare(config), config.tiedEmbeddings);
+  const parameters = count(parts);
+  const counted = used && count(used);
+  const compute = matrices?.some((m) => isQuantized(m.format)) ? 'int8' : 'f32';
+  const kvCache = kind === 'auto' ? automaticKvType(compute) : kind;
+  const { own, memory } = cachedOf(files);
+  return {
+    parameters,
+    counted,
+    agree: counted && parameters.total === counted.total && parameters.active === counted.active,
+    extra,
+    formats: formatsOf(tensors),
+    fileBytes: [...tensors].reduce((sum, entry) => sum + fileBytes(entry), 0),
+    kvCache,
+    cacheBytesPerToken: cacheBytesPerToken(own, kvCache),
+    memoryBytesPerToken: cacheBytesPerToken(memory, kvCache),
+    contextLength,
+    memory: matrices && estimateMemory(matrices, [...own, ...memory], kvCache, contextLength, KV_BLOCK),
+  };
+}
+
+interface Found {
+  readonly used: { role: Role; shape: readonly number[] }[] | null;
+  readonly extra: string[];
+  /** Null where a format cannot be loaded. */
+  readonly matrices: MatrixSize[] | null;
+}
+
+const CONFIG_FORMATS: ReadonlyMap<unknown, WeightFormat> = new Map<unknown, WeightFormat>([
+  ['float32', 'f32'],
+  ['float16', 'f16'],
+]);
+
+/** The matrices that a config without weights means, in the format that it names, else bf16. */
+function plannedOf({ parts, checkpoint }: AnyFiles): Found {
+  const config: Record<string, unknown> = checkpoint.kind === 'huggingface' ? checkpoint.config : {};
+  const format = CONFIG_FORMATS.get(config.dtype ?? config.torch_dtype) ?? 'bf16';
+  const matrices = parts.flatMap((part) => (part.kind === 'matrix' ? [sizeOf(part, format)] : []));
+  return { used: null, extra: [], matrices };
+}
+
+function sizeOf({ shape }: Part, format: WeightFormat): MatrixSize {
+  const [columns = 1, rows = 1, experts = 1] = [...shape].reverse();
+  return { format, experts, rows, columns };
+}
+
+function foundOf({ parts, names, checkpoint: { tensors } }: AnyFiles): Found {
   const seen = new Map<string, Role>();
   const matrices: MatrixSize[] = [];
   let packable = true;
@@ -58,8 +114,7 @@ export function reportModel(
     for (const name of stored) seen.set(tensors.get(name).name, part.role);
     if (part.kind === 'vector') continue;
     const { format } = tensors.get(stored[0] as string);
-    const [columns = 1, rows = 1, experts = 1] = [...part.shape].reverse();
-    if (isWeightFormat(format)) matrices.push({ format, experts, rows, columns });
+    if (isWeightFormat(format)) matrices.push(sizeOf(part, format));
     else packable = false;
   }
   const used: { role: Role; shape: readonly number[] }[] = [];
@@ -69,24 +124,7 @@ export function reportModel(
     if (role) used.push({ role, shape: entry.shape });
     else extra.push(entry.name);
   }
-  const compute = matrices.some((m) => isQuantized(m.format)) ? 'int8' : 'f32';
-  const kvCache = kind === 'auto' ? automaticKvType(compute) : kind;
-  const { own, memory } = cachedOf(files);
-  const parameters = sumParameters(parts, activeShare(config));
-  const counted = sumParameters(used, activeShare(config));
-  return {
-    parameters,
-    counted,
-    agree: parameters.total === counted.total && parameters.active === counted.active,
-    extra,
-    formats: formatsOf(tensors),
-    fileBytes: [...tensors].reduce((sum, entry) => sum + fileBytes(entry), 0),
-    kvCache,
-    cacheBytesPerToken: cacheBytesPerToken(own, kvCache),
-    memoryBytesPerToken: cacheBytesPerToken(memory, kvCache),
-    contextLength,
-    memory: packable ? estimateMemory(matrices, [...own, ...memory], kvCache, contextLength, KV_BLOCK) : null,
-  };
+  return { used, extra, matrices: packable ? matrices : null };
 }
 
 function formatsOf(tensors: Iterable<TensorEntry>): FormatUse[] {

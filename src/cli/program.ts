@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import type { Command } from 'commander';
 import { newCommand } from './command.js';
 import { chatCommand } from './commands/chat.js';
+import { convertCommand } from './commands/convert.js';
 import { doctorCommand } from './commands/doctor.js';
 import { embedCommand } from './commands/embed.js';
 import { generateCommand } from './commands/generate.js';
@@ -24,6 +25,7 @@ export function buildProgram(): Command {
     inspectCommand,
     routesCommand,
     quantizeCommand,
+    convertCommand,
     pullCommand,
     doctorCommand,
     startCommand,

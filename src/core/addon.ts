@@ -216,6 +216,8 @@ export interface Addon {
   repeatWeight(weight: NativeWeight, experts: number): NativeWeight;
   /** Decoded values of `rows` rows from `row` on, of one expert. */
   readWeight(weight: NativeWeight, expert: number, row: number, rows: number): Float32Array;
+  /** The same rows as files store them: the bytes that were packed. ERR_UNSUPPORTED for formats that exist packed only. */
+  storeWeight(weight: NativeWeight, expert: number, row: number, rows: number): Uint8Array;
   weightInfo(weight: NativeWeight): WeightInfo;
   disposeWeight(weight: NativeWeight): void;
   createAbort(): NativeAbort;

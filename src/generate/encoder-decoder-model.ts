@@ -1,12 +1,13 @@
 /** The handle of an encoder-decoder: forward passes, and text from text. */
 import type { KvType } from '../core/format.js';
-import type { EncoderDecoder } from '../models/encoder-decoder.js';
+import { type EncoderDecoder, encoderDecoderParts } from '../models/encoder-decoder.js';
 import {
   type EncoderDecoderForwardInputs,
   type EncoderDecoderOutput,
   EncoderDecoderPass,
 } from '../models/encoder-decoder-forward.js';
 import type { EncoderDecoderConfig } from '../models/stack-config.js';
+import type { WrittenParts } from '../models/write/index.js';
 import { type BatchOptions, type BatchResult, generateAll } from './batch.js';
 import { StepEngine } from './engine.js';
 import { type GenerateOptions, Generation, type GenerationHost } from './generation.js';
@@ -95,6 +96,11 @@ export class EncoderDecoderModel extends Model {
   /** Several answers to one text, which is encoded once; each draws with a seed of its own. */
   override async generateMany(text: Text, options: ManyOptions): Promise<BatchResult[]> {
     return generateMany(this.#host([text]), this.#start(undefined), options);
+  }
+
+  protected written(): WrittenParts {
+    const { kind, config } = this;
+    return { kind, config, parts: encoderDecoderParts(config) };
   }
 
   protected async free(): Promise<void> {

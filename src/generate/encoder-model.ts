@@ -1,10 +1,11 @@
 /** The handle of an encoder: forward passes, vectors of texts, classes. */
 import { checkOptions, mismatch } from '../core/errors.js';
 import { EmbeddingPass } from '../models/embedding-pass.js';
-import type { Encoder } from '../models/encoder.js';
+import { type Encoder, encoderParts } from '../models/encoder.js';
 import { type EncoderForwardInputs, type EncoderOutput, EncoderPass } from '../models/encoder-forward.js';
 import { type EmbeddingConfig, POOLINGS, type Pooling } from '../models/pooling.js';
 import type { EncoderConfig } from '../models/stack-config.js';
+import type { WrittenParts } from '../models/write/index.js';
 import type { TokenizerSource } from './load-options.js';
 import { Model, type ModelSettings, type Text } from './model.js';
 
@@ -75,6 +76,11 @@ export class EncoderModel extends Model {
         ...this.#classification(probabilities[b * time + t] as Float32Array),
       })),
     );
+  }
+
+  protected written(): WrittenParts {
+    const { kind, config } = this;
+    return { kind, config, parts: encoderParts(config) };
   }
 
   protected async free(): Promise<void> {

@@ -1,11 +1,12 @@
 /** The handle of a decoder: forward passes, text, chat. */
 import { SwitchyardError } from '../core/errors.js';
 import type { KvType } from '../core/format.js';
+import { decoderParts } from '../models/build.js';
 import type { DecoderConfig } from '../models/config.js';
 import type { Decoder } from '../models/decoder.js';
 import { type ForwardInputs, type ForwardOutput, ForwardPass } from '../models/forward.js';
-import { type SaveOptions, saveDecoder } from '../models/save.js';
 import { type UpcycleOptions, upcycleDecoder } from '../models/upcycle.js';
+import type { WrittenParts } from '../models/write/index.js';
 import { type ChatPromptOptions, encodeChat } from '../text/chat-prompt.js';
 import { type ChatMessage, ChatTemplate } from '../text/chat-template.js';
 import { type BatchOptions, type BatchResult, generateAll } from './batch.js';
@@ -139,13 +140,9 @@ export class LanguageModel extends Model {
     }
   }
 
-  /**
-   * Writes the model as a packed file, which `loadModel` maps instead of reading it (docs/packed-file.md). It appears whole or
-   * not at all.
-   */
-  async save(path: string, options: SaveOptions = {}): Promise<void> {
-    this.check();
-    await saveDecoder(this.decoder, this.tokenizer, this.device, path, options);
+  protected written(): WrittenParts {
+    const { kind, config, decoder } = this;
+    return { kind, config, decoder, parts: decoderParts(config) };
   }
 
   protected async free(): Promise<void> {

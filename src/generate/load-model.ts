@@ -1,4 +1,7 @@
 /** From a path to a model, whatever its kind. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Checkpoint } from '../checkpoint/folder.js';
 import type { Device } from '../core/device.js';
 import { checkOptions, mismatch } from '../core/errors.js';
 import { automaticKvType, type ComputeMode, type KvType } from '../core/format.js';
@@ -11,6 +14,7 @@ import { automaticCompute, loadDecoder, loadEncoder, loadEncoderDecoder, openFil
 import { isUnusable, PackedCache } from '../models/packed-cache.js';
 import { weightsOf } from '../models/parts.js';
 import { embeddingConfigOf } from '../models/pooling.js';
+import type { ModelSource } from '../models/write/index.js';
 import { Tokenizer } from '../text/tokenizer.js';
 import { modelLine } from './debug.js';
 import { EncoderDecoderModel } from './encoder-decoder-model.js';
@@ -87,7 +91,8 @@ async function languageModelOf(
   const decoder = await loadDecoder(files, { device, contextLength, onProgress, signal });
   try {
     if (cache && tokenizer instanceof Tokenizer) await cache.write(decoder, tokenizer, signal);
-    const settings = { device, ...computing(decoder, options), ...lengths };
+    const source = sourceOf(files.checkpoint);
+    const settings = { device, ...computing(decoder, options), ...lengths, source };
     const model = await warmed(new LanguageModel(decoder, tokenizer, settings));
     announce(device, decoder, settings.compute);
     return model;
@@ -109,7 +114,7 @@ async function encoderModelOf(
   const encoder = await loadEncoder(files, { device, onProgress, signal });
   const { compute } = computing(encoder, options);
   announce(device, encoder, compute);
-  return new EncoderModel(encoder, tokenizer, embedding, { device, compute });
+  return new EncoderModel(encoder, tokenizer, embedding, { device, compute, source: sourceOf(checkpoint) });
 }
 
 async function encoderDecoderModelOf(
@@ -122,7 +127,8 @@ async function encoderDecoderModelOf(
   const tokenizer = tokenizerOf(files.checkpoint);
   const model = await loadEncoderDecoder(files, { device, onProgress, signal });
   try {
-    const settings = { device, ...computing(model, options), ...lengths };
+    const source = sourceOf(files.checkpoint);
+    const settings = { device, ...computing(model, options), ...lengths, source };
     const loaded = await warmed(new EncoderDecoderModel(model, tokenizer, settings));
     announce(device, model, settings.compute);
     return loaded;
@@ -130,6 +136,18 @@ async function encoderDecoderModelOf(
     for (const { native } of weightsOf(model)) device.disposeWeight(native);
     throw error;
   }
+}
+
+/** The configs of a Hugging Face folder, which saving writes again. */
+function sourceOf(checkpoint: Checkpoint): ModelSource | null {
+  if (checkpoint.kind !== 'huggingface') return null;
+  const { config, folder, generationConfig } = checkpoint;
+  const text = (name: string) => readFileSync(join(folder, name), 'utf8');
+  return {
+    config,
+    configText: text('config.json'),
+    ...(generationConfig === undefined ? {} : { generationText: text('generation_config.json') }),
+  };
 }
 
 /** How layers compute and caches store, as the options or the weights say. */

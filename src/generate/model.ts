@@ -5,6 +5,8 @@ import type { ComputeMode } from '../core/format.js';
 import { Weight } from '../core/weight.js';
 import type { ParameterMap } from '../models/parameters.js';
 import { checkToken } from '../models/ragged.js';
+import type { ModelSource, WriteOptions, WrittenModel, WrittenParts } from '../models/write/index.js';
+import { writeLoaded } from '../models/write/index.js';
 import type { ChatMessage } from '../text/chat-template.js';
 import { Tokenizer } from '../text/tokenizer.js';
 import type { BatchOptions, BatchResult } from './batch.js';
@@ -18,6 +20,8 @@ export interface ModelSettings {
   readonly device: Device;
   /** How linear layers compute. */
   readonly compute: ComputeMode;
+  /** Null, the default, for models that did not come from a Hugging Face folder. */
+  readonly source?: ModelSource | null;
 }
 
 /** A loaded model. Each kind has some of the methods; the others refuse with ERR_UNSUPPORTED. */
@@ -28,6 +32,7 @@ export abstract class Model {
   readonly dtype: ComputeMode;
   readonly #parameters: ParameterMap;
   readonly #vocabSize: number;
+  readonly #source: ModelSource | null;
   #tokenizer: TokenizerSource;
   #disposed = false;
 
@@ -35,8 +40,9 @@ export abstract class Model {
     { vocabSize }: { readonly vocabSize: number },
     parameters: ParameterMap,
     tokenizer: TokenizerSource,
-    { device, compute }: ModelSettings,
+    { device, compute, source = null }: ModelSettings,
   ) {
+    this.#source = source;
     this.device = device;
     this.dtype = compute;
     this.#parameters = parameters;
@@ -84,6 +90,30 @@ export abstract class Model {
   async classifyTokens(_texts: readonly Text[]): Promise<unknown[][]> {
     throw this.#lacks('classifyTokens', 'an encoder with a classifier of tokens');
   }
+
+  /**
+   * Writes the model: a Hugging Face folder, which transformers reads too; or, by the path's ending, a GGUF file (.gguf) or a
+   * packed file of our own (.switchyard, docs/packed-file.md). What is there appears whole or not at all. Floats and the
+   * blocks that GGUF has are written as they are stored; in a folder blocks become float32.
+   */
+  async save(path: string, options: WriteOptions = {}): Promise<void> {
+    this.check();
+    const { tokenizer, device } = this;
+    await writeLoaded(
+      path,
+      {
+        ...this.written(),
+        parameters: this.#parameters,
+        tokenizer,
+        device,
+        source: this.#source,
+      } as WrittenModel,
+      options,
+    );
+  }
+
+  /** What the model is, for writers. */
+  protected abstract written(): WrittenParts;
 
   /** Waits for what runs, then frees native memory. Twice is fine. */
   async dispose(): Promise<void> {

@@ -145,6 +145,11 @@ export class ConfigReader {
     return list as number[];
   }
 
+  /** Whether a key was read. */
+  reads(key: string): boolean {
+    return this.#read.has(key);
+  }
+
   /** Refuses keys that nobody read and that are not known to be harmless. */
   finish(): void {
     for (const key of Object.keys(this.source)) {

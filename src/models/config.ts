@@ -197,7 +197,12 @@ export const windowOf = ({ window, windowLayers }: LayersConfig, layer: number):
   windowLayers === null || windowLayers.includes(layer) ? window : 0;
 
 /** What each layer keeps of a token. */
-export function cacheWidths({ nLayers, nKvHeads, headDim, latent }: DecoderConfig): KvWidths[] {
+export function cacheWidths({
+  nLayers,
+  nKvHeads,
+  headDim,
+  latent,
+}: Pick<DecoderConfig, 'nLayers' | 'nKvHeads' | 'headDim' | 'latent'>): KvWidths[] {
   const widths = latent
     ? { heads: 1, key: latent.rank + latent.rotaryDim, value: latent.rank }
     : { heads: nKvHeads, key: headDim, value: headDim };

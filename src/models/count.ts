@@ -5,4 +5,4 @@ import { activeShare } from './stacks.js';
 
 /** Parameters of a decoder by its config alone. A tied head is counted once, as the embedding. */
 export const countParameters = (config: DecoderConfig): ParameterCount =>
-  sumParameters(decoderParts(config), activeShare(config));
+  sumParameters(decoderParts(config), activeShare(config), config.tiedEmbeddings);

@@ -100,6 +100,8 @@ export function ggufConfig({ metadata, tensors, path }: GgufCheckpoint, family: 
   return {
     ...config,
     tiedEmbeddings: !tensors.has('output.weight'),
+    // some architectures have norms of queries and keys in their larger models only
+    qkNorm: config.qkNorm ?? (tensors.has('blk.0.attn_q_norm.weight') ? 'head' : null),
     rope: config.rope && {
       ...config.rope,
       dim: metadata.getInt(`${arch}.rope.dimension_count`, config.rope.dim),

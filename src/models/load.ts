@@ -1,5 +1,5 @@
 /** From model files to a model on a device. */
-import { openCheckpoint } from '../checkpoint/folder.js';
+import { openCheckpoint, openDescription } from '../checkpoint/folder.js';
 import { fileBytes } from '../checkpoint/tensor-file.js';
 import type { Device } from '../core/device.js';
 import { mismatch, SwitchyardError } from '../core/errors.js';
@@ -36,6 +36,11 @@ export interface LoadDecoderOptions extends LoadOptions {
 /** Reads headers only: config, names, tensors. A name such as org/name means what was downloaded under it. */
 export function openFiles(path: string): AnyFiles {
   return describeModel(openCheckpoint(locateModel(path)));
+}
+
+/** `openFiles`, where a folder with nothing but config.json will do. */
+export function openDescribed(path: string): AnyFiles {
+  return describeModel(openDescription(locateModel(path)));
 }
 
 /** The files of a decoder. @throws SwitchyardError ERR_UNSUPPORTED_ARCH for another kind of model */

@@ -17,6 +17,8 @@ export interface StoredAs {
   readonly transposed?: boolean;
   /** The experts of a stack lie in the rows of one matrix [experts · rows, columns]. */
   readonly flat?: boolean;
+  /** A vector lies as a matrix of one row. */
+  readonly row?: boolean;
 }
 
 /** Where two entries hold a part, the first counts whose tensor a file has; a writer takes the first. */
@@ -134,7 +136,7 @@ export class StoredNames {
   }
 
   #layout(part: Part, { entry, layer }: Found) {
-    const { turns = 1, transposed = false, flat = false } = entry;
+    const { turns = 1, transposed = false, flat = false, row = false } = entry;
     const stacked = part.shape.length === (part.kind === 'matrix' ? 3 : 2);
     const each = entry.tensor.includes('{e}');
     const experts = stacked ? (part.shape[0] as number) : 1;
@@ -159,7 +161,7 @@ export class StoredNames {
       blockColumns,
       turned: own.turned,
       runs: runsOf(own, blockRows, turns),
-      shape: shapeOf(part, { stacked: stacked && !each, flat, transposed }, [
+      shape: shapeOf(part, { stacked: stacked && !each, flat, transposed, row }, [
         experts,
         blockRows,
         blockColumns,
@@ -199,10 +201,10 @@ function runsOf(
 
 function shapeOf(
   { kind }: Part,
-  { stacked, flat, transposed }: { stacked: boolean; flat: boolean; transposed: boolean },
+  { stacked, flat, transposed, row }: { stacked: boolean; flat: boolean; transposed: boolean; row: boolean },
   [experts, rows, columns]: [number, number, number],
 ): number[] {
   const block = kind === 'vector' ? [rows] : transposed ? [columns, rows] : [rows, columns];
-  if (!stacked) return block;
+  if (!stacked) return row ? [1, ...block] : block;
   return flat ? [experts * rows, columns] : [experts, ...block];
 }

@@ -47,7 +47,7 @@ import { type NameTable, StoredNames } from './names.js';
 import { naming } from './naming.js';
 import type { Part } from './parameters.js';
 import { readPlainConfig } from './plain-config.js';
-import { checkStack } from './stack-config.js';
+import { checkStack, type EncoderConfig, type EncoderDecoderConfig } from './stack-config.js';
 
 const FAMILIES: readonly Family[] = [
   bloom,
@@ -188,6 +188,13 @@ export function familyOf(modelType: unknown, where = 'config.json'): Family {
   const family = FAMILIES.find((f) => f.modelType === modelType);
   if (family) return family;
   throw unsupported(where, String(modelType), modelTypes);
+}
+
+/** Tensors of a Hugging Face folder of an encoder or encoder-decoder. */
+export function stackTable(modelType: unknown, config: EncoderConfig | EncoderDecoderConfig): NameTable {
+  const family = STACK_FAMILIES.find((f) => f.modelType === modelType);
+  if (!family) throw unsupported('config.json', String(modelType), modelTypes);
+  return (family.huggingFaceNames as (config: EncoderConfig | EncoderDecoderConfig) => NameTable)(config);
 }
 
 /** The content of config.json, every key of it understood. */

@@ -56,6 +56,7 @@ export function ggufTokenizerFiles(metadata: GgufTokenizerMetadata, tokenizerJso
   json.post_processor = surround(
     wants('bos', addBos) ? bos : undefined,
     wants('eos', addEos) ? eos : wants('sep', addSep) ? sep : undefined,
+    vocabulary.ids,
   );
   return {
     tokenizerJson: tokenizerJson ?? json,
@@ -202,7 +203,11 @@ function mergesOfScores(vocabulary: Vocabulary, scores: readonly number[]): [str
 }
 
 /** A post-processor that puts a token before or after every text. */
-function surround(bos: string | undefined, eos: string | undefined): unknown {
+function surround(
+  bos: string | undefined,
+  eos: string | undefined,
+  ids: Readonly<Record<string, number>>,
+): unknown {
   if (bos === undefined && eos === undefined) return null;
   const token = (id: string | undefined) => (id === undefined ? [] : [{ SpecialToken: { id, type_id: 0 } }]);
   const text = (id: string) => [{ Sequence: { id, type_id: 0 } }];
@@ -210,6 +215,9 @@ function surround(bos: string | undefined, eos: string | undefined): unknown {
     type: 'TemplateProcessing',
     single: [...token(bos), ...text('A'), ...token(eos)],
     pair: [...token(bos), ...text('A'), ...token(eos), ...token(bos), ...text('B'), ...token(eos)],
+    special_tokens: Object.fromEntries(
+      [bos, eos].flatMap((id) => (id === undefined ? [] : [[id, { id, ids: [ids[id]], tokens: [id] }]])),
+    ),
   };
 }
 

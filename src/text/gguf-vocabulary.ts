@@ -33,6 +33,9 @@ export interface Vocabulary {
   token(key: string, id: number): string;
 }
 
+/** Every field, as other readers of tokenizer.json want them. */
+export const PLAIN = { single_word: false, lstrip: false, rstrip: false, normalized: false } as const;
+
 export function readVocabulary(metadata: GgufTokenizerMetadata): Vocabulary {
   const tokens = metadata.getStringArray(`${prefix}tokens`, undefined);
   if (tokens === undefined || tokens.length === 0) {
@@ -56,7 +59,7 @@ export function readVocabulary(metadata: GgufTokenizerMetadata): Vocabulary {
     const special = type === TokenType.Control || type === TokenType.Unknown;
     // An empty or repeated token can never be found in a text.
     if ((special || type === TokenType.UserDefined) && content !== '' && ids[content] === id) {
-      added.push({ id, content, special, normalized: false });
+      added.push({ ...PLAIN, id, content, special });
     }
   }
   const token = (key: string, id: number) => {

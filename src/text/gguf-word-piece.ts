@@ -2,6 +2,7 @@ import { mismatch } from '../core/errors.js';
 import {
   type Converted,
   type GgufTokenizerMetadata,
+  PLAIN,
   prefix,
   TokenType,
   type Vocabulary,
@@ -32,7 +33,7 @@ export function wordPieceJson(metadata: GgufTokenizerMetadata, vocabulary: Vocab
   for (const content of ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']) {
     const id = vocab[content];
     if (id === undefined || added.some((token) => token.id === id)) continue;
-    added.push({ id, content, special: true, normalized: false });
+    added.push({ ...PLAIN, id, content, special: true });
   }
   return {
     json: {

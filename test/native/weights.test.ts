@@ -78,6 +78,33 @@ describe('packWeight', () => {
     expect(all(weight)).toEqual([...values]); // small integers are exact
   });
 
+  it('stores what it packed, row by row', async () => {
+    const weight = await pack();
+    const stored = [0, 1].map((expert) => native.storeWeight(weight, expert, 0, rows));
+    expect(Buffer.concat(stored).equals(Buffer.from(values.buffer))).toBe(true);
+    expect(native.storeWeight(weight, 1, 3, 1)).toEqual(new Uint8Array(values.buffer, 64 * 4, 8 * 4));
+    expect(native.storeWeight(weight, 0, 5, 0).length).toBe(0);
+    for (const [expert, row, count] of [
+      [2, 0, 1],
+      [-1, 0, 1],
+      [0, 6, 0],
+      [0, 4, 2],
+      [0, 0, -1],
+      [0, 0.5, 1],
+    ])
+      expect(await codeOf(() => native.storeWeight(weight, expert, row, count))).toMatch(/^ERR_/);
+    const int8 = await native.packWeight(runtime, {
+      ...dense,
+      columns: 32,
+      rows: 1,
+      experts: 1,
+      parts: [{ ...data, bytes: 128 }],
+      as: 'int8',
+    });
+    packed.push(int8);
+    expect(await codeOf(() => native.storeWeight(int8, 0, 0, 1))).toBe('ERR_UNSUPPORTED');
+  });
+
   it('aborts', async () => {
     const abort = native.createAbort();
     native.abort(abort);

@@ -47,6 +47,8 @@ describe.each(ofKind('blocks'))('quantised blocks of $name', ({ path }) => {
       const parts = [{ data: bytes, offset: 0, bytes: bytes.byteLength }];
       const weight = await addon.packWeight(native, { format, experts: 1, rows, columns, parts });
       const got = addon.readWeight(weight, 0, 0, rows);
+      // Out of the panels come the very bytes that went in.
+      expect(Buffer.from(addon.storeWeight(weight, 0, 0, rows)).equals(Buffer.from(bytes))).toBe(true);
       addon.disposeWeight(weight);
       expectClose(`${name} values`, got, want, { tolerance: TOLERANCE });
       for (let i = 0; i < want.length; i++) {

@@ -5,7 +5,7 @@ import type { KvType } from '../../core/format.js';
 import { ROLES } from '../../inspect/parameters.js';
 import type { DecoderConfig, LayersConfig } from '../../models/config.js';
 import type { AnyFiles } from '../../models/family.js';
-import { openFiles } from '../../models/load.js';
+import { openDescribed } from '../../models/load.js';
 import type { EncoderConfig, EncoderDecoderConfig, StackConfig } from '../../models/stack-config.js';
 import { type AnyConfig, stacksOf } from '../../models/stacks.js';
 import { newCommand, printJson, printLines } from '../command.js';
@@ -28,7 +28,10 @@ const BAR = 24;
 
 export function inspectCommand(): Command {
   return newCommand('inspect', 'tells what a model is, from the headers of its files')
-    .argument('[path]', 'GGUF file, Hugging Face folder or packed file; default: SWITCHYARD_MODEL')
+    .argument(
+      '[path]',
+      'GGUF file, Hugging Face folder (config.json will do), packed file or org/name; default: SWITCHYARD_MODEL',
+    )
     .addOption(contextOption('length for the memory estimate; default: as loading takes it'))
     .addOption(kvCacheOption())
     .action(inspect);
@@ -40,7 +43,7 @@ function inspect(given: string | undefined, flags: Flags): void {
     throw new SwitchyardError('ERR_OPTION', '[inspect] got no model, expected the path of one', {
       hint: 'a GGUF file or a Hugging Face folder, as argument or in SWITCHYARD_MODEL',
     });
-  const files = openFiles(path);
+  const files = openDescribed(path);
   const { config, checkpoint } = files;
   const context = flags.context ?? Math.min(config.maxSeqLen, DEFAULT_CONTEXT);
   const report = reportModel(files, context, flags.kvCache);
@@ -118,7 +121,7 @@ function moeFacts(config: AnyConfig, { parameters }: ModelReport): MoEFacts | nu
 
 function print(facts: Facts): void {
   const style = styleFor(process.stdout);
-  const { parameters, counted, memory } = facts;
+  const { parameters, memory } = facts;
   const head = (text: string): string => `\n${style.bold(style.accent(text))}`;
   printLines(
     `${style.bold(harmless(facts.path))} (${facts.kind})`,
@@ -142,14 +145,15 @@ function print(facts: Facts): void {
       [
         ['total', countText(parameters.total), parameters.total],
         ['active per token', countText(parameters.active), parameters.active],
+        [
+          'active without embedding',
+          countText(parameters.activeWithoutEmbedding),
+          parameters.activeWithoutEmbedding,
+        ],
       ],
       { right: [1, 2] },
     ),
-    facts.agree
-      ? style.good('config and tensors agree')
-      : style.bad(
-          `config and tensors do NOT agree: the file holds ${counted.total}, ${counted.active} active`,
-        ),
+    agreement(facts),
     ...(facts.extra.length > 0
       ? [
           style.dim(
@@ -157,18 +161,7 @@ function print(facts: Facts): void {
           ),
         ]
       : []),
-    head('Formats'),
-    table(
-      ['format', 'tensors', 'parameters', 'bytes', 'share'],
-      facts.formats.map((f) => [
-        f.format,
-        f.tensors,
-        countText(f.parameters),
-        bytesText(f.bytes),
-        `${percentText(f.bytes / facts.fileBytes).padStart(7)} ${style.accent(bar(f.bytes / facts.fileBytes, BAR))}`,
-      ]),
-      { right: [1, 2, 3] },
-    ),
+    ...(facts.formats.length > 0 ? [head('Formats'), formatTable(facts)] : []),
     head('Memory'),
     table(
       [],
@@ -195,6 +188,30 @@ function print(facts: Facts): void {
     ),
     head('Mixture of experts'),
     facts.moe ? table([], moeRows(facts.moe)) : 'none: every layer is dense',
+  );
+}
+
+function agreement({ agree, counted }: Facts): string {
+  const style = styleFor(process.stdout);
+  if (counted === null) return style.dim('there are no weights: counted by the config alone');
+  if (agree) return style.good('config and tensors agree');
+  return style.bad(
+    `config and tensors do NOT agree: the file holds ${counted.total}, ${counted.active} active`,
+  );
+}
+
+function formatTable({ formats, fileBytes }: Facts): string {
+  const style = styleFor(process.stdout);
+  return table(
+    ['format', 'tensors', 'parameters', 'bytes', 'share'],
+    formats.map((f) => [
+      f.format,
+      f.tensors,
+      countText(f.parameters),
+      bytesText(f.bytes),
+      `${percentText(f.bytes / fileBytes).padStart(7)} ${style.accent(bar(f.bytes / fileBytes, BAR))}`,
+    ]),
+    { right: [1, 2, 3] },
   );
 }
 

@@ -30,7 +30,7 @@ export const bart: EncoderDecoderFamily = {
     };
   },
   huggingFaceNames: () => [
-    { tensor: 'final_logits_bias', parts: ['head.bias'] },
+    { tensor: 'final_logits_bias', parts: ['head.bias'], row: true },
     ...bartNames('encoder_attn', 'fc', 'final_layer_norm'),
     ...['encoder.', 'decoder.'].flatMap((part) =>
       named({ positions: 'embed_positions', embedding_norm: 'layernorm_embedding' }, part, `model.${part}`),

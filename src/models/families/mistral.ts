@@ -6,7 +6,9 @@ export const mistral: Family = {
   modelType: 'mistral',
   ggufArchitecture: 'llama',
   ggufInterleaved: true,
-  ownsGguf: (metadata) => metadata.getInt('llama.attention.sliding_window', 0) > 0,
+  ownsGguf: (metadata) =>
+    metadata.getInt('llama.attention.sliding_window', 0) > 0 &&
+    metadata.getInt('llama.expert_count', 0) === 0,
   fromHuggingFace(c) {
     const base = readLlamaLike(c, 'mistral', { maxSeqLen: 131072, nKvHeads: 8 });
     c.raw('sliding_window');

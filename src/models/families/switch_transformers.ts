@@ -40,7 +40,7 @@ export const switchTransformers: EncoderDecoderFamily = {
       outputScale: tied ? base.encoder.dModel ** -0.5 : 1,
     };
   },
-  huggingFaceNames: () => t5Names('mlp'),
+  huggingFaceNames: ({ encoder }) => t5Names('mlp', encoder),
   spare: /^(encoder|decoder)\.embed_tokens\.weight$/,
 };
 

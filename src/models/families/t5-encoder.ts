@@ -28,8 +28,8 @@ export const t5Encoder: EncoderFamily = {
       probabilities: 'softmax',
     };
   },
-  huggingFaceNames: () => [
-    ...t5Names('DenseReluDense').flatMap(ofEncoder),
+  huggingFaceNames: ({ stack }) => [
+    ...t5Names('DenseReluDense', stack).flatMap(ofEncoder),
     { tensor: 'encoder.embed_tokens.weight', parts: ['embedding.weight'] },
   ],
   spare: /^encoder\.embed_tokens\.weight$/,

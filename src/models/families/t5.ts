@@ -26,7 +26,7 @@ export const t5: EncoderDecoderFamily = {
       outputScale: scaled ? base.encoder.dModel ** -0.5 : 1,
     };
   },
-  huggingFaceNames: () => [...t5Names('DenseReluDense')],
+  huggingFaceNames: ({ encoder }) => t5Names('DenseReluDense', encoder),
   spare: /^(encoder|decoder)\.embed_tokens\.weight$|EncDecAttention\.relative_attention_bias\.weight$/,
 };
 
@@ -115,26 +115,25 @@ const MEMORY = {
   'memory.o': 'layer.1.EncDecAttention.o',
 } as const;
 
-const feedForward = (at: string): Readonly<Record<string, string>> => ({
-  'feed_forward.up': `${at}.wi`,
+const feedForward = (at: string, up: string): Readonly<Record<string, string>> => ({
+  'feed_forward.up': `${at}.${up}`,
   'feed_forward.gate': `${at}.wi_0`,
   'feed_forward.down': `${at}.wo`,
   router: `${at}.router.classifier`,
-  'experts.up': `${at}.experts.expert_{e}.wi`,
+  'experts.up': `${at}.experts.expert_{e}.${up}`,
   'experts.gate': `${at}.experts.expert_{e}.wi_0`,
   'experts.down': `${at}.experts.expert_{e}.wo`,
 });
-const gatedUp = (at: string): Readonly<Record<string, string>> => ({
-  'feed_forward.up': `${at}.wi_1`,
-  'experts.up': `${at}.experts.expert_{e}.wi_1`,
-});
-
 /** @param block how files call a feed-forward layer */
-export const t5Names = (block: string): NameTable => [
+export const t5Names = (block: string, { gated }: { readonly gated: boolean }): NameTable => [
   ...named({ embedding: 'shared', head: 'lm_head' }),
   ...['encoder', 'decoder'].flatMap((part) => {
     const at = `layer.${part === 'encoder' ? 1 : 2}.${block}`;
-    const pairs = { ...self(part), ...(part === 'decoder' ? MEMORY : {}), ...feedForward(at) };
+    const pairs = {
+      ...self(part),
+      ...(part === 'decoder' ? MEMORY : {}),
+      ...feedForward(at, gated ? 'wi_1' : 'wi'),
+    };
     const [ours, theirs] = [`${part}.layers.{i}.`, `${part}.block.{i}.`];
     return [
       ...named(
@@ -146,7 +145,6 @@ export const t5Names = (block: string): NameTable => [
         `${part}.`,
       ),
       ...named(pairs, ours, theirs),
-      ...named(gatedUp(at), ours, theirs),
     ];
   }),
 ];

@@ -1,0 +1,50 @@
+/** Whether what a file says is the model that is written: compared as it will be read. */
+import { mismatch } from '../../core/errors.js';
+import type { DecoderConfig } from '../config.js';
+import { plainConfig } from '../plain-config.js';
+
+/** Decided by the tokenizer's part of a file, or told by how weights are stored. */
+const ELSEWHERE: ReadonlySet<string> = new Set(['bosId', 'eosIds', 'interleaved', 'weightOffset', 'family']);
+
+/** @throws SwitchyardError ERR_UNSUPPORTED, naming what the file has no words for */
+export function checkSameModel(where: string, ours: DecoderConfig, theirs: DecoderConfig): void {
+  const [ourWords, theirWords] = [ours, theirs].map((config) =>
+    plainConfig(config.window > 0 ? config : { ...config, windowLayers: null }),
+  );
+  const difference = differenceOf(ourWords, theirWords, '');
+  if (difference === undefined) return;
+  const { key, got, expected } = difference;
+  throw mismatch(
+    'ERR_UNSUPPORTED',
+    where,
+    `a model with ${key} = ${short(got)}`,
+    `${short(expected)}, as such a file says it`,
+    {
+      hint: 'a packed file (.switchyard) holds any model',
+    },
+  );
+}
+
+const short = (value: unknown): string => (JSON.stringify(value) ?? 'nothing').slice(0, 100);
+
+interface Difference {
+  key: string;
+  got: unknown;
+  expected: unknown;
+}
+
+function differenceOf(got: unknown, expected: unknown, key: string): Difference | undefined {
+  // Files hold float32.
+  if (typeof got === 'number' && typeof expected === 'number')
+    return Math.fround(got) === Math.fround(expected) ? undefined : { key, got, expected };
+  if (typeof got !== 'object' || got === null || typeof expected !== 'object' || expected === null)
+    return got === expected ? undefined : { key, got, expected };
+  const names = new Set([...Object.keys(got), ...Object.keys(expected)]);
+  for (const name of names) {
+    if (ELSEWHERE.has(name)) continue;
+    const [a, b] = [got, expected].map((each) => (each as Record<string, unknown>)[name]);
+    const found = differenceOf(a, b, key === '' ? name : `${key}.${name}`);
+    if (found) return found;
+  }
+  return undefined;
+}

@@ -1,0 +1,238 @@
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { openCheckpoint } from '../../src/checkpoint/folder.js';
+import { type AnyModel, loadModel } from '../../src/generate/load-model.js';
+import { openFiles } from '../../src/models/load.js';
+import { plainConfig } from '../../src/models/plain-config.js';
+import { encodeFloats, fitsFormat } from '../../src/models/write/floats.js';
+import { fixturesFolder } from '../helpers/fixtures.js';
+import { readJson } from '../helpers/tokenizers.js';
+
+const place = mkdtempSync(join(tmpdir(), 'switchyard-write-'));
+afterAll(() => rmSync(place, { recursive: true }));
+let count = 0;
+const fresh = (ending = ''): string => join(place, `m${count++}${ending}`);
+
+/** Folders of models that are built. */
+const folders = (fixturesFolder === undefined ? [] : readdirSync(fixturesFolder)).filter((name) => {
+  if (!existsSync(join(fixturesFolder!, name, 'config.json'))) return false;
+  try {
+    openFiles(join(fixturesFolder!, name));
+    return true;
+  } catch {
+    return false;
+  }
+});
+
+/** Bytes of every tensor, by name. */
+function tensorsOf(path: string): Map<string, { format: string; shape: readonly number[]; bytes: Buffer }> {
+  const { tensors } = openCheckpoint(path);
+  return new Map(
+    [...tensors].map(({ name, format, shape, path: file, offset, bytes }) => [
+      name,
+      { format, shape, bytes: readFileSync(file).subarray(offset, offset + bytes) },
+    ]),
+  );
+}
+
+const ids = [[1, 5, 9, 20, 33, 7]];
+async function logitsOf(model: AnyModel): Promise<Float32Array> {
+  const inputs =
+    model.kind === 'encoder-decoder' ? { inputIds: ids, decoderInputIds: [[0, 4, 8]] } : { inputIds: ids };
+  const output = (await model.forward(inputs as never)) as unknown as Record<
+    string,
+    { data(): Promise<unknown> }
+  >;
+  return (await (output.logits ?? output.lastHiddenState).data()) as Float32Array;
+}
+
+describe.skipIf(fixturesFolder === undefined)('a Hugging Face folder', () => {
+  it('is written for every family', () => expect(folders.length).toBeGreaterThan(20));
+
+  it.each(folders)('%s: the same tensors, config and tokenizer', async (name) => {
+    const from = join(fixturesFolder!, name);
+    const to = fresh();
+    await using model = await loadModel(from, { dtype: 'f32' });
+    await model.save(to, { maxShardBytes: 60_000 });
+    const before = tensorsOf(from);
+    for (const [tensor, written] of tensorsOf(to)) {
+      const source = before.get(tensor);
+      expect(source, tensor).toBeDefined();
+      expect(written.shape, tensor).toEqual(source!.shape);
+      expect(written.format, tensor).toBe(source!.format);
+      expect(written.bytes.equals(source!.bytes), tensor).toBe(true);
+    }
+    expect(readJson(join(to, 'config.json'))).toMatchObject(
+      Object.fromEntries(
+        Object.entries(readJson(join(from, 'config.json'))).filter(([key]) => !key.includes('dtype')),
+      ),
+    );
+    expect(readJson(join(to, 'tokenizer.json'))).toEqual(readJson(join(from, 'tokenizer.json')));
+    await using again = await loadModel(to, { dtype: 'f32' });
+    expect(await logitsOf(again)).toEqual(await logitsOf(model));
+    expect(readdirSync(place).filter((file) => file.endsWith('.tmp'))).toEqual([]);
+  });
+});
+
+const withGguf = folders.filter((name) => {
+  const files = openFiles(join(fixturesFolder!, name));
+  // GGUF has no architecture for OPT, and no word for sparse layers among dense ones.
+  return files.kind === 'decoder' && !/^(opt_|qwen3_moe|prefix)/.test(name);
+});
+
+describe.skipIf(fixturesFolder === undefined)('a GGUF file', () => {
+  it.each(withGguf)('%s: the same model, there and back again', { timeout: 60_000 }, async (name) => {
+    const from = join(fixturesFolder!, name);
+    const [gguf, folder] = [fresh('.gguf'), fresh()];
+    await using model = await loadModel(from, { dtype: 'f32' });
+    await model.save(gguf);
+    await using read = await loadModel(gguf, { dtype: 'f32' });
+    const [want, got] = [await logitsOf(model), await logitsOf(read)];
+    // Constants are float32 in the file, so the last bits may differ.
+    const most = Math.max(...want.map(Math.abs));
+    for (let i = 0; i < want.length; i++) expect(Math.abs(got[i] - want[i]) / most).toBeLessThan(2e-6);
+    expect(read.tokenizer.encode('The gate decides 42.')).toEqual(
+      model.tokenizer.encode('The gate decides 42.'),
+    );
+    if (name === 'llama3_rope') {
+      await expect(read.save(folder)).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED' });
+      return;
+    }
+    await read.save(folder);
+    const before = tensorsOf(from);
+    for (const [tensor, written] of tensorsOf(folder)) {
+      const source = before.get(tensor);
+      if (source === undefined || source.format !== written.format || /norm/.test(tensor)) continue;
+      expect(written.bytes.equals(source.bytes), tensor).toBe(true);
+    }
+    await using back = await loadModel(folder, { dtype: 'f32' });
+    const third = await logitsOf(back);
+    for (let i = 0; i < want.length; i++) expect(Math.abs(third[i] - want[i]) / most).toBeLessThan(2e-6);
+  });
+
+  it.each(
+    (fixturesFolder === undefined ? [] : readdirSync(join(fixturesFolder, 'quant'))).filter((name) =>
+      existsSync(join(fixturesFolder!, 'quant', name, 'model.gguf')),
+    ),
+  )('quantised, %s: every tensor byte for byte', async (name) => {
+    const from = join(fixturesFolder!, 'quant', name, 'model.gguf');
+    const to = fresh('.gguf');
+    await using model = await loadModel(from);
+    await model.save(to);
+    const before = tensorsOf(from);
+    const after = tensorsOf(to);
+    expect([...after.keys()].sort()).toEqual(
+      [...before.keys()].filter((tensor) => tensor !== 'rope_freqs.weight').sort(),
+    );
+    for (const [tensor, written] of after) {
+      const source = before.get(tensor)!;
+      expect(written.shape, tensor).toEqual(source.shape);
+      expect(written.format, tensor).toBe(source.format);
+      expect(written.bytes.equals(source.bytes), tensor).toBe(true);
+    }
+    await using again = await loadModel(to);
+    expect(await logitsOf(again)).toEqual(await logitsOf(model));
+    expect(plainConfig(again.config as never)).toEqual(plainConfig(model.config as never));
+  });
+});
+
+describe.skipIf(fixturesFolder === undefined)('saving', () => {
+  const mixtral = () => loadModel(join(fixturesFolder!, 'mixtral'), { dtype: 'f32' });
+
+  it('casts where it is told to', async () => {
+    await using model = await mixtral();
+    const folder = fresh();
+    await model.save(folder, { dtype: 'bf16' });
+    const tensors = tensorsOf(folder);
+    expect(new Set([...tensors.values()].map(({ format }) => format))).toEqual(new Set(['bf16']));
+    expect(readJson(join(folder, 'config.json'))).toMatchObject({ torch_dtype: 'bfloat16' });
+    const gguf = fresh('.gguf');
+    await model.save(gguf, { dtype: 'f16' });
+    const formats = tensorsOf(gguf);
+    expect(formats.get('blk.0.attn_q.weight')?.format).toBe('f16');
+    expect(formats.get('blk.0.attn_norm.weight')?.format).toBe('f32');
+    expect(formats.get('blk.0.ffn_gate_inp.weight')?.format).toBe('f32');
+  });
+
+  it('reports progress, stops at an abort, and leaves nothing behind', async () => {
+    await using model = await mixtral();
+    const seen: number[] = [];
+    await model.save(fresh(), { onProgress: ({ written, total }) => seen.push(written / total) });
+    expect(seen.at(-1)).toBe(1);
+    for (const ending of ['', '.gguf']) {
+      const to = fresh(ending);
+      const controller = new AbortController();
+      const save = model.save(to, { signal: controller.signal, onProgress: () => controller.abort() });
+      await expect(save).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+      expect(existsSync(to)).toBe(false);
+    }
+    expect(readdirSync(place).filter((name) => name.endsWith('.tmp'))).toEqual([]);
+  });
+
+  it('refuses folders with files in them, and options it does not know', async () => {
+    await using model = await mixtral();
+    await expect(model.save(place)).rejects.toMatchObject({ code: 'ERR_IO' });
+    await expect(model.save(join(place, 'no', 'where'))).rejects.toMatchObject({ code: 'ERR_IO' });
+    for (const options of [{ dtype: 'f64' }, { format: 'onnx' }, { maxShardBytes: 0 }, { shards: 1 }])
+      await expect(model.save(fresh(), options as never)).rejects.toMatchObject({ code: 'ERR_OPTION' });
+    await expect(model.save(fresh('.switchyard'), { dtype: 'f16' })).rejects.toMatchObject({
+      code: 'ERR_OPTION',
+    });
+  });
+
+  it('refuses models that a file has no words for', async () => {
+    await using dense = await loadModel(join(fixturesFolder!, 'llama'), { dtype: 'f32' });
+    if (dense.kind !== 'decoder') throw new Error('not a decoder');
+    await using sparse = await dense.upcycle({ nExperts: 4, topK: 2, gating: 'softmax-top-k' });
+    await expect(sparse.save(fresh())).rejects.toMatchObject({
+      code: 'ERR_UNSUPPORTED',
+      hint: expect.stringContaining('.switchyard'),
+    });
+    await expect(sparse.save(fresh('.gguf'))).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED' });
+    await using opt = await loadModel(join(fixturesFolder!, 'opt_pre'), { dtype: 'f32' });
+    await expect(opt.save(fresh('.gguf'))).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED' });
+    await using step = await loadModel(join(fixturesFolder!, 'qwen3_moe_step2'), { dtype: 'f32' });
+    await expect(step.save(fresh('.gguf'))).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED' });
+  });
+});
+
+describe('float formats', () => {
+  const bits = (value: number, format: 'f16' | 'bf16') =>
+    new Uint16Array(encodeFloats(Float32Array.of(value), format).slice().buffer)[0];
+  it.each<[number, number, number]>([
+    // value, f16, bf16
+    [0, 0, 0],
+    [-0, 0x8000, 0x8000],
+    [1, 0x3c00, 0x3f80],
+    [-2, 0xc000, 0xc000],
+    [65504, 0x7bff, 0x4780],
+    [65519.996, 0x7bff, 0x4780],
+    [65520, 0x7c00, 0x4780],
+    [Infinity, 0x7c00, 0x7f80],
+    [2 ** -14, 0x0400, 0x3880],
+    [2 ** -24, 0x0001, 0x3380],
+    [2 ** -25, 0x0000, 0x3300],
+    [1.5 * 2 ** -25, 0x0001, 0x3340],
+    [1023.5 * 2 ** -24, 0x0400, 0x3880],
+    [1 + 2 ** -11, 0x3c00, 0x3f80],
+    [1 + 3 * 2 ** -11, 0x3c02, 0x3f80],
+    [1 + 2 ** -8, 0x3c04, 0x3f80],
+    [1 + 3 * 2 ** -8, 0x3c0c, 0x3f82],
+    [3.4e38, 0x7c00, 0x7f80],
+  ])('%d', (value, half, bfloat) => {
+    expect(bits(value, 'f16')).toBe(half);
+    expect(bits(value, 'bf16')).toBe(bfloat);
+  });
+
+  it('keep NaN, and know what they hold exactly', () => {
+    expect(bits(Number.NaN, 'f16') & 0x7fff).toBeGreaterThan(0x7c00);
+    expect(bits(Number.NaN, 'bf16') & 0x7fff).toBeGreaterThan(0x7f80);
+    expect(fitsFormat(Float32Array.of(1, -(2 ** -24), 65504, Number.NaN, -0), 'f16')).toBe(true);
+    for (const value of [2 ** -25, 65505, 1 + 2 ** -11])
+      expect(fitsFormat(Float32Array.of(value), 'f16')).toBe(false);
+    expect(fitsFormat(Float32Array.of(1 + 2 ** -7, 2 ** 127), 'bf16')).toBe(true);
+    expect(fitsFormat(Float32Array.of(1 + 2 ** -8), 'bf16')).toBe(false);
+  });
+});
