@@ -82,6 +82,12 @@ export const modelTypes: readonly string[] = [
   ...new Set([...FAMILIES, ...STACK_FAMILIES].map((f) => f.modelType)),
 ];
 
+/** Whether a folder without weights would have a tensor: a head of its own, where the config says so. */
+const describesHead = (checkpoint: Checkpoint, name: string): boolean =>
+  name === 'lm_head.weight' &&
+  checkpoint.kind === 'huggingface' &&
+  checkpoint.config.tie_word_embeddings === false;
+
 /** Config and tensor names of a checkpoint. Throws ERR_UNSUPPORTED_ARCH for a family that is not built. */
 export function describeModel(checkpoint: Checkpoint): AnyFiles {
   const has = (name: string): boolean => checkpoint.tensors.has(name);
@@ -104,7 +110,8 @@ interface StackForm {
 }
 
 function stackFormOf(checkpoint: Checkpoint): StackForm | null {
-  const has = (name: string): boolean => checkpoint.tensors.has(name);
+  const has = (name: string): boolean =>
+    checkpoint.tensors.size === 0 ? describesHead(checkpoint, name) : checkpoint.tensors.has(name);
   if (checkpoint.kind === 'huggingface') {
     const { config, generationConfig, folder } = checkpoint;
     const candidates = STACK_FAMILIES.filter((f) => f.modelType === config.model_type);
@@ -192,7 +199,8 @@ export function familyOf(modelType: unknown, where = 'config.json'): Family {
 
 /** Tensors of a Hugging Face folder of an encoder or encoder-decoder. */
 export function stackTable(modelType: unknown, config: EncoderConfig | EncoderDecoderConfig): NameTable {
-  const family = STACK_FAMILIES.find((f) => f.modelType === modelType);
+  const kind = 'stack' in config ? 'encoder' : 'encoder-decoder';
+  const family = STACK_FAMILIES.find((f) => f.modelType === modelType && f.kind === kind);
   if (!family) throw unsupported('config.json', String(modelType), modelTypes);
   return (family.huggingFaceNames as (config: EncoderConfig | EncoderDecoderConfig) => NameTable)(config);
 }

@@ -78,8 +78,8 @@ describe.skipIf(fixturesFolder === undefined)('a Hugging Face folder', () => {
 
 const withGguf = folders.filter((name) => {
   const files = openFiles(join(fixturesFolder!, name));
-  // GGUF has no architecture for OPT, and no word for sparse layers among dense ones.
-  return files.kind === 'decoder' && !/^(opt_|qwen3_moe|prefix)/.test(name);
+  // GGUF has no architecture for OPT, and no word for sparse layers among dense ones and for YaRN whose ends are not rounded.
+  return files.kind === 'decoder' && !/^(opt_|qwen3_moe|prefix|gpt_oss|deepseek_v[23])/.test(name);
 });
 
 describe.skipIf(fixturesFolder === undefined)('a GGUF file', () => {

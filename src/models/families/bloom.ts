@@ -12,6 +12,15 @@ export const bloom: Family = {
     c.only('num_key_value_heads', nHeads);
     c.only('apply_residual_connection_post_layernorm', false);
     c.raw('slow_but_exact'); // how products were summed in training
+    // how training fused its steps, in published files
+    c.raw(
+      'bias_dropout_fusion',
+      'masked_softmax_fusion',
+      'skip_bias_add',
+      'skip_bias_add_qkv',
+      'offset_alibi',
+    );
+    c.only('n_inner', 4 * dModel);
     c.only('intermediate_size', 4 * dModel);
     return {
       ...USUAL,

@@ -18,6 +18,14 @@ export const switchTransformers: EncoderDecoderFamily = {
     c.only('router_type', 'tokens_masked');
     c.raw('router_jitter_noise'); // multiplies the router's input in training only
     c.raw('router_dtype', 'add_router_probs', 'batch_prioritized_routing', 'num_selected_experts');
+    // published files have them beside expert_capacity, which is what counts
+    c.raw(
+      'capacity_factor',
+      'eval_capacity_factor',
+      'min_expert_capacity',
+      'moe_eval_capacity_token_fraction',
+    );
+    c.raw('router_type', 'is_gated_act');
     c.raw('router_ignore_padding_tokens'); // the published router looks at it nowhere
     const tied = c.bool('tie_word_embeddings', true);
     const base = readT5Like(c, 'switch_transformers', { activation, gated: false });
