@@ -99,7 +99,7 @@ Layer make_layer(int64_t N, int64_t K, int64_t E, int64_t D, int64_t F, const We
 }
 
 // Beside the activations of the kernel: bounds on gate and up, and another slope.
-constexpr int kClamped = 4;
+constexpr int kClamped = 99;
 constexpr float kLimit = 0.8f, kSlope = 1.702f;
 
 Floats fused(const Layer& l, int activation, int compute, int threads, Tier tier) {

@@ -7,10 +7,18 @@ import { alibiSlopes } from '../nn/alibi.js';
 import { type AttendOptions, Attention } from '../nn/attention.js';
 import { CrossAttention } from '../nn/cross-attention.js';
 import { FeedForward } from '../nn/feed-forward.js';
+import { LatentAttention } from '../nn/latent-attention.js';
 import { Embedding, Linear } from '../nn/linear.js';
 import type { Norm } from '../nn/norm.js';
 import { Block, type BlockParts } from './block.js';
-import { type DecoderConfig, type LayersConfig, type MoEConfig, windowOf } from './config.js';
+import {
+  type DecoderConfig,
+  type LatentConfig,
+  type LayersConfig,
+  type MoEConfig,
+  rmsNorm,
+  windowOf,
+} from './config.js';
 import { listParts, type ParameterSource, type Part, Scope } from './parameters.js';
 
 export interface DecoderParts {
@@ -24,6 +32,18 @@ export interface DecoderParts {
   readonly finalNorm: Norm | null;
   readonly projectOut: Linear | null;
   readonly head: Linear;
+  /** Each predicts the token after the one that the layers before it predict. */
+  readonly predictions: readonly PredictionLayer[];
+}
+
+/** One module of multi-token prediction (DeepSeek-AI 2024, DeepSeek-V3, section 2.2); embedding and head are the model's. */
+export interface PredictionLayer {
+  readonly tokenNorm: Norm;
+  readonly hiddenNorm: Norm;
+  /** [D, 2·D]: of the token's embedding beside the hidden state. */
+  readonly projection: Linear;
+  readonly block: Block;
+  readonly norm: Norm;
 }
 
 /** Every parameter of a decoder, in the order of a forward pass; a tied head is the embedding and stands once. */
@@ -47,6 +67,21 @@ export function buildDecoder(c: DecoderConfig, source: ParameterSource): Decoder
       c.tiedEmbeddings ? embedding : root.matrix('head', 'head', vocabSize, dEmbedding),
       c.headBias ? root.vector('head.bias', 'head', vocabSize) : null,
     ),
+    predictions: Array.from({ length: c.nPredictionLayers }, (_, j) =>
+      buildPrediction(c, c.nLayers + j, root),
+    ),
+  };
+}
+
+function buildPrediction(c: DecoderConfig, index: number, root: Scope): PredictionLayer {
+  const at = root.at(`layers.${index}`);
+  const { dModel, norm } = c;
+  return {
+    tokenNorm: at.norm('token_norm', dModel, norm),
+    hiddenNorm: at.norm('hidden_norm', dModel, norm),
+    projection: at.linear('projection', 'feedForward', [dModel, 2 * dModel]),
+    block: buildBlock(c, index, at),
+    norm: at.norm('head_norm', dModel, norm),
   };
 }
 
@@ -75,9 +110,13 @@ export function buildBlock(
     ...(c.block === 'parallel' ? {} : { feedForward: norm('feed_forward_norm') }),
     ...(sandwich ? { feedForwardPost: norm('feed_forward_post_norm') } : {}),
   };
-  const attention = buildAttention(c, index, at.at('attention'), positionBias);
+  const attention = c.latent
+    ? buildLatentAttention(c, c.latent, index, at.at('attention'))
+    : buildAttention(c, index, at.at('attention'), positionBias);
   const crossAttention = memory ? buildCrossAttention(c, at.at('memory')) : null;
-  const feedForward = c.moe?.layers.includes(index) ? buildSparse(c, c.moe, at, capacity) : buildDense(c, at);
+  // layers behind the last are of the kind of the last ones
+  const sparse = c.moe && (index >= c.nLayers || c.moe.layers.includes(index)) ? c.moe : null;
+  const feedForward = sparse ? buildSparse(c, sparse, at, capacity) : buildDense(c, at);
   return new Block(c.block, c.residualScale, { attention, crossAttention, feedForward, norms });
 }
 
@@ -112,9 +151,38 @@ function buildAttention(
   );
 }
 
+function buildLatentAttention(
+  c: LayersConfig,
+  latent: LatentConfig,
+  index: number,
+  at: Scope,
+): LatentAttention {
+  const { dModel, nHeads, headDim } = c;
+  const { queryRank, rank, rotaryDim, valueDim } = latent;
+  const plainDim = headDim - rotaryDim;
+  const norm = (name: string, size: number) => at.norm(name, size, rmsNorm(latent.normEps));
+  const linear = (name: string, rows: number, columns: number, bias: boolean) =>
+    at.linear(name, 'attention', [rows, columns], bias);
+  const ropeInterleaved = c.rope?.interleaved ?? false;
+  const attend = attendOptions(c, index, at);
+  return new LatentAttention(
+    { nHeads, plainDim, rotaryDim, rank, valueDim, ropeInterleaved, attend },
+    {
+      queryDown: queryRank === null ? null : linear('q_down', queryRank, dModel, c.queryKeyValueBias),
+      queryNorm: queryRank === null ? null : norm('q_down_norm', queryRank),
+      queryUp: linear(queryRank === null ? 'q' : 'q_up', nHeads * headDim, queryRank ?? dModel, false),
+      down: linear('kv_down', rank + rotaryDim, dModel, c.queryKeyValueBias),
+      norm: norm('kv_down_norm', rank),
+      keyUp: at.matrix('k_up', 'attention', nHeads, rank, plainDim),
+      valueUp: at.matrix('v_up', 'attention', nHeads, valueDim, rank),
+      output: linear('o', dModel, nHeads * valueDim, c.outputBias),
+    },
+  );
+}
+
 /** What happens to a layer's scores. */
 const attendOptions = (c: LayersConfig, index: number, at: Scope): AttendOptions => ({
-  ...(c.attentionScale === null ? {} : { scale: c.attentionScale }),
+  scale: c.attentionScale ?? 1 / Math.sqrt(c.headDim),
   window: windowOf(c, index),
   slopes: c.alibi ? tensor(alibiSlopes(c.nHeads)) : null,
   sinks: c.sinks ? at.vector('sinks', 'attention', c.nHeads) : null,

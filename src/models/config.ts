@@ -56,6 +56,8 @@ export interface LatentConfig {
   /** Sizes of a head that turn, of `headDim`; all heads share one rotary key. */
   readonly rotaryDim: number;
   readonly valueDim: number;
+  /** Of the norms of both small vectors. */
+  readonly normEps: number;
 }
 
 export interface DecoderConfig {
@@ -196,17 +198,20 @@ export const allLayers = (nLayers: number, from = 0): number[] =>
 export const windowOf = ({ window, windowLayers }: LayersConfig, layer: number): number =>
   windowLayers === null || windowLayers.includes(layer) ? window : 0;
 
-/** What each layer keeps of a token. */
+/** What each layer keeps of a token, those that predict further ahead behind the others. */
 export function cacheWidths({
   nLayers,
+  nPredictionLayers = 0,
   nKvHeads,
   headDim,
   latent,
-}: Pick<DecoderConfig, 'nLayers' | 'nKvHeads' | 'headDim' | 'latent'>): KvWidths[] {
+}: Pick<DecoderConfig, 'nLayers' | 'nKvHeads' | 'headDim' | 'latent'> & {
+  readonly nPredictionLayers?: number;
+}): KvWidths[] {
   const widths = latent
     ? { heads: 1, key: latent.rank + latent.rotaryDim, value: latent.rank }
     : { heads: nKvHeads, key: headDim, value: headDim };
-  return Array.from({ length: nLayers }, () => widths);
+  return Array.from({ length: nLayers + nPredictionLayers }, () => widths);
 }
 
 /** Refuses sizes that contradict each other, which no single key can show. */

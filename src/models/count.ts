@@ -3,6 +3,13 @@ import { decoderParts } from './build.js';
 import type { DecoderConfig } from './config.js';
 import { activeShare } from './stacks.js';
 
-/** Parameters of a decoder by its config alone. A tied head is counted once, as the embedding. */
+/**
+ * Parameters of a model by its config alone, as its makers count them: a tied head once, as the embedding; layers that predict tokens
+ * further ahead not at all.
+ */
 export const countParameters = (config: DecoderConfig): ParameterCount =>
-  sumParameters(decoderParts(config), activeShare(config), config.tiedEmbeddings);
+  sumParameters(
+    decoderParts({ ...config, nPredictionLayers: 0 }),
+    activeShare(config),
+    config.tiedEmbeddings,
+  );

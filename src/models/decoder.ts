@@ -3,6 +3,7 @@ import { SwitchyardError } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
 import { add, mul } from '../core/ops/elementwise.js';
 import { takeRows } from '../core/ops/indexing.js';
+import { concat } from '../core/ops/shape.js';
 import type { Tensor } from '../core/tensor.js';
 import { MoELayer } from '../moe/layer.js';
 import type { SparsePlan } from '../moe/plan.js';
@@ -31,6 +32,18 @@ export interface DecoderOutputs {
   readonly hiddenStates: readonly Tensor[];
   /** Per sparse layer, in order. */
   readonly routing: readonly SparsePlan[];
+}
+
+export interface PredictionInputs extends Pick<DecoderInputs, 'tokens' | 'positions' | 'attend'> {
+  /** [N, D] */
+  readonly hidden: Tensor;
+}
+
+export interface PredictionOutputs {
+  /** [N, V] */
+  readonly logits: Tensor;
+  /** [N, D], what the next prediction layer takes. */
+  readonly hidden: Tensor;
 }
 
 /** Residual blocks on ragged tokens [N, D]. */
@@ -68,6 +81,28 @@ export class Decoder {
     const last = projectOut ? projectOut.forward(normed, compute) : normed;
     hiddenStates[hiddenStates.length - 1] = rows ? x : last;
     return { logits: this.logits(last, compute), hiddenStates, routing: context.routing };
+  }
+
+  /**
+   * Logits of the token after the next: prediction layer `index` on the next tokens and the hidden states that predicted
+   * them, the last ones of `forward` or those of the prediction layer before (DeepSeek-V3, eq. 21-23). Its keys and values are
+   * those of layer nLayers + index.
+   */
+  predict(index: number, { hidden, ...inputs }: PredictionInputs, compute: ComputeMode): PredictionOutputs {
+    const layer = this.parts.predictions[index];
+    if (!layer)
+      throw new SwitchyardError(
+        'ERR_OPTION',
+        `[decoder] got prediction layer ${index}, expected one of ${this.parts.predictions.length}`,
+      );
+    const { tokens, positions, attend } = inputs;
+    const table = this.rotary?.table(positions) ?? null;
+    const embedded = this.#embed(tokens, positions, compute);
+    const both = concat([layer.tokenNorm.forward(embedded), layer.hiddenNorm.forward(hidden)], 1);
+    const x = layer.projection.forward(both, compute); // [N, D]
+    const context: PassContext = { table, compute, tokens, routing: [] };
+    const y = layer.norm.forward(layer.block.forward(x, attend(this.config.nLayers + index), context));
+    return { logits: this.logits(y, compute), hidden: y };
   }
 
   /** The head: the last hidden states [M, D] → [M, V]. */

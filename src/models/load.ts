@@ -129,13 +129,16 @@ async function withRopeFactors({ config }: ModelFiles, loader: TensorSource): Pr
 /** Tensors that may stand in a file without taking part: buffers that are computed, and a tied head written twice. */
 const COMPUTED = /(^|\.)(rotary_emb\.inv_freq|masked_bias|h\.\d+\.attn\.bias|rope_freqs\.weight)$/;
 
+/** The model's embedding and head once more, in layers that predict further ahead. */
+const COPIED = /(^|\.)\d+\.((nextn\.)?embed_tokens|shared_head\.head|nextn\.shared_head_head)\.weight$/;
+
 function refuseUnused({ names, config, spare }: AnyFiles, loader: TensorSource): void {
   const head = config.tiedEmbeddings
     ? names?.table.filter(({ parts }) => parts.includes('head.weight')).map(({ tensor }) => tensor)
     : [];
   const unused = loader
     .unused()
-    .filter((name) => !COMPUTED.test(name) && !spare?.test(name) && !head?.includes(name));
+    .filter((name) => ![COMPUTED, COPIED, spare].some((known) => known?.test(name)) && !head?.includes(name));
   if (unused.length === 0) return;
   throw new SwitchyardError(
     'ERR_UNSUPPORTED',

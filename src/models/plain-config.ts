@@ -98,6 +98,7 @@ function readLatent(c: PlainReader): LatentConfig {
     rank: c.size('rank', 'width'),
     rotaryDim: c.size('rotaryDim', 'width'),
     valueDim: c.size('valueDim', 'width'),
+    normEps: c.positive('normEps'),
   };
   c.finish();
   return latent;

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Checkpoint } from '../checkpoint/folder.js';
 import { SwitchyardError } from '../core/errors.js';
 import { decoderParts } from './build.js';
-import { checkConfig, type DecoderConfig } from './config.js';
+import { allLayers, checkConfig, type DecoderConfig } from './config.js';
 import { ConfigReader } from './config-reader.js';
 import { encoderParts } from './encoder.js';
 import { encoderDecoderParts } from './encoder-decoder.js';
@@ -11,6 +11,8 @@ import { bart } from './families/bart.js';
 import { bert } from './families/bert.js';
 import { bloom } from './families/bloom.js';
 import { deepseek } from './families/deepseek.js';
+import { deepseekV2 } from './families/deepseek_v2.js';
+import { deepseekV3 } from './families/deepseek_v3.js';
 import { gemma } from './families/gemma.js';
 import { glm4 } from './families/glm4.js';
 import { glm4Moe } from './families/glm4_moe.js';
@@ -52,6 +54,8 @@ import { checkStack, type EncoderConfig, type EncoderDecoderConfig } from './sta
 const FAMILIES: readonly Family[] = [
   bloom,
   deepseek,
+  deepseekV2,
+  deepseekV3,
   gemma,
   glm4,
   glm4Moe,
@@ -93,9 +97,26 @@ export function describeModel(checkpoint: Checkpoint): AnyFiles {
   const has = (name: string): boolean => checkpoint.tensors.has(name);
   const stacked = stackFormOf(checkpoint);
   if (stacked) return describeStacks(checkpoint, stacked);
-  const [config, table] = readConfig(checkpoint);
+  const [described, table] = readConfig(checkpoint);
+  const config = table ? withFoundPredictions(described, table, has) : described;
   const parts = partsOf(decoderParts, config, checkpoint);
   return { kind: 'decoder', checkpoint, config, parts, names: table && new StoredNames(table, parts, has) };
+}
+
+/** Configs name layers that predict further ahead also where their files leave them out. */
+function withFoundPredictions(
+  config: DecoderConfig,
+  table: NameTable,
+  has: (name: string) => boolean,
+): DecoderConfig {
+  const { nLayers, nPredictionLayers } = config;
+  const first = (layer: number): boolean =>
+    table.some(
+      ({ tensor, parts }) =>
+        parts.includes('layers.{i}.projection.weight') && has(tensor.replace('{i}', String(layer))),
+    );
+  const found = allLayers(nPredictionLayers).filter((j) => first(nLayers + j)).length;
+  return found === nPredictionLayers ? config : { ...config, nPredictionLayers: found };
 }
 
 /** What a checkpoint of an encoder or encoder-decoder says, in the vocabulary of its family. */

@@ -4,10 +4,7 @@
  */
 export const NOT_YET = {
   /** By model_type of config.json. */
-  modelTypes: {
-    deepseek_v2: 'MoE family',
-    deepseek_v3: 'MoE family',
-  },
+  modelTypes: {},
   /** By general.architecture of a GGUF file. */
   architectures: {},
   /** Storage formats of blocks.json, in our spelling. */

@@ -1,6 +1,7 @@
 import type { Family } from '../family.js';
 import { llamaNames, readLlamaLike } from './llama.js';
 import { expertNames, PROJECTIONS } from './shared/experts.js';
+import { predictionNames } from './shared/latent.js';
 import { readSigmoidExperts, SHARED_EXPERTS } from './shared/sigmoid-experts.js';
 
 /**
@@ -26,5 +27,5 @@ export const glm4Moe: Family = {
       nPredictionLayers: c.int(['num_nextn_predict_layers', 'num_mtp_layers'], 'layers', 0, 0),
     };
   },
-  huggingFaceNames: () => [...llamaNames, ...expertNames(PROJECTIONS), ...SHARED_EXPERTS],
+  huggingFaceNames: () => [...predictionNames, ...llamaNames, ...expertNames(PROJECTIONS), ...SHARED_EXPERTS],
 };
