@@ -41,6 +41,7 @@ export { type Classification, type EmbedOptions, EncoderModel } from './generate
 export type { GenerateOptions, GenerationResult } from './generate/generation.js';
 export { Generation } from './generate/generation.js';
 export { LanguageModel } from './generate/language-model.js';
+export type { CandidateScore, LikelihoodOptions, ScoredToken } from './generate/likelihood.js';
 export type { AnyModel } from './generate/load-model.js';
 export type { LoadModelOptions } from './generate/load-options.js';
 export type { ManyOptions } from './generate/many.js';

@@ -39,8 +39,8 @@ void run(const Instruction& instruction, const Context& context) {
   context.parallel_for(s.rows, [&](int64_t r, int worker) {
     const float* x = instruction.in[0]->as<float>() + r * s.v;
     const int32_t target = targets[r];
-    if (target < -1 || target >= s.v) {
-      fail(ErrorCode::kOption, "[token_logprobs] got target %d in row %lld, expected -1…%lld", target, (long long)r,
+    if (target >= s.v) {
+      fail(ErrorCode::kOption, "[token_logprobs] got target %d in row %lld, expected below 0 (none) to %lld", target, (long long)r,
            (long long)s.v - 1);
     }
     const float max = math.row_max(x, s.v);

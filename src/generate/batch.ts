@@ -70,12 +70,15 @@ export const resultOf = ({
   hypotheses,
   speculation,
   json,
+  top,
+  alternatives,
 }: Continuation): BatchResult => ({
   text,
   tokens,
   logprobs,
   finishReason,
   ...(json === undefined ? {} : { json }),
+  ...(top === undefined ? {} : { alternatives }),
   ...(hypotheses ? { hypotheses } : {}),
   ...(speculation ? { speculation } : {}),
 });

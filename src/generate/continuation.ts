@@ -13,14 +13,18 @@ import {
 import { constrained } from './samplers/constrained.js';
 import { SAMPLER_OPTIONS, type SamplerOptions, samplerOf } from './samplers/options.js';
 import type { SequenceContext } from './samplers/processor.js';
+import { inRange } from './samplers/processor.js';
 import { checkSeed, Sampler } from './samplers/sampler.js';
-import { type Choice, Sampling } from './sampling.js';
+import { type Choice, Sampling, type TokenLogprob } from './sampling.js';
 
 export interface GeneratedPart {
   /** New text, never half a character; may be empty. */
   readonly text: string;
   readonly token: number;
   readonly logprob: number;
+  /** With `topLogprobs`: the likeliest tokens in its place, and 1 + the number of likelier ones. */
+  readonly top?: readonly TokenLogprob[];
+  readonly rank?: number;
 }
 
 export type FinishReason = 'stop' | 'length' | 'abort';
@@ -53,6 +57,8 @@ export interface ContinuationOptions<T = unknown> extends SamplerOptions, Constr
    * Only `seed` goes together with it.
    */
   sampler?: Sampler;
+  /** So many of the likeliest tokens in the place of each new one, 0 to 1024, and its rank. Default: neither. */
+  topLogprobs?: number;
   /** Texts that end the generation; they are not given out. */
   stop?: string | readonly string[];
   /** Further token ids that end the generation. */
@@ -69,11 +75,17 @@ export interface ContinuationHost {
   readonly vocabSize: number;
 }
 
+const MOST_TOP = 1024;
+
 export class Continuation {
   readonly tokens: number[] = [];
   readonly logprobs: number[] = [];
   readonly sampling: Sampling;
   readonly maxTokens: number;
+  /** Likeliest tokens that were asked for. */
+  readonly top: number | undefined;
+  /** Of each new token, if they were. */
+  readonly alternatives: { readonly rank: number; readonly top: readonly TokenLogprob[] }[] = [];
   text = '';
   finishReason: FinishReason = 'abort';
   /** Of a search, best first. */
@@ -94,7 +106,10 @@ export class Continuation {
     options: ContinuationOptions,
   ) {
     this.maxTokens = roomFor(prompt.length, options.maxTokens, host.contextLength);
-    const { stopTokens = [], ignoreEos = false, stop = [] } = options;
+    const { stopTokens = [], ignoreEos = false, stop = [], topLogprobs } = options;
+    this.top = topLogprobs;
+    if (topLogprobs !== undefined)
+      inRange('topLogprobs', topLogprobs, { from: 0, to: Math.min(MOST_TOP, host.vocabSize), whole: true });
     this.endTokens = new Set([...stopTokens, ...(ignoreEos ? [] : host.endIds)]);
     this.tokenizer = host.tokenizer;
     const seed = options.seed === undefined ? undefined : checkSeed(options.seed);
@@ -136,6 +151,7 @@ export class Continuation {
     this.sampling.take(choice);
     this.tokens.push(token);
     this.logprobs.push(logprob);
+    if (this.top !== undefined) this.alternatives.push({ rank: choice.rank ?? 0, top: choice.top ?? [] });
     if (this.endTokens.has(token)) this.finishReason = 'stop';
     else if (this.tokens.length >= this.maxTokens) this.finishReason = 'length';
     return this.finished;
@@ -156,7 +172,7 @@ export class Continuation {
     if (stopped) this.finishReason = 'stop';
     else if (last) text += this.#stops.flush();
     this.text += text;
-    return { text, token, logprob: this.logprobs.at(-1) as number };
+    return { text, token, logprob: this.logprobs.at(-1) as number, ...this.alternatives.at(-1) };
   }
 }
 

@@ -7,7 +7,7 @@ import type { ComputeMode, KvType } from '../core/format.js';
 import { kvWrite, type PagedKeys, pagedAttention } from '../core/ops/attention.js';
 import { kvCopy } from '../core/ops/kv-copy.js';
 import { logSoftmax } from '../core/ops/norm.js';
-import { CHAIN_ROW_WORDS, processLogits, sample } from '../core/ops/sampling.js';
+import { CHAIN_ROW_WORDS, processLogits, sample, tokenLogprobs } from '../core/ops/sampling.js';
 import { concat, reshape, slice } from '../core/ops/shape.js';
 import { Tensor } from '../core/tensor.js';
 import type { Attend } from '../nn/attention.js';
@@ -22,6 +22,7 @@ import { ChainBatch, chainCapacity } from './samplers/chain-batch.js';
 import type { Choice, Sampling } from './sampling.js';
 import type { StepModel } from './step-model.js';
 import { StepProgram } from './step-program.js';
+import { paddedTop, readTop } from './top-tokens.js';
 
 /** Tokens of one step at most: large enough for the matrix units, small enough that an abort is quick. */
 export const MAX_CHUNK = 512;
@@ -58,6 +59,8 @@ export interface StepOptions {
   scores?: boolean;
   /** Also return the hidden state of each fed token, after the final norm. */
   hidden?: boolean;
+  /** Also return the rank of each choice, and so many of the likeliest tokens. */
+  top?: number;
 }
 
 export interface StepOutput {
@@ -86,6 +89,8 @@ interface StepForm {
   readonly logits: boolean;
   readonly scores: boolean;
   readonly hidden: boolean;
+  /** Likeliest tokens behind each choice; -1: not even ranks. */
+  readonly top: number;
 }
 
 export class StepEngine {
@@ -132,7 +137,7 @@ export class StepEngine {
 
   /** Builds the programs of usual steps, so that the first tokens need not wait for them. */
   async warm(): Promise<void> {
-    const flags = { prefix: false, routing: false, logits: false, scores: false, hidden: false };
+    const flags = { prefix: false, routing: false, logits: false, scores: false, hidden: false, top: -1 };
     const greedy = { sampled: 1, words: chainCapacity(0), ...flags };
     for (const tokens of this.memory ? [1] : [1, 32, MAX_CHUNK])
       await this.#inTurn(() => this.#program({ tokens, rows: 1, ...greedy }));
@@ -151,7 +156,7 @@ export class StepEngine {
 
   async #step(
     rows: readonly StepRow[],
-    { abort, routing = false, logits = false, scores = false, hidden = false }: StepOptions,
+    { abort, routing = false, logits = false, scores = false, hidden = false, top }: StepOptions,
   ): Promise<StepOutput> {
     if (this.#disposed) throw new DisposedError('model');
     const real = rows.reduce((n, row) => n + row.tokens.length, 0);
@@ -166,6 +171,7 @@ export class StepEngine {
       logits: sampling.length > 0 && (logits || sampling.some(({ hooked }) => hooked)),
       scores: scores && sampling.length > 0,
       hidden,
+      top: top === undefined || sampling.length === 0 ? -1 : paddedTop(top, this.model.vocabSize),
     };
     const program = await this.#program(form);
     this.#fill(program, rows);
@@ -173,7 +179,7 @@ export class StepEngine {
     const outputs = await program.run(abort);
     for (const row of rows) if (!row.slots) row.sequence.commit();
     const output = this.#collect(outputs, real, sampling.length, form);
-    await this.#hooked.choose(sampling, output);
+    await this.#hooked.choose(sampling, output, form.top);
     return output;
   }
 
@@ -260,6 +266,8 @@ export class StepEngine {
       hidden = new Float32Array(real * dModel);
       addon.readBuffer(outputs[at++] as NativeBuffer, hidden);
     }
+    if (form.top >= 0) readTop(addon, outputs.slice(at, at + 4), results, form.top);
+    if (form.top >= 0) at += 4;
     const experts = form.routing
       ? outputs.slice(at).map((buffer) => {
           const ids = new Int32Array(real * topK);
@@ -329,6 +337,10 @@ export class StepEngine {
       outputs.push(...out.hiddenStates.slice(-1)); // keeps the cache writes of all layers alive
     }
     if (form.hidden) outputs.push(this.model.normed(out.hiddenStates.at(-1) as Tensor));
+    if (form.top >= 0) {
+      const likely = tokenLogprobs(out.logits, outputs[0] as Tensor, { n: form.top });
+      outputs.push(...Object.values(likely));
+    }
     if (routing) outputs.push(...out.routing.map((r) => r.expertIds));
     await turn();
     return StepProgram.build(this.device, inputs, outputs, chains);

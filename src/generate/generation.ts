@@ -40,6 +40,7 @@ export interface GenerateOptions<T = unknown> extends ContinuationOptions<T>, St
 export const GENERATE_OPTIONS = [
   'maxTokens',
   ...CHOICE_OPTIONS,
+  'topLogprobs',
   'stop',
   'stopTokens',
   'ignoreEos',
@@ -67,6 +68,8 @@ export interface GenerationResult<T = unknown> {
   /** New tokens, an end token included. */
   readonly tokens: readonly number[];
   readonly logprobs: readonly number[];
+  /** With `topLogprobs`: of each new token its rank (1: none is likelier) and the likeliest tokens in its place. */
+  readonly alternatives?: Continuation['alternatives'];
   readonly finishReason: FinishReason;
   /** With `jsonSchema`: the value of the text, if it came to its end. */
   readonly json?: T;
@@ -157,6 +160,7 @@ export class Generation<T = unknown> implements AsyncIterable<GeneratedPart> {
     await this.#done;
     const read = this.#host.rememberedTokens?.(0) ?? 0;
     const { prompt, tokens, logprobs, text, finishReason, hypotheses, speculation } = this.#continuation;
+    const { top, alternatives } = this.#continuation;
     const json = this.#continuation.json as T | undefined;
     const rate = (n: number, ms: number): number => (ms > 0 ? (1000 * n) / ms : 0);
     return {
@@ -165,6 +169,7 @@ export class Generation<T = unknown> implements AsyncIterable<GeneratedPart> {
       logprobs,
       finishReason,
       ...(json === undefined ? {} : { json }),
+      ...(top === undefined ? {} : { alternatives }),
       ...(hypotheses ? { hypotheses } : {}),
       ...(speculation ? { speculation } : {}),
       timings: {

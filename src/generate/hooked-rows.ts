@@ -6,6 +6,7 @@ import { Executable } from '../core/program/compile.js';
 import { Tensor } from '../core/tensor.js';
 import { ChainBatch, chainCapacity } from './samplers/chain-batch.js';
 import type { Choice, Sampling } from './sampling.js';
+import { readTop } from './top-tokens.js';
 
 /** What a step has chosen, with the logits that it chose from. */
 interface Chosen {
@@ -13,9 +14,14 @@ interface Chosen {
   readonly logits: Float32Array | null;
 }
 
+interface Program {
+  readonly executable: Executable;
+  readonly buffers: readonly NativeBuffer[];
+}
+
 export class HookedRows {
   readonly #chains = new ChainBatch();
-  readonly #programs = new Map<string, { executable: Executable; buffers: NativeBuffer[] }>();
+  readonly #programs = new Map<string, Program>();
 
   constructor(
     readonly device: Device,
@@ -23,75 +29,104 @@ export class HookedRows {
   ) {}
 
   /** Replaces the results of rows that have hooks. What a hook throws becomes the error of its row. */
-  async choose(sampling: readonly Sampling[], { results, logits }: Chosen): Promise<void> {
+  async choose(sampling: readonly Sampling[], { results, logits }: Chosen, top: number): Promise<void> {
     for (const [i, one] of sampling.entries()) {
       if (!one.hooked || !logits) continue;
       const raw = logits.subarray(i * this.vocabSize, (i + 1) * this.vocabSize);
-      results[i] = await this.#row(one, raw).catch((error) => ({ token: -1, logprob: 0, chosen: 0, error }));
+      results[i] = await this.#row(one, raw, top).catch((error) => ({
+        token: -1,
+        logprob: 0,
+        chosen: 0,
+        error,
+      }));
     }
   }
 
-  async #row(sampling: Sampling, logits: Float32Array): Promise<Choice> {
+  async #row(sampling: Sampling, logits: Float32Array, top: number): Promise<Choice> {
     let scores = logits;
     for (const { write, hook } of sampling.hooks()) {
       scores = await this.#process(scores, write);
       await hook(scores);
     }
-    const [tokens, , chosen] = await this.#run('sample', scores, (batch) => sampling.write(batch));
-    const [token] = tokens as Int32Array;
-    const [probability] = chosen as Float32Array;
-    const choice = { token: token as number, logprob: 0, chosen: probability as number };
+    const program = this.#chainProgram('sample', scores, (batch) => sampling.write(batch));
+    const [choice] = (await this.#run(program, (buffers) => [
+      { token: this.#int(buffers[0]), logprob: 0, chosen: this.#float(buffers[2]) },
+    ])) as [Choice];
     if (choice.token < 0) return choice;
-    const [logprobs] = await this.#run('logprob', logits, null, choice.token);
-    return { ...choice, logprob: (logprobs as Float32Array)[0] as number };
+    const likely = this.#program('likely', Math.max(0, top));
+    this.#fill(likely, [logits, Int32Array.of(choice.token)]);
+    const [full] = (await this.#run(likely, (buffers) => {
+      const results = [{ ...choice, logprob: this.#float(buffers[0]) }];
+      if (top >= 0) readTop(this.device.addon, buffers, results, top);
+      return results;
+    })) as [Choice];
+    return full;
   }
 
   async #process(scores: Float32Array, write: (batch: ChainBatch) => void): Promise<Float32Array> {
-    const [processed] = await this.#run('process', scores, write);
-    return processed as Float32Array;
+    const processed = new Float32Array(this.vocabSize);
+    const program = this.#chainProgram('process', scores, write);
+    await this.#run(program, ([buffer]) => this.device.addon.readBuffer(buffer as NativeBuffer, processed));
+    return processed;
   }
 
-  async #run(
-    what: 'process' | 'sample' | 'logprob',
+  #int(buffer: NativeBuffer | undefined): number {
+    const value = new Int32Array(1);
+    this.device.addon.readBuffer(buffer as NativeBuffer, value);
+    return value[0] as number;
+  }
+
+  #float(buffer: NativeBuffer | undefined): number {
+    const value = new Float32Array(1);
+    this.device.addon.readBuffer(buffer as NativeBuffer, value);
+    return value[0] as number;
+  }
+
+  /** A program over one row's chain, filled. */
+  #chainProgram(
+    what: 'process' | 'sample',
     scores: Float32Array,
-    write: ((batch: ChainBatch) => void) | null,
-    target = -1,
-  ): Promise<(Int32Array | Float32Array)[]> {
-    const { addon } = this.device;
+    write: (batch: ChainBatch) => void,
+  ): Program {
     this.#chains.clear();
-    write?.(this.#chains);
+    write(this.#chains);
     const { rows, data } = this.#chains;
     const program = this.#program(what, chainCapacity(data.length));
-    const inputs = what === 'logprob' ? [scores, Int32Array.of(target)] : [scores, rows, data];
-    inputs.forEach((array, i) => {
-      if (array.length > 0) addon.writeBuffer(program.buffers[i] as NativeBuffer, array);
-    });
-    const outputs = await program.executable.run(program.buffers);
-    return outputs.map((buffer, i) => {
-      const whole = what === 'sample' && i === 0;
-      const values = whole ? new Int32Array(1) : new Float32Array(what === 'process' ? this.vocabSize : 1);
-      addon.readBuffer(buffer, values);
-      addon.disposeBuffer(buffer);
-      return values;
+    this.#fill(program, [scores, rows, data]);
+    return program;
+  }
+
+  #fill({ buffers }: Program, arrays: readonly (Float32Array | Int32Array)[]): void {
+    arrays.forEach((array, i) => {
+      if (array.length > 0) this.device.addon.writeBuffer(buffers[i] as NativeBuffer, array);
     });
   }
 
-  #program(what: string, words: number): { executable: Executable; buffers: NativeBuffer[] } {
-    const key = `${what} ${words}`;
+  async #run<T>({ executable, buffers }: Program, read: (outputs: NativeBuffer[]) => T): Promise<T> {
+    const outputs = await executable.run(buffers);
+    const result = read(outputs);
+    for (const buffer of outputs) this.device.addon.disposeBuffer(buffer);
+    return result;
+  }
+
+  /** @param size words of the data, or likeliest tokens */
+  #program(what: 'process' | 'sample' | 'likely', size: number): Program {
+    const key = `${what} ${size}`;
     let program = this.#programs.get(key);
     if (!program) {
       const logits = Tensor.placeholder('f32', [1, this.vocabSize]);
-      const rows = Tensor.placeholder('i32', [1, CHAIN_ROW_WORDS]);
-      const data = Tensor.placeholder('i32', [words]);
-      const target = Tensor.placeholder('i32', [1]);
-      const inputs = what === 'logprob' ? [logits, target] : [logits, rows, data];
-      const chains = { logits, rows, data };
+      const rest =
+        what === 'likely'
+          ? [Tensor.placeholder('i32', [1])]
+          : [Tensor.placeholder('i32', [1, CHAIN_ROW_WORDS]), Tensor.placeholder('i32', [size])];
+      const [rows, data] = rest as [Tensor, Tensor];
       const outputs =
-        what === 'logprob'
-          ? [tokenLogprobs(logits, target).logprobs]
+        what === 'likely'
+          ? Object.values(tokenLogprobs(logits, rows, { n: size }))
           : what === 'process'
-            ? [processLogits(chains)]
-            : Object.values(sample(chains));
+            ? [processLogits({ logits, rows, data })]
+            : Object.values(sample({ logits, rows, data }));
+      const inputs = [logits, ...rest];
       program = {
         executable: Executable.build(this.device, inputs, outputs),
         buffers: inputs.map((t) => this.device.addon.createBuffer(t.bytes)),

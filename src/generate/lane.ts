@@ -33,6 +33,8 @@ export interface Ask {
   readonly logits?: boolean;
   /** Also answer with the log-probabilities as the chain of each choice leaves them. */
   readonly scores?: boolean;
+  /** Also answer with the rank of each choice, and so many of the likeliest tokens. */
+  readonly top?: number;
 }
 
 export interface Answer {

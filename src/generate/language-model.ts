@@ -12,6 +12,13 @@ import { type ChatMessage, ChatTemplate } from '../text/chat-template.js';
 import { type BatchOptions, type BatchResult, generateAll } from './batch.js';
 import { StepEngine } from './engine.js';
 import { type GenerateOptions, Generation, type GenerationHost } from './generation.js';
+import {
+  type CandidateScore,
+  type LikelihoodOptions,
+  logprobsOf,
+  type ScoredToken,
+  scoresOf,
+} from './likelihood.js';
 import type { TokenizerSource } from './load-options.js';
 import { generateMany, type ManyOptions } from './many.js';
 import { Model, type ModelSettings } from './model.js';
@@ -97,6 +104,32 @@ export class LanguageModel extends Model {
     options: ManyOptions,
   ): Promise<BatchResult[]> {
     return generateMany(this.#host(), this.ids(prompt), options);
+  }
+
+  /** How likely each token of a text is behind those before it; the first token has none before it and is left out. */
+  async logprobs(text: string | readonly number[], options: LikelihoodOptions = {}): Promise<ScoredToken[]> {
+    return logprobsOf(this.#host(), this.ids(text), options);
+  }
+
+  /**
+   * How likely each candidate is behind the prompt, whose tokens are computed once: multiple choice. A candidate that is a text
+   * is encoded together with the prompt (which then is one, too), one of token ids stands behind the prompt's as it is.
+   */
+  async score(
+    prompt: string | readonly number[],
+    candidates: readonly (string | readonly number[])[],
+    options: LikelihoodOptions = {},
+  ): Promise<CandidateScore[]> {
+    const ids = this.ids(prompt);
+    const whole = candidates.map((candidate) => {
+      if (typeof candidate !== 'string') return [...ids, ...this.ids(candidate)];
+      if (typeof prompt === 'string') return this.ids(prompt + candidate);
+      throw new SwitchyardError(
+        'ERR_OPTION',
+        '[score] got a prompt of token ids and a candidate that is a text, expected one kind',
+      );
+    });
+    return scoresOf(this.#host(), ids, whole, options);
   }
 
   /** Answers a conversation through the model's own template. */

@@ -54,7 +54,9 @@ export class Run {
 
   /** `lane.feed`; may be awaited at any later time. */
   feed(lane: Lane, tokens: readonly number[], ask: Ask): Promise<Answer> {
-    const answer = lane.feed(tokens, ask).then((given) => {
+    const { top } = this.continuation;
+    const wanted = top === undefined || ask.sampling === null ? ask : { ...ask, top };
+    const answer = lane.feed(tokens, wanted).then((given) => {
       this.answered(given);
       return given;
     });

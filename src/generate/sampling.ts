@@ -15,6 +15,15 @@ export interface Choice extends Taken {
   readonly logprob: number;
   /** Of the token under the distribution it was drawn from. */
   readonly chosen: number;
+  /** Where the step was asked for the likeliest tokens: 1 + the number of likelier ones. */
+  readonly rank?: number;
+  readonly top?: readonly TokenLogprob[];
+}
+
+/** A token and its log-probability under the raw logits. */
+export interface TokenLogprob {
+  readonly token: number;
+  readonly logprob: number;
 }
 
 /** A hook of a chain, and the part of the chain before it. */

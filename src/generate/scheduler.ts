@@ -207,6 +207,7 @@ export class Scheduler implements LaneOwner {
     });
     this.#step = { lanes: new Set(planned.map((p) => p.lane)), abort, done };
     this.#statistics.steps++;
+    const tops = planned.flatMap((p) => (p.row.sampling === null ? [] : (p.waiting.ask.top ?? [])));
     try {
       const output = await engine.step(
         planned.map((p) => p.row),
@@ -216,6 +217,7 @@ export class Scheduler implements LaneOwner {
           hidden: planned.some((p) => p.lane.hidden !== null),
           logits: planned.some((p) => p.row.sampling !== null && p.waiting.ask.logits === true),
           scores: planned.some((p) => p.row.sampling !== null && p.waiting.ask.scores === true),
+          ...(tops.length > 0 ? { top: Math.max(...tops) } : {}),
         },
       );
       for (const { lane } of planned) lane.sequence.commit();
@@ -244,7 +246,10 @@ export class Scheduler implements LaneOwner {
         for (let i = 0; i < tokens.length; i++)
           lane.hidden[mark.length + i] = hidden.slice((token + i) * dModel, (token + i + 1) * dModel);
       token = end;
-      const own = results.slice(result, result + count);
+      const { top } = waiting.ask;
+      const own = results
+        .slice(result, result + count)
+        .map((choice) => (top === undefined ? choice : { ...choice, top: (choice.top ?? []).slice(0, top) }));
       const rowsOf = (all: Float32Array | null, wanted = false): Float32Array | null =>
         wanted && all ? all.slice(result * vocabSize, (result + count) * vocabSize) : null;
       const answer = {

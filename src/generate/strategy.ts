@@ -30,12 +30,12 @@ export function strategyOf(options: StrategyOptions & ContinuationOptions): Stra
     throw mismatch('ERR_OPTION', 'generate', named.join(' together with '), 'one of them');
   if (speculation !== undefined) return speculative(checkDrafter(speculation));
   if (contrastive !== undefined) {
-    refuse('contrastive', options, CHOICE_OPTIONS);
+    refuse('contrastive', options, [...CHOICE_OPTIONS, 'topLogprobs']);
     return contrastiveSearch(contrastiveSettings(contrastive));
   }
   if (beams === undefined) return plain;
   // a stop string would have to be looked for in each beam
-  refuse('beams', options, [...CHOOSES, 'logitsHook', 'stop']);
+  refuse('beams', options, [...CHOOSES, 'logitsHook', 'topLogprobs', 'stop']);
   const settings = beamSettings(beams);
   return settings.groups > 1 ? diverseBeamSearch(settings) : beamSearch(settings);
 }

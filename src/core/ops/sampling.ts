@@ -117,7 +117,7 @@ const tokenLogprobsOp = defineOp({
  * Log-probability and rank (1: none is likelier; of tied tokens each) of one token of each row, and the n likeliest tokens,
  * falling, ties to the lower id.
  * @param logits [S, V]
- * @param targets i32 [S]; -1: none (log-probability and rank are 0)
+ * @param targets i32 [S]; below 0: none (log-probability and rank are 0)
  * @returns logprobs [S], ranks i32 [S], topTokens i32 [S, n], topLogprobs [S, n]
  */
 export function tokenLogprobs(
