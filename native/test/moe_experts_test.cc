@@ -341,7 +341,7 @@ void errors() {
   l = good;
   l.down = random_weight(Format::kF32, 2, 8, 9, 2);
   CHECK(holds(error(l), "columns of down"));
-  CHECK(holds(error_of([&] { fused(good, 4, 0, 1, best_tier()); }), "unknown activation"));
+  CHECK(holds(error_of([&] { fused(good, kClamped + 1, 0, 1, best_tier()); }), "unknown activation"));
 }
 
 void bench() {

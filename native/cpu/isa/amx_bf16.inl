@@ -34,26 +34,20 @@ inline void store_sums(int64_t rows, float* y, int64_t y_stride, int64_t outputs
   for (int64_t r = 0; r < rows; r++) f_store_n(y + r * y_stride, f_load(sums + 16 * r), outputs);
 }
 
-inline void prefetch_chunk(const std::byte* p) {
-  for (int line = 0; line < kTileChunkBytes; line += 64) prefetch(p + line);
-}
-
 // kRowTiles and kPanels are 1 or 2.
 template <int kRowTiles, int kPanels>
-void bf16_tiles(int64_t rows, int64_t chunks, const std::byte* x, const std::byte* const* w, bool stream, float* y,
-                int64_t y_stride, int64_t outputs) {
+void bf16_tiles(int64_t rows, int64_t chunks, const std::byte* x, const std::byte* const* w, PanelsAhead* ahead,
+                float* y, int64_t y_stride, int64_t outputs) {
   _tile_zero(0);
   if constexpr (kPanels == 2) _tile_zero(1);
   if constexpr (kRowTiles == 2) _tile_zero(2);
   if constexpr (kRowTiles == 2 && kPanels == 2) _tile_zero(3);
   for (int64_t c = 0; c < chunks; c++) {
     const std::byte* a = x + c * rows * 64;
-    if (stream) {
-      for (int p = 0; p < kPanels; p++) prefetch_chunk(w[p] + c * kTileChunkBytes + kPrefetch);
-    }
     _tile_loadd(4, a, 64);
     _tile_loadd(6, w[0] + c * kTileChunkBytes, 64);
     _tile_dpbf16ps(0, 4, 6);
+    ahead->step();
     if constexpr (kPanels == 2) {
       _tile_loadd(7, w[1] + c * kTileChunkBytes, 64);
       _tile_dpbf16ps(1, 4, 7);
@@ -87,6 +81,9 @@ void bf16_tile_panels(const PanelJob& job) {
                          job.scratch + i * chunks * kTileChunkBytes);
     }
     memory_barrier();
+    const int64_t left = job.panel_count - p - panels;
+    PanelsAhead ahead(job.panels + (p + panels) * job.layout.bytes, left < 2 ? left : 2, job.layout.bytes,
+                      chunks * (job.last_block - job.first_block));
     for (int64_t i = job.first_block; i < job.last_block; i++) {
       const int64_t row = job.block_row(i), rows = job.block_row(i + 1) - row;
       if (rows != configured) {
@@ -99,10 +96,9 @@ void bf16_tile_panels(const PanelJob& job) {
       const std::byte* x = job.x + row * job.x_row_bytes;
       float* y = job.y + row * job.y_stride + 16 * p;
       const int64_t outputs = job.outputs - 16 * p;
-      const bool stream = rows <= kStreamRows;
       const auto run = rows > 16 ? (panels == 2 ? bf16_tiles<2, 2> : bf16_tiles<2, 1>)
                                  : (panels == 2 ? bf16_tiles<1, 2> : bf16_tiles<1, 1>);
-      run(rows, chunks, x, w, stream, y, job.y_stride, outputs);
+      run(rows, chunks, x, w, &ahead, y, job.y_stride, outputs);
     }
   }
   release_tiles();

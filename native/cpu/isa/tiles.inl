@@ -33,3 +33,19 @@ inline void release_tiles() {
   memory_barrier();
   _tile_release();
 }
+
+// The panels that come next, fetched from memory to the caches while row blocks meet those before: some lines with every
+// chunk of every block, so that memory is read all the time. Scales are fetched too: each line that is missed costs as
+// much as many products.
+struct PanelsAhead {
+  const std::byte* at;
+  const std::byte* end;
+  int64_t lines;  // a step
+
+  // Of `count` panels, in `steps` steps.
+  PanelsAhead(const std::byte* first, int64_t count, int64_t panel_bytes, int64_t steps)
+      : at(first), end(first + count * panel_bytes), lines((count * panel_bytes / 64 + steps - 1) / steps) {}
+  void step() {
+    for (int64_t i = 0; i < lines && at < end; i++, at += 64) prefetch(at);
+  }
+};

@@ -39,7 +39,8 @@ inline const std::byte* wide_tile_codes(const std::byte* codes, int64_t chunks, 
 
 // The sums of a group of `tiles` times 64 values to the ring.
 template <int kRowTiles, int kPanels>
-inline void wide_tile_group(int64_t tiles, const std::byte* a, const std::byte* const* b, std::byte (*out)[kSumBytes]) {
+inline void wide_tile_group(int64_t tiles, const std::byte* a, const std::byte* const* b, PanelsAhead* ahead,
+                            std::byte (*out)[kSumBytes]) {
   const int64_t row = tiles * 64;
   _tile_zero(0);
   if constexpr (kPanels == 2) _tile_zero(1);
@@ -53,6 +54,7 @@ inline void wide_tile_group(int64_t tiles, const std::byte* a, const std::byte* 
       _tile_loadd(7, b[1] + t * 1024, 64);
       _tile_dpbsud(1, 4, 7);
     }
+    ahead->step();
     if constexpr (kRowTiles == 2) {
       _tile_loadd(5, a + 16 * row + t * 64, row);
       _tile_dpbsud(2, 5, 6);
@@ -68,7 +70,7 @@ inline void wide_tile_group(int64_t tiles, const std::byte* a, const std::byte* 
 // One block of rows against kPanels panels, over the chunks of a slab. codes: of each panel, from its first chunk on.
 template <Format f, int kRowTiles, int kPanels>
 void wide_tiles(const PanelJob& job, const WideSlab& slab, int64_t rows, const std::byte* x, const std::byte* const* codes,
-                WideTiles* tiles, float* y, int64_t outputs) {
+                PanelsAhead* ahead, WideTiles* tiles, float* y, int64_t outputs) {
   using S = Spec<f>;
   constexpr bool kRow = S::kInfo.scales == ScaleKind::kRow;
   constexpr Int8Layout kLayout = int8_layout(S::kInfo);
@@ -83,7 +85,8 @@ void wide_tiles(const PanelJob& job, const WideSlab& slab, int64_t rows, const s
   const auto start = [&](int64_t g) {
     const std::byte* b[kPanels];
     for (int p = 0; p < kPanels; p++) b[p] = codes[p] + g * kLayout.group * kPanel;
-    wide_tile_group<kRowTiles, kPanels>(codes_of(g) / 64, x + g * rows * (kLayout.group + 8), b, tiles->ring[g % kWideRing]);
+    wide_tile_group<kRowTiles, kPanels>(codes_of(g) / 64, x + g * rows * (kLayout.group + 8), b, ahead,
+                                         tiles->ring[g % kWideRing]);
   };
   start(0);
   for (int64_t g = 0; g < groups; g++) {
@@ -137,6 +140,9 @@ void wide_tile_panels(const PanelJob& job) {
   for (int64_t p = 0; p < job.panel_count; p += 2) {
     const int panels = job.panel_count - p < 2 ? 1 : 2;
     const std::byte* panel = job.panels + p * job.layout.bytes;
+    const int64_t left_panels = job.panel_count - p - panels;
+    PanelsAhead ahead(panel + panels * job.layout.bytes, left_panels < 2 ? left_panels : 2, job.layout.bytes,
+                      (all + 1) / 2 * (job.last_block - job.first_block));
     for (int64_t c = 0; c < all; c += kWideTileChunks) {
       const int64_t left = all - c;
       const std::byte* scales = panel + job.layout.scales_at + c / S::kScaleChunks * S::kScaleBytes;
@@ -159,7 +165,7 @@ void wide_tile_panels(const PanelJob& job) {
         const std::byte* x = job.x + row * job.x_row_bytes + rows * (c * kChunk + c / kGroupChunks * 8);
         const auto run = rows > 16 ? (panels == 2 ? wide_tiles<f, 2, 2> : wide_tiles<f, 2, 1>)
                                    : (panels == 2 ? wide_tiles<f, 1, 2> : wide_tiles<f, 1, 1>);
-        run(job, slab, rows, x, codes, tiles, job.y + row * job.y_stride + 16 * p, job.outputs - 16 * p);
+        run(job, slab, rows, x, codes, &ahead, tiles, job.y + row * job.y_stride + 16 * p, job.outputs - 16 * p);
       }
     }
   }
