@@ -123,7 +123,9 @@ async function encoderDecoderModelOf(
   options: LoadModelOptions,
 ): Promise<EncoderDecoderModel> {
   const { onProgress, signal } = options;
-  const lengths = checkLengths(files.config, options);
+  const { maxSeqLen, encoder, decoder } = files.config;
+  const learnedPositions = encoder.learnedPositions ?? decoder.learnedPositions;
+  const lengths = checkLengths({ maxSeqLen, learnedPositions }, options);
   const tokenizer = tokenizerOf(files.checkpoint);
   const model = await loadEncoderDecoder(files, { device, onProgress, signal });
   try {

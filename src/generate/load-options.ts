@@ -85,11 +85,10 @@ export function pickDevice({
 }
 
 export function checkLengths(
-  config: { readonly maxSeqLen: number },
+  { maxSeqLen, learnedPositions }: { readonly maxSeqLen: number; readonly learnedPositions: unknown },
   options: LoadModelOptions,
 ): { contextLength: number; cacheTokens: number } {
-  const { contextLength = Math.min(config.maxSeqLen, DEFAULT_CONTEXT), cacheTokens = contextLength } =
-    options;
+  const { contextLength = Math.min(maxSeqLen, DEFAULT_CONTEXT), cacheTokens = contextLength } = options;
   for (const [name, value] of Object.entries({ contextLength, cacheTokens })) {
     if (!Number.isInteger(value) || value < 1 || value > 2 ** 31 - 1)
       throw new SwitchyardError(
@@ -97,5 +96,10 @@ export function checkLengths(
         `[loadModel] got ${name} ${value}, expected a whole number ≥ 1`,
       );
   }
+  if (learnedPositions && contextLength > maxSeqLen)
+    throw new SwitchyardError(
+      'ERR_OPTION',
+      `[loadModel] got contextLength ${contextLength}, expected at most the ${maxSeqLen} positions that the model has learned`,
+    );
   return { contextLength, cacheTokens };
 }

@@ -35,9 +35,17 @@ export function distanceBucket(distance: number, options: BucketOptions): number
   return base + Math.min(count - 1, exact + Math.trunc(f(share * (count - exact))));
 }
 
+/** Far above any published model, far below what would exhaust memory. */
+const MOST_DISTANCE = 1 << 16;
+
 /** The buckets of all distances from -left to left (or to 0): beyond, the outermost ones hold. */
 export function distanceBuckets(options: BucketOptions): { buckets: Int32Array; left: number } {
   const left = options.maxDistance;
+  if (left > MOST_DISTANCE)
+    throw new SwitchyardError(
+      'ERR_FORMAT',
+      `[relative bias] got distances up to ${left}, expected at most ${MOST_DISTANCE}`,
+    );
   const length = left + 1 + (options.bidirectional ? left : 0);
   return { left, buckets: Int32Array.from({ length }, (_, i) => distanceBucket(i - left, options)) };
 }

@@ -131,6 +131,25 @@ describe('a text', () => {
     expect((await answer(model, ids(32))).length).toBe(options.maxTokens);
   });
 
+  it('cannot be longer than positions that were learned', async () => {
+    const path = await writeRandomFolder(join(root, 'learned'), {
+      model_type: 'bart',
+      d_model: 12,
+      encoder_layers: 1,
+      decoder_layers: 1,
+      encoder_attention_heads: 2,
+      decoder_attention_heads: 2,
+      encoder_ffn_dim: 16,
+      decoder_ffn_dim: 16,
+      max_position_embeddings: 20,
+      vocab_size: TINY_VOCABULARY,
+    });
+    await expect(loadModel(path, { contextLength: 21 })).rejects.toMatchObject({ code: 'ERR_OPTION' });
+    const model = await load('learned', { contextLength: 20 });
+    await expect(answer(model, ids(21))).rejects.toMatchObject({ code: 'ERR_CONTEXT_LENGTH' });
+    expect((await answer(model, ids(20))).length).toBe(options.maxTokens);
+  });
+
   it('that waits for room may be given up', async () => {
     const model = await load('dense', { cacheTokens: KV_BLOCK });
     const first = model.generate(ids(20), { maxTokens: 24, ignoreEos: true });

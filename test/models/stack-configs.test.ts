@@ -296,6 +296,7 @@ describe('published configs', () => {
   it.each([
     [{ ...T5_SMALL, feed_forward_proj: 'half-gelu' }, 'feed_forward_proj'],
     [{ ...T5_SMALL, relative_attention_num_buckets: 1 }, 'relative bias'],
+    [{ ...T5_SMALL, relative_attention_max_distance: 2 ** 30 }, 'relative bias'],
     [{ ...T5_SMALL, is_decoder: true }, 'is_decoder'],
     [{ ...PUBLISHED['bart-large-cnn']?.config, normalize_before: true }, 'normalize_before'],
     [{ ...PUBLISHED['nllb-moe-54b']?.config, second_expert_policy: 'sampling' }, 'second_expert_policy'],

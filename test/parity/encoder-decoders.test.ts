@@ -34,7 +34,7 @@ describe.each(folders)('$name', ({ path, expected }) => {
   let model: EncoderDecoderModel;
 
   beforeAll(async () => {
-    const loaded = await loadModel(path, { dtype: 'f32', contextLength: 64, cacheTokens: 1024 });
+    const loaded = await loadModel(path, { dtype: 'f32', cacheTokens: 1024 });
     if (loaded.kind !== 'encoder-decoder') throw new Error(`${path} is a ${loaded.kind}`);
     model = loaded;
     for (const name of names) {
