@@ -1,5 +1,5 @@
 /** From a path to a model, whatever its kind. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Checkpoint } from '../checkpoint/folder.js';
 import type { Device } from '../core/device.js';
@@ -145,12 +145,22 @@ function sourceOf(checkpoint: Checkpoint): ModelSource | null {
   if (checkpoint.kind !== 'huggingface') return null;
   const { config, folder, generationConfig } = checkpoint;
   const text = (name: string) => readFileSync(join(folder, name), 'utf8');
+  const names = [...SENTENCE_FILES, ...poolingFiles(folder)].filter((name) => existsSync(join(folder, name)));
   return {
     config,
     configText: text('config.json'),
     ...(generationConfig === undefined ? {} : { generationText: text('generation_config.json') }),
+    others: new Map(names.map((name) => [name, text(name)])),
   };
 }
+
+/** How vectors of texts are made, for sentence-transformers. */
+const SENTENCE_FILES = ['modules.json', 'sentence_bert_config.json', 'config_sentence_transformers.json'];
+
+const poolingFiles = (folder: string): string[] =>
+  readdirSync(folder)
+    .filter((name) => /^\d+_[\w-]+$/.test(name))
+    .map((name) => join(name, 'config.json'));
 
 /** How layers compute and caches store, as the options or the weights say. */
 function computing(

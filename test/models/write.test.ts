@@ -1,4 +1,12 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -73,6 +81,30 @@ describe.skipIf(fixturesFolder === undefined)('a Hugging Face folder', () => {
     await using again = await loadModel(to, { dtype: 'f32' });
     expect(await logitsOf(again)).toEqual(await logitsOf(model));
     expect(readdirSync(place).filter((file) => file.endsWith('.tmp'))).toEqual([]);
+  });
+});
+
+describe.skipIf(fixturesFolder === undefined)('a sentence-transformers folder', () => {
+  it('keeps how vectors are made', async () => {
+    const from = fresh();
+    await using bert = await loadModel(join(fixturesFolder!, 'bert_mlm'), { dtype: 'f32' });
+    await bert.save(from);
+    const modules = ['Transformer', 'Pooling'].map((type, idx) => ({
+      idx,
+      name: String(idx),
+      path: idx === 0 ? '' : '1_Pooling',
+      type: `sentence_transformers.models.${type}`,
+    }));
+    mkdirSync(join(from, '1_Pooling'));
+    writeFileSync(join(from, 'modules.json'), JSON.stringify(modules));
+    writeFileSync(join(from, '1_Pooling/config.json'), JSON.stringify({ pooling_mode_cls_token: true }));
+    const to = fresh();
+    await using model = await loadModel(from, { dtype: 'f32' });
+    await model.save(to);
+    await using again = await loadModel(to, { dtype: 'f32' });
+    const texts = ['The gate decides', 'a boat'];
+    expect(await again.embed(texts)).toEqual(await model.embed(texts));
+    expect(await again.embed(texts)).not.toEqual(await bert.embed(texts));
   });
 });
 

@@ -43,6 +43,10 @@ export async function writeFolder(path: string, model: WrittenModel, options: Wr
     const generation = model.source?.generationText;
     if (generation !== undefined) await writeFile(join(folder, 'generation_config.json'), generation);
     await writeTokenizer(folder, model.tokenizer.files);
+    for (const [name, content] of model.source?.others ?? []) {
+      await mkdir(dirname(join(folder, name)), { recursive: true });
+      await writeFile(join(folder, name), content);
+    }
   });
 }
 

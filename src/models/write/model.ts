@@ -16,6 +16,8 @@ export interface ModelSource {
   readonly configText: string;
   /** generation_config.json as it stands, where there is one. */
   readonly generationText?: string;
+  /** What sentence-transformers keeps beside them, by path in the folder. */
+  readonly others: ReadonlyMap<string, string>;
 }
 
 interface Written<Kind, Config> {
