@@ -100,7 +100,7 @@ function attentionProgram({ device }: Bench, shape: Shape, type: KvType, layers:
   const lengths = Tensor.placeholder('i32', [1]);
   const offsets = Tensor.placeholder('i32', [2]);
   const blockTable = Tensor.placeholder('i32', [1, blocks]);
-  const caches: PagedKeys[] = Array.from({ length: layers }, () => ({
+  const caches: (PagedKeys & { v: Tensor })[] = Array.from({ length: layers }, () => ({
     k: Tensor.placeholder(dtype, [blocks, kvHeads, stored, KV_BLOCK]),
     v: Tensor.placeholder(dtype, [blocks, kvHeads, KV_BLOCK, stored]),
     lengths,

@@ -35,6 +35,7 @@ struct Problem {
   float scale;
   bool causal;
   KvType type;
+  bool values_in_keys;
   int64_t window;
   const float* q;  // [N, H, C]
   float* y;        // [N, H, Cv]
@@ -132,7 +133,7 @@ void walk(const Problem& p, const Where& where, const AttentionKernels& kernels,
     const float* const* key_rows = Where::kRows ? block.key_rows : nullptr;
     terms.base = base;
     kernels.block({rows, p.C, p.Cv, p.scale, p.type, w.q, w.visible, terms.any() ? &terms : nullptr, &block.at,
-                   where.k_distance(), where.v_distance(), next, key_rows, w.keys, w.values, w.part});
+                   where.k_distance(), where.v_distance(), next, p.values_in_keys, key_rows, w.keys, w.values, w.part});
     if (after >= end || after / kChunk != chunk) close(chunk);
     base = after;
     now = 1 - now;
@@ -379,9 +380,16 @@ int64_t channels(DType dtype, int64_t stored) {
   return dtype == DType::kU8 ? stored - static_cast<int64_t>(sizeof(float)) : stored;
 }
 
+// Of the v cache, or of the keys that hold the values.
+int64_t value_channels(const Instruction& in) {
+  return in.in[2] == nullptr ? in.attrs[5].i : channels(in.in[2]->dtype, in.in[2]->shape[3]);
+}
+
 void prepare_paged(Instruction& in) {
   require_counts(in, 6, 10, 1, 1);
+  const bool in_keys = in.in[2] == nullptr;
   for (int i : {1, 2}) {
+    if (i == 2 && in_keys) break;
     const char* what = i == 1 ? "k cache" : "v cache";
     require_dense(in, in.in[i], "a cache is missing or a weight, expected a tensor");
     const DType dtype = in.in[i]->dtype;
@@ -391,30 +399,38 @@ void prepare_paged(Instruction& in) {
   require_tensor(in, in.in[3], "query offsets", DType::kI32, 1);
   require_tensor(in, in.in[4], "kv lengths", DType::kI32, 1);
   require_tensor(in, in.in[5], "block table", DType::kI32, 2);
-  const Shape &k = in.in[1]->shape, &v = in.in[2]->shape, &table = in.in[5]->shape;
+  const Shape &k = in.in[1]->shape, &table = in.in[5]->shape;
   const int64_t S = in.in[3]->shape[0] - 1;
   const DType dtype = in.in[1]->dtype;
-  require_that(in, dtype == in.in[2]->dtype, "got caches of two dtypes, expected one");
-  require_dim(in, "blocks of v cache", v[0], k[0]);
-  require_dim(in, "heads of v cache", v[1], k[1]);
-  require_dim(in, "block size of v cache", v[2], k[3]);
+  if (!in_keys) {
+    const Shape& v = in.in[2]->shape;
+    require_that(in, dtype == in.in[2]->dtype, "got caches of two dtypes, expected one");
+    require_dim(in, "blocks of v cache", v[0], k[0]);
+    require_dim(in, "heads of v cache", v[1], k[1]);
+    require_dim(in, "block size of v cache", v[2], k[3]);
+  }
   require_that(in, k[3] >= kLanes && k[3] % kLanes == 0, "got a block size that is no multiple of 16 keys");
-  require_that(in, channels(dtype, k[2]) >= 0 && channels(dtype, v[3]) >= 0, "got a cache of codes without room for scales");
+  const int64_t C = channels(dtype, k[2]), Cv = value_channels(in);
+  require_that(in, C >= 0 && Cv >= 0, "got a cache of codes without room for scales");
+  require_that(in, in_keys ? Cv >= 1 && Cv <= C : in.attrs[5].i == 0,
+               "got a number of value channels beside a v cache, or beyond those of the keys without one");
   require_dim(in, "length of kv lengths", in.in[4]->shape[0], S);
   require_dim(in, "rows of block table", table[0], S);
-  prepare_common(in, k[1], channels(dtype, k[2]), channels(dtype, v[3]), S, 6,
+  prepare_common(in, k[1], C, Cv, S, 6,
                  checked_mul(table[1], k[3], "paged_attention"));
 }
 
 void run_paged(const Instruction& in, const Context& context) {
-  const Shape &k = in.in[1]->shape, &v = in.in[2]->shape;
+  const Shape& k = in.in[1]->shape;
   const DType dtype = in.in[1]->dtype;
   const int64_t S = in.in[3]->shape[0] - 1, width = in.in[5]->shape[1], size = k[3], room = width * size;
-  const int64_t C = channels(dtype, k[2]), Cv = channels(dtype, v[3]);
+  const int64_t C = channels(dtype, k[2]), Cv = value_channels(in);
   Problem p = common(in, k[1], Cv, S, 6, room);
   p.type = kv_type(dtype);
+  p.values_in_keys = in.in[2] == nullptr;
   p.query_offsets = in.in[3]->as<int32_t>();
-  const PagedKeys where{in.in[1]->data, in.in[2]->data, p.type, in.in[4]->as<int32_t>(), in.in[5]->as<int32_t>(), k[1], C,
+  const std::byte* values = p.values_in_keys ? nullptr : in.in[2]->data;
+  const PagedKeys where{in.in[1]->data, values, p.type, in.in[4]->as<int32_t>(), in.in[5]->as<int32_t>(), k[1], C,
                         Cv,             k[0],           size,   width,                   dtype_size(dtype)};
   check_offsets("paged_attention", "query", p.query_offsets, S, p.N);
   check_prefix("paged_attention", p.prefix, S);
@@ -432,7 +448,7 @@ void run_paged(const Instruction& in, const Context& context) {
 
 void register_attention(KernelRegistry& r) {
   r.add({"attention", "scale:float,causal:int,window:int,softcap:float,left:int", prepare_attention, run_attention});
-  r.add({"paged_attention", "scale:float,causal:int,window:int,softcap:float,left:int", prepare_paged, run_paged});
+  r.add({"paged_attention", "scale:float,causal:int,window:int,softcap:float,left:int,values:int", prepare_paged, run_paged});
 }
 
 }  // namespace switchyard

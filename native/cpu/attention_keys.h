@@ -63,7 +63,7 @@ struct ContiguousKeys {
 // The keys of a paged cache: position p of a sequence is place p % size of block table[p / size]. A block is for each
 // head [C, size] keys and [size, Cv] values; with int8 the scales, f32 [size], follow the codes of each.
 struct PagedKeys {
-  const std::byte *k, *v;
+  const std::byte *k, *v;  // v nullptr: values are the first channels of the keys
   KvType type;
   const int32_t *lengths, *table;
   int64_t G, C, Cv, blocks, size, table_width, element;
@@ -86,14 +86,13 @@ struct PagedKeys {
              block, static_cast<long long>(entry), static_cast<long long>(s), static_cast<long long>(blocks - 1));
       }
       const std::byte* keys = k + (block * G + g) * (C + extra) * size * element;
-      const std::byte* values = v + (block * G + g) * (Cv + extra) * size * element;
-      to.k[i] = keys + place * element;
-      to.v[i] = values + place * Cv * element;
-      if (scaled) {
-        to.k_scale[i] = reinterpret_cast<const float*>(keys + C * size) + place;
-        to.v_scale[i] = reinterpret_cast<const float*>(values + Cv * size) + place;
-      }
+      to.k[i] = to.v[i] = keys + place * element;
+      if (scaled) to.k_scale[i] = to.v_scale[i] = reinterpret_cast<const float*>(keys + C * size) + place;
       good = i;
+      if (v == nullptr) continue;
+      const std::byte* values = v + (block * G + g) * (Cv + extra) * size * element;
+      to.v[i] = values + place * Cv * element;
+      if (scaled) to.v_scale[i] = reinterpret_cast<const float*>(values + Cv * size) + place;
     }
     for (int i = 0; i < kKeyVectors && good >= 0; i++) {
       if (sees_vector(wanted, i)) continue;

@@ -29,7 +29,7 @@ enum class KvType { kF32, kF16, kBf16, kInt8 };
 struct KeyBlock {
   const std::byte* k[kKeyVectors];  // → [C, 16]: channel after channel
   const std::byte* v[kKeyVectors];  // → [16, Cv]
-  const float *k_scale[kKeyVectors], *v_scale[kKeyVectors];  // int8: → [16]
+  const float *k_scale[kKeyVectors], *v_scale[kKeyVectors];  // int8: → [16]; both the key's where values lie in keys
 };
 
 // What happens to a score before the softmax, in this order. Rows are ordered by position, then head: row r is head
@@ -54,6 +54,7 @@ struct AttentionBlock {
   const KeyBlock* at;
   int64_t k_distance, v_distance;  // elements from channel to channel, from value to value
   const KeyBlock* next;            // what the caller will ask for next, nullptr: unknown
+  bool values_in_keys;             // a value is the first Cv channels of its key; then at->v is not read
   // Keys that lie as rows of f32, [64] → [C]; then at->k is not read. One that no row sees points to zeros.
   const float* const* key_rows;
   float* keys;    // scratch [C, 64]

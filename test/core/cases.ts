@@ -644,20 +644,23 @@ for (const { name, sizes, queries, keys, attrs = {}, prefix, slopes, sinks, bias
     const blocks = most * keys.length;
     const cache = (shape: Shape, channels: number): TensorSpec =>
       dtype === 'u8' ? codes(shape, blocks * g, channels) : ofType(dtype, shape);
-    one(
-      'paged_attention',
-      `${name} ${dtype}`,
-      [
-        f32([n, h, c]),
-        cache([blocks, g, storedChannels(dtype, c), BLOCK], c),
-        cache([blocks, g, BLOCK, storedChannels(dtype, cv)], cv),
-        ids(...offsetsOf(queries)),
-        ids(...keys),
-        literal('i32', table, [keys.length, most]),
-        ...last,
-      ],
-      all,
-    );
+    const paged = (label: string, v: TensorSpec | null): void =>
+      one(
+        'paged_attention',
+        `${name} ${dtype}${label}`,
+        [
+          f32([n, h, c]),
+          cache([blocks, g, storedChannels(dtype, c), BLOCK], c),
+          v,
+          ids(...offsetsOf(queries)),
+          ids(...keys),
+          literal('i32', table, [keys.length, most]),
+          ...last,
+        ],
+        { ...all, values: v ? 0 : cv },
+      );
+    paged('', cache([blocks, g, BLOCK, storedChannels(dtype, cv)], cv));
+    if (cv < c) paged(', values in keys', null);
   }
 }
 for (const dtype of ['f32', 'f16', 'bf16', 'u8'] as const) {

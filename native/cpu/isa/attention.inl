@@ -205,9 +205,28 @@ SY_INLINE Places<T> places_of(const AttentionBlock& b, const KeyBlock& at) {
   return places;
 }
 
+// Values as f32 [64, padded(Cv)] in the scratch, from the first channels of the keys [C, 64] there.
+static void values_of_keys(const AttentionBlock& b, uint64_t any, Places<float>* to) {
+  const int64_t width = padded(b.Cv), keys = padded(64 - std::countl_zero(any));
+  const float* channels[kKeyBlock];
+  for (int64_t c = 0; c < b.Cv; c += kKeyBlock) {
+    const int count = static_cast<int>(b.Cv - c < kKeyBlock ? b.Cv - c : kKeyBlock);
+    for (int i = 0; i < count; i++) channels[i] = b.keys + (c + i) * kKeyBlock;
+    transpose(channels, count, keys, b.values + c, padded(count), width);
+  }
+  for (int v = 0; v < kKeyVectors; v++) to->v[v] = b.values + v * kLanes * width;
+  to->v_distance = width;
+}
+
 template <bool kScaled, class T>
 static void block_of(const AttentionBlock& b, uint64_t any) {
   const Places<T> places = places_of<T>(b, *b.at);
+  if (b.values_in_keys) {
+    Places<float> wide;
+    unpack_keys(b, places, any, &wide);
+    values_of_keys(b, any, &wide);
+    return attend<kScaled, float>(b, wide, nullptr);
+  }
   const bool widen = !std::is_same_v<T, float> && b.rows > kDirectRows;
   if (widen || b.Cv % kLanes != 0) {
     Places<float> wide;

@@ -2,9 +2,11 @@
 import type { DType } from '../dtype.js';
 import { SwitchyardError } from '../errors.js';
 import {
+  type Attr,
   apply,
   apply1,
   checkDType,
+  checkInt,
   checkRank,
   checkSize,
   defineOp,
@@ -260,29 +262,25 @@ const KV_VECTOR = 16;
 
 const pagedAttentionOp = defineOp({
   name: 'paged_attention',
-  attrs: SCORE_ATTRS,
+  // values: channels of a value where it is the beginning of its key; 0: the v cache tells
+  attrs: { ...SCORE_ATTRS, values: 'int' },
   infer(inputs, attrs) {
     const q = checkQuery('paged_attention', inputs[0]);
     const k = tensorInput('paged_attention', 'k cache', inputs[1]); // [blocks, G, C, block]
-    const v = tensorInput('paged_attention', 'v cache', inputs[2]); // [blocks, G, block, Cv]
     checkDType('paged_attention', 'k cache', k.dtype, ...KV_DTYPES);
-    checkDType('paged_attention', 'v cache', v.dtype, k.dtype);
     checkRank('paged_attention', 'k cache', k.shape, 4);
-    checkRank('paged_attention', 'v cache', v.shape, 4);
-    const [blocks, g, stored, block] = k.shape as [number, number, number, number];
-    const cv = (v.shape[3] as number) - storedChannels(k.dtype, 0);
+    const [, g, stored, block] = k.shape as [number, number, number, number];
+    const cv = valueChannels(k, inputs[2], attrs.values, q.shape[2] as number);
     checkSize(
       'paged_attention',
       'channels of the k cache',
       stored,
       storedChannels(k.dtype, q.shape[2] as number),
     );
-    for (const [i, size] of [blocks, g, block].entries())
-      checkSize('paged_attention', 'v cache size', v.shape[i] as number, size);
     if (block < 1 || block % KV_VECTOR !== 0 || cv < 0) {
       throw new SwitchyardError(
         'ERR_SHAPE',
-        `[paged_attention] got caches ${shapeText(k.shape)} and ${shapeText(v.shape)} of ${k.dtype}, expected blocks of a multiple of ${KV_VECTOR} keys, and room for scales beside codes`,
+        `[paged_attention] got a cache ${shapeText(k.shape)} of ${k.dtype} for values of ${cv} channels, expected blocks of a multiple of ${KV_VECTOR} keys, and room for scales beside codes`,
       );
     }
     checkHeads('paged_attention', q.shape[1] as number, g);
@@ -305,14 +303,32 @@ const pagedAttentionOp = defineOp({
     return [{ dtype: 'f32', shape: [q.shape[0] as number, q.shape[1] as number, cv] }];
   },
   gradient: 'nondifferentiable',
-  lower: (node) => ({ kernel: 'paged_attention', attrs: lowerScoreAttrs(node.attrs) }),
+  lower: ({ attrs }) => ({
+    kernel: 'paged_attention',
+    attrs: [...lowerScoreAttrs(attrs), { type: 'int', value: attrs.values as number }],
+  }),
 });
+
+function valueChannels(k: Tensor, cache: OpInput | undefined, values: Attr | undefined, c: number): number {
+  if (!cache) return checkInt('paged_attention', 'channels of values in keys', values, 1, c);
+  checkInt('paged_attention', 'channels of values in keys beside a v cache', values, 0, 0);
+  const v = tensorInput('paged_attention', 'v cache', cache); // [blocks, G, block, Cv]
+  checkDType('paged_attention', 'v cache', v.dtype, k.dtype);
+  checkRank('paged_attention', 'v cache', v.shape, 4);
+  const [blocks, g, , block] = k.shape;
+  for (const [i, size] of [blocks, g, block].entries())
+    checkSize('paged_attention', 'v cache size', v.shape[i] as number, size as number);
+  return (v.shape[3] as number) - storedChannels(k.dtype, 0);
+}
 
 export interface PagedKeys {
   /** [blocks, G, C, block]: channel after channel. f32, f16, bf16; or u8 [blocks, G, C + 4, block]. */
   k: Tensor;
-  /** [blocks, G, block, Cv], or u8 [blocks, G, block, Cv + 4]. */
-  v: Tensor;
+  /**
+   * [blocks, G, block, Cv], or u8 [blocks, G, block, Cv + 4]. A number: a value is the first so many channels of its key
+   * (DeepSeek-V2, arXiv 2405.04434, section 2.1: keys and values from one latent).
+   */
+  v: Tensor | number;
   /** i32 [S]: keys of each sequence, the new ones counted. */
   lengths: Tensor;
   /** i32 [S, most]: the blocks of each sequence, in order. */
@@ -331,10 +347,11 @@ export function pagedAttention(
   options: AttentionOptions = {},
 ): Tensor {
   checkQuery('paged_attention', q);
+  const [v, values] = typeof keys.v === 'number' ? [null, keys.v] : [keys.v, 0];
   return apply1(
     pagedAttentionOp,
-    [q, keys.k, keys.v, queryOffsets, keys.lengths, keys.blockTable, ...scoreInputs(options)],
-    scoreAttrs(q.shape[2] as number, options),
+    [q, keys.k, v, queryOffsets, keys.lengths, keys.blockTable, ...scoreInputs(options)],
+    { ...scoreAttrs(q.shape[2] as number, options), values },
   );
 }
 

@@ -102,16 +102,16 @@ export const ATTENTION_RULES: Rules = {
     return [cos, sin];
   },
   paged_attention(view) {
-    const [q, k, v, offsets, lengths, table] = [0, 1, 2, 3, 4, 5].map((i) => view.x(i)) as [
-      Value,
+    const [q, k, offsets, lengths, table] = [0, 1, 3, 4, 5].map((i) => view.x(i)) as [
       Value,
       Value,
       Value,
       Value,
       Value,
     ];
+    const v = view.optional(2);
     const block = k.shape[3] as number;
-    const cv = (v.shape[3] as number) - (v.dtype === 'u8' ? 4 : 0);
+    const cv = v ? (v.shape[3] as number) - (v.dtype === 'u8' ? 4 : 0) : view.number('values');
     const row = (t: Value, channels: boolean, s: number, p: number, g: number): Float64Array => {
       const [, heads, rows, columns] = t.shape as [number, number, number, number];
       const id = table.data[s * (table.shape[1] as number) + Math.floor(p / block)] as number;
@@ -127,7 +127,7 @@ export const ATTENTION_RULES: Rules = {
     const keys: Keys = {
       length: (s) => lengths.data[s] as number,
       k: (s, p, g) => row(k, true, s, p, g),
-      v: (s, p, g) => row(v, false, s, p, g),
+      v: (s, p, g) => (v ? row(v, false, s, p, g) : row(k, true, s, p, g)),
     };
     return [attend(view, q, k.shape[1] as number, cv, offsets, keys, 6)];
   },
