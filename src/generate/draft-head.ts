@@ -6,7 +6,7 @@
 import type { NativeBuffer } from '../core/addon.js';
 import { checkOptions, checkWhole, DisposedError } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
-import { kvWrite, pagedAttention } from '../core/ops/attention.js';
+import { pagedAttention } from '../core/ops/attention.js';
 import { takeRows } from '../core/ops/indexing.js';
 import { CHAIN_ROW_WORDS, sample } from '../core/ops/sampling.js';
 import { Tensor } from '../core/tensor.js';
@@ -223,8 +223,7 @@ class HeadRunner {
     const chains = [i32(1, CHAIN_ROW_WORDS), i32(words)] as const;
     const attend: Attend = (q, k, v, options) => {
       const keys = {
-        k: kvWrite(this.cache.k[0] as Tensor, k, slots, { transpose: true }),
-        v: kvWrite(this.cache.v[0] as Tensor, v, slots),
+        ...this.cache.write(0, k, v, slots),
         lengths,
         blockTable,
       };

@@ -4,7 +4,7 @@ import type { NativeAbort, NativeBuffer } from '../core/addon.js';
 import type { Device } from '../core/device.js';
 import { DisposedError } from '../core/errors.js';
 import type { ComputeMode, KvType } from '../core/format.js';
-import { kvWrite, type PagedKeys, pagedAttention } from '../core/ops/attention.js';
+import { type PagedKeys, pagedAttention } from '../core/ops/attention.js';
 import { kvCopy } from '../core/ops/kv-copy.js';
 import { logSoftmax } from '../core/ops/norm.js';
 import { CHAIN_ROW_WORDS, processLogits, sample, tokenLogprobs } from '../core/ops/sampling.js';
@@ -306,8 +306,7 @@ export class StepEngine {
       (layer: number): Attend =>
       (q, k, v, options) => {
         const keys: PagedKeys = {
-          k: kvWrite(this.cache.k[layer] as Tensor, k, slots, { transpose: true }),
-          v: kvWrite(this.cache.v[layer] as Tensor, v, slots),
+          ...this.cache.write(layer, k, v, slots),
           lengths,
           blockTable,
         };
@@ -318,7 +317,7 @@ export class StepEngine {
       (layer: number): AttendMemory =>
       (q, options) => {
         const { cache } = this.memory as SourceMemory;
-        const [k, v] = [cache.k[layer] as Tensor, cache.v[layer] as Tensor];
+        const [k, v] = [cache.k[layer] as Tensor, cache.v[layer] as PagedKeys['v']];
         const keys = { k, v, lengths: memoryLengths, blockTable: memoryTable };
         return pagedAttention(q, keys, offsets, { ...options, causal: false });
       };
@@ -353,7 +352,7 @@ export class StepEngine {
     let program = this.#copies.get(n);
     if (!program) {
       const pairs = Tensor.placeholder('i32', [n, 2]);
-      const caches = [...this.cache.k, ...this.cache.v].filter((cache) => cache.size > 0);
+      const caches = this.cache.tensors.filter((cache) => cache.size > 0);
       const copied = caches.map((cache) => kvCopy(cache, pairs));
       // one element of each cache keeps the copies alive
       const first = copied.map((cache) => slice(reshape(cache, [cache.size]), 0, 0, 1));

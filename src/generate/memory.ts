@@ -2,7 +2,6 @@
 import type { Device } from '../core/device.js';
 import { DisposedError, mismatch } from '../core/errors.js';
 import type { ComputeMode, KvType } from '../core/format.js';
-import { kvWrite } from '../core/ops/attention.js';
 import { concat, reshape, slice } from '../core/ops/shape.js';
 import { Tensor } from '../core/tensor.js';
 import { KV_BLOCK } from '../nn/kv-blocks.js';
@@ -161,10 +160,9 @@ export class SourceMemory {
     const i32 = (size: number): Tensor => Tensor.placeholder('i32', [size]);
     const [tokens, positions, slots, offsets] = [i32(n), i32(n), i32(n), i32(s + 1)];
     const layers = this.model.encode({ tokens, positions, offsets }, this.compute);
-    const caches = layers.flatMap(({ k, v }, i) => [
-      kvWrite(this.cache.k[i] as Tensor, k, slots, { transpose: true }),
-      kvWrite(this.cache.v[i] as Tensor, v, slots),
-    ]);
+    const caches = layers
+      .flatMap(({ k, v }, i) => Object.values(this.cache.write(i, k, v, slots)))
+      .filter((cache) => typeof cache !== 'number');
     // one element of each cache keeps the writes alive
     const first = caches.map((cache) => slice(reshape(cache, [cache.size]), 0, 0, 1));
     program = await StepProgram.build(this.device, [tokens, positions, slots, offsets], [concat(first, 0)]);

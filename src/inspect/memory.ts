@@ -61,11 +61,17 @@ export interface CacheSizes {
   readonly heads: number;
   readonly key: number;
   readonly value: number;
+  /** Values are the first channels of their keys and take no place. Default false. */
+  readonly valuesInKeys?: boolean;
 }
 
 /** Bytes of keys and values of one token in all layers. */
 export const cacheBytesPerToken = (layers: readonly CacheSizes[], type: KvType): number =>
-  layers.reduce((sum, { heads, key, value }) => sum + heads * (kvBytes(type, key) + kvBytes(type, value)), 0);
+  layers.reduce(
+    (sum, { heads, key, value, valuesInKeys }) =>
+      sum + heads * (kvBytes(type, key) + (valuesInKeys ? 0 : kvBytes(type, value))),
+    0,
+  );
 
 export interface MemoryEstimate {
   /** Packed weights. */

@@ -209,7 +209,7 @@ export function cacheWidths({
   readonly nPredictionLayers?: number;
 }): KvWidths[] {
   const widths = latent
-    ? { heads: 1, key: latent.rank + latent.rotaryDim, value: latent.rank }
+    ? { heads: 1, key: latent.rank + latent.rotaryDim, value: latent.rank, valuesInKeys: true }
     : { heads: nKvHeads, key: headDim, value: headDim };
   return Array.from({ length: nLayers + nPredictionLayers }, () => widths);
 }

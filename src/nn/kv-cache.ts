@@ -2,7 +2,7 @@
 import type { Device } from '../core/device.js';
 import { type DType, dtypeSize } from '../core/dtype.js';
 import type { KvType } from '../core/format.js';
-import { storedChannels } from '../core/ops/attention.js';
+import { kvWrite, type PagedKeys, storedChannels } from '../core/ops/attention.js';
 import { Tensor } from '../core/tensor.js';
 import { BlockPool, KV_BLOCK } from './kv-blocks.js';
 import type { BlockCopy, SequenceCache } from './kv-sequence.js';
@@ -15,6 +15,8 @@ export interface KvWidths {
   readonly heads: number;
   readonly key: number;
   readonly value: number;
+  /** A value is the first `value` channels of its key and takes no place of its own. Default false. */
+  readonly valuesInKeys?: boolean;
 }
 
 export interface KvCacheOptions {
@@ -29,8 +31,8 @@ export class KvCache implements SequenceCache {
   readonly pool: BlockPool;
   /** Per layer [blocks, G, C, block]; int8 as `PagedKeys` says. */
   readonly k: readonly Tensor[];
-  /** Per layer [blocks, G, block, Cv]. */
-  readonly v: readonly Tensor[];
+  /** Per layer [blocks, G, block, Cv]; a number where the keys hold values of so many channels. */
+  readonly v: readonly (Tensor | number)[];
   readonly type: KvType;
   readonly #device: Device;
   #copies: BlockCopy[] = [];
@@ -45,9 +47,23 @@ export class KvCache implements SequenceCache {
       return Tensor.ofBuffer(device.addon.createBuffer(bytes), dtype, shape);
     };
     this.k = layers.map(({ heads, key }) => empty(this.blocks, heads, storedChannels(dtype, key), KV_BLOCK));
-    this.v = layers.map(({ heads, value }) =>
-      empty(this.blocks, heads, KV_BLOCK, storedChannels(dtype, value)),
+    this.v = layers.map(({ heads, value, valuesInKeys }) =>
+      valuesInKeys ? value : empty(this.blocks, heads, KV_BLOCK, storedChannels(dtype, value)),
     );
+  }
+
+  /** What holds keys and values, of all layers. */
+  get tensors(): Tensor[] {
+    return [...this.k, ...this.v].filter((t) => typeof t !== 'number');
+  }
+
+  /** Keys [N, G, C] and values [N, G, Cv] of a layer go to `slots`; the caches after that. */
+  write(layer: number, k: Tensor, v: Tensor, slots: Tensor): Pick<PagedKeys, 'k' | 'v'> {
+    const values = this.v[layer] as Tensor | number;
+    return {
+      k: kvWrite(this.k[layer] as Tensor, k, slots, { transpose: true }),
+      v: typeof values === 'number' ? values : kvWrite(values, v, slots),
+    };
   }
 
   get blocks(): number {
@@ -75,6 +91,6 @@ export class KvCache implements SequenceCache {
   }
 
   dispose(): void {
-    for (const t of [...this.k, ...this.v]) this.#device.addon.disposeBuffer(this.#device.buffer(t));
+    for (const t of this.tensors) this.#device.addon.disposeBuffer(this.#device.buffer(t));
   }
 }

@@ -27,8 +27,7 @@ describe.skipIf(!fixturesFolder)('the report of a model', () => {
 
     await using model = await loadLanguageModel(path, { contextLength: CONTEXT });
     const weights = weightsOf(model.decoder).reduce((sum, w) => sum + w.bytes, 0);
-    const { k, v } = model.engine.cache;
-    const cache = [...k, ...v].reduce((sum, t) => sum + t.bytes, 0);
+    const cache = model.engine.cache.tensors.reduce((sum, t) => sum + t.bytes, 0);
     expect(report.memory).toEqual({ weights, cache, total: weights + cache });
   });
 });

@@ -43,6 +43,9 @@ describe('estimateMemory', () => {
     ];
     expect(cacheBytesPerToken(layers, 'f16')).toBe(2 * (36 + 2 * 12));
     expect(cacheBytesPerToken(layers, 'int8')).toBe(24 + 20 + 2 * (12 + 8));
+    // DeepSeek-V3: 61 layers with a latent of 512 and a rotary key of 64
+    const latent = { heads: 1, key: 576, value: 512, valuesInKeys: true };
+    expect(cacheBytesPerToken(Array(61).fill(latent), 'bf16')).toBe(61 * 576 * 2);
   });
 
   it('adds weights and whole blocks of the cache', () => {
