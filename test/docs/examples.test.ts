@@ -31,7 +31,7 @@ function examplesOf(page: string): Example[] {
   });
 }
 
-const EXAMPLES = ['README.md', 'docs/moe.md'].flatMap(examplesOf);
+const EXAMPLES = ['README.md', 'docs/moe.md', 'docs/decoding.md'].flatMap(examplesOf);
 
 beforeAll(() => {
   rmSync(folder, { recursive: true, force: true });
