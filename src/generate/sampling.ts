@@ -163,7 +163,7 @@ function noToken(code: number): SwitchyardError {
     );
   return new SwitchyardError(
     'ERR_NATIVE',
-    '[sampler] got logits without a finite largest value, expected numbers',
+    '[sampler] got logits without a largest value, expected a finite number',
     { hint: 'the model computes NaN or infinity: load it with dtype f32' },
   );
 }
