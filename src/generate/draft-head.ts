@@ -4,12 +4,14 @@
  * attends over its own cache. Further guesses take its own state in place of the model's.
  */
 import type { NativeBuffer } from '../core/addon.js';
-import { checkOptions, checkWhole, DisposedError } from '../core/errors.js';
+import { checkOptions, checkWhole, DisposedError, mismatch } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
 import { pagedAttention } from '../core/ops/attention.js';
 import { takeRows } from '../core/ops/indexing.js';
 import { CHAIN_ROW_WORDS, sample } from '../core/ops/sampling.js';
 import { Tensor } from '../core/tensor.js';
+import { cacheWidths } from '../models/config.js';
+import type { Decoder } from '../models/decoder.js';
 import type { Attend } from '../nn/attention.js';
 import { KV_BLOCK } from '../nn/kv-blocks.js';
 import { KvCache, type KvWidths } from '../nn/kv-cache.js';
@@ -68,6 +70,35 @@ export function draftHead(
   });
   const runner = new HeadRunner(engine, head, cacheTokens);
   return { ...drafter, dispose: () => runner.dispose() };
+}
+
+/**
+ * The first layer of a model that predicts further ahead (DeepSeek-V3, GLM-4.5); it is used again for each further guess.
+ * @throws SwitchyardError ERR_UNSUPPORTED for a model without one
+ */
+export function mtp(
+  model: { readonly engine: StepEngine; readonly decoder: Decoder },
+  options: DraftHeadOptions = {},
+): DisposableDrafter {
+  const { decoder } = model;
+  const { config } = decoder;
+  if (decoder.parts.predictions.length === 0)
+    throw mismatch(
+      'ERR_UNSUPPORTED',
+      'mtp',
+      `a model of ${config.family} without layers that predict further ahead`,
+      'one with them',
+      { hint: 'drafters.ngram() and drafters.model() fit any model' },
+    );
+  const head: PredictionHead = {
+    cache: cacheWidths(config)[config.nLayers] as KvWidths,
+    forward({ hidden, tokens, positions, attend, rows }, compute) {
+      const out = decoder.predict(0, { hidden, tokens, positions, attend: () => attend }, compute);
+      // logits of the rows that are asked for, not of all
+      return { hidden: out.hidden, logits: decoder.logits(takeRows(out.hidden, rows), compute) };
+    },
+  };
+  return draftHead(model, head, options);
 }
 
 class HeadDraft implements Draft {

@@ -1,7 +1,7 @@
 /** Who guesses: the text itself, or a smaller model. */
 import { checkOptions, checkWhole, mismatch, SwitchyardError } from '../core/errors.js';
 import type { Tokenizer } from '../text/tokenizer.js';
-import { draftHead } from './draft-head.js';
+import { draftHead, mtp } from './draft-head.js';
 import type { Lane } from './lane.js';
 import type { Scheduler } from './scheduler.js';
 import { checkDrafter, type Draft, type DraftContext, type Drafter } from './speculative.js';
@@ -130,4 +130,4 @@ function checkVocabulary({ config, tokenizer }: DraftingModel, other: Tokenizer,
 }
 
 /** All of them under one name, for `import { drafters }`. */
-export const drafters = { ngram, model: draftModel, head: draftHead } as const;
+export const drafters = { ngram, model: draftModel, head: draftHead, mtp } as const;

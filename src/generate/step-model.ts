@@ -58,7 +58,8 @@ export const decoderSteps = (decoder: Decoder): StepModel => ({
   vocabSize: decoder.config.vocabSize,
   dModel: decoder.config.dModel,
   topK: decoder.config.moe?.topK ?? 0,
-  cache: cacheWidths(decoder.config),
+  // layers that predict further ahead have a cache where they are used (draft-head.ts)
+  cache: cacheWidths({ ...decoder.config, nPredictionLayers: 0 }),
   memory: null,
   forward: ({ tokens, positions, attend, rows }, compute) =>
     decoder.forward({ tokens, positions, attend, rows }, compute),

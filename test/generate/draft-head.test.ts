@@ -13,19 +13,26 @@ import {
   type PredictionHead,
   type PredictionInputs,
 } from '../../src/generate/draft-head.js';
+import { drafters } from '../../src/generate/drafters.js';
 import { MAX_CHUNK } from '../../src/generate/engine.js';
-import type { LanguageModel } from '../../src/generate/language-model.js';
+import { LanguageModel } from '../../src/generate/language-model.js';
 import { loadLanguageModel } from '../../src/generate/load-model.js';
 import type { DraftContext, Drafter } from '../../src/generate/speculative.js';
+import { decoderParts } from '../../src/models/build.js';
 import { cacheWidths } from '../../src/models/config.js';
+import { Decoder } from '../../src/models/decoder.js';
+import { packValues } from '../../src/models/weights.js';
 import { RmsNorm } from '../../src/nn/norm.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
-import { random, writeTinyFolder } from '../helpers/tiny-model.js';
+import { normal, random, writeTinyFolder } from '../helpers/tiny-model.js';
 
-const path = join(temporaryFolder(), 'dense');
-let model: LanguageModel;
-let head: PredictionHead;
-let drafter: DisposableDrafter;
+interface Setup {
+  readonly model: LanguageModel;
+  readonly head: PredictionHead;
+  readonly drafter: DisposableDrafter;
+}
+const setups = new Map<string, Setup>();
+const kinds = ['of our own', 'of the model'];
 
 /** state + attention(norm(state) + embedding), with the parts of the model's first layer. */
 function headOf({ decoder }: LanguageModel): PredictionHead {
@@ -42,23 +49,60 @@ function headOf({ decoder }: LanguageModel): PredictionHead {
   };
 }
 
+/** The model with a layer behind its last that predicts further ahead, of random weights. */
+async function predicting({ decoder, settings, tokenizer }: LanguageModel): Promise<LanguageModel> {
+  const config = { ...decoder.config, nPredictionLayers: 1 };
+  const draw = random(8);
+  const parameters = new Map(decoder.parameters);
+  for (const { name, kind, shape } of decoderParts(config)) {
+    if (parameters.has(name)) continue;
+    const values = normal(
+      draw,
+      shape.reduce((a, b) => a * b, 1),
+      kind === 'matrix' ? 0.2 : 1,
+    );
+    const [rows = 0, columns = 0] = shape;
+    parameters.set(
+      name,
+      kind === 'matrix' ? await packValues(settings.device, values, rows, columns) : tensor(values, shape),
+    );
+  }
+  return new LanguageModel(new Decoder(config, parameters, 1024), tokenizer, settings);
+}
+
 beforeAll(async () => {
+  const path = join(temporaryFolder(), 'dense');
   await writeTinyFolder(path, { eosId: null });
-  model = await loadLanguageModel(path, { contextLength: 1024, cacheTokens: 4096 });
-  head = headOf(model);
-  drafter = draftHead(model, head, { tokens: 3 });
+  const model = await loadLanguageModel(path, { contextLength: 1024, cacheTokens: 4096 });
+  const head = headOf(model);
+  setups.set('of our own', { model, head, drafter: drafters.head(model, head, { tokens: 3 }) });
+  const ahead = await predicting(model);
+  const { decoder } = ahead;
+  const own: PredictionHead = {
+    cache: head.cache,
+    forward({ rows, attend, ...inputs }, compute) {
+      const { hidden, logits } = decoder.predict(0, { ...inputs, attend: () => attend }, compute);
+      return { hidden, logits: takeRows(logits, rows) };
+    },
+  };
+  setups.set('of the model', { model: ahead, head: own, drafter: drafters.mtp(ahead, { tokens: 3 }) });
 });
-afterEach(() => expect(model.engine.cache.freeBlocks).toBe(model.engine.cache.blocks));
+const open = (): LanguageModel[] => [...setups.values()].map(({ model }) => model);
+afterEach(() => {
+  for (const { engine } of open()) expect(engine.cache.freeBlocks).toBe(engine.cache.blocks);
+});
 afterAll(async () => {
-  await drafter.dispose();
-  await drafter.dispose();
-  await model.dispose();
+  for (const { drafter } of setups.values()) {
+    await drafter.dispose();
+    await drafter.dispose();
+  }
+  for (const model of open()) await model.dispose();
 });
 const next = random(4);
 const ids = (n: number): number[] => Array.from({ length: n }, () => Math.floor(256 * next()));
 
 /** The guesses of the head over a whole text, without a cache, greedily. */
-async function uncached(text: readonly number[], most: number): Promise<number[]> {
+async function uncached({ model, head }: Setup, text: readonly number[], most: number): Promise<number[]> {
   const { dModel } = model.config;
   const { hiddenStates = [] } = await model.forward({
     inputIds: [text.slice(0, -1)],
@@ -120,7 +164,16 @@ function watched(inner: Drafter): {
   return { drafter: { ...inner, start }, seen };
 }
 
-describe('a draft head', () => {
+describe.each(kinds)('a draft head %s', (kind) => {
+  let setup: Setup;
+  let model: LanguageModel;
+  let head: PredictionHead;
+  let drafter: DisposableDrafter;
+  beforeAll(() => {
+    setup = setups.get(kind) as Setup;
+    ({ model, head, drafter } = setup);
+  });
+
   it.each([1, 2, 33, 70])(
     'guesses behind a prompt of %d tokens what it says without a cache',
     async (length) => {
@@ -131,7 +184,7 @@ describe('a draft head', () => {
       expect(tokens).toEqual(plain.tokens);
       expect(seen.length).toBeGreaterThan(2);
       for (const { tokens: text, guesses } of seen)
-        expect(guesses).toEqual(await uncached(text, guesses.length));
+        expect(guesses).toEqual(await uncached(setup, text, guesses.length));
     },
   );
 
@@ -140,7 +193,7 @@ describe('a draft head', () => {
     const { drafter: speculation, seen } = watched(drafter);
     await model.generate(prompt, { maxTokens: 4, speculation }).result();
     const [first] = seen;
-    expect(first?.guesses).toEqual(await uncached(first?.tokens ?? [], first?.guesses.length ?? 0));
+    expect(first?.guesses).toEqual(await uncached(setup, first?.tokens ?? [], first?.guesses.length ?? 0));
   });
 
   it('leaves many texts at once, greedy and sampled, as they are', async () => {
@@ -179,4 +232,9 @@ describe('a draft head', () => {
   ])('refuses %j', (options, message) =>
     expect(() => draftHead(model, head, options as object)).toThrow(message),
   );
+});
+
+it('a model without layers that predict further ahead is refused', () => {
+  const { model } = setups.get('of our own') as Setup;
+  expect(() => drafters.mtp(model)).toThrow(/without layers that predict further ahead/);
 });
