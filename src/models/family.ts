@@ -14,6 +14,8 @@ export interface Family {
   readonly ggufArchitecture?: string;
   /** Keys of config.json that GGUF files of the architecture leave out because it implies them. */
   readonly ggufImplies?: Readonly<Record<string, unknown>>;
+  /** Keys of config.json that GGUF files of the architecture say in words of their own; undefined: not said. */
+  ggufKeys?(metadata: GgufMetadata): Readonly<Record<string, unknown>>;
   /** GGUF files of the architecture store rotary pairs side by side. Default: in halves. */
   readonly ggufInterleaved?: boolean;
   fromHuggingFace(config: ConfigReader): DecoderConfig;

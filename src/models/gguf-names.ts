@@ -17,6 +17,13 @@ const LAYER = {
   'attention.k': 'attn_k',
   'attention.v': 'attn_v',
   'attention.o': 'attn_output',
+  'attention.q_down': 'attn_q_a',
+  'attention.q_down_norm': 'attn_q_a_norm',
+  'attention.q_up': 'attn_q_b',
+  'attention.kv_down': 'attn_kv_a_mqa',
+  'attention.kv_down_norm': 'attn_kv_a_norm',
+  'attention.k_up': 'attn_k_b',
+  'attention.v_up': 'attn_v_b',
   'attention.q_norm': 'attn_q_norm',
   'attention.k_norm': 'attn_k_norm',
   feed_forward_norm: 'ffn_norm',
@@ -32,6 +39,10 @@ const LAYER = {
   'shared.up': 'ffn_up_shexp',
   'shared.down': 'ffn_down_shexp',
   shared_gate: 'ffn_gate_inp_shexp',
+  token_norm: 'nextn.enorm',
+  hidden_norm: 'nextn.hnorm',
+  projection: 'nextn.eh_proj',
+  head_norm: 'nextn.shared_head_norm',
 } as const;
 
 /** Files from before experts were stacked. */
@@ -53,6 +64,12 @@ export const ggufNames = (_config: DecoderConfig): NameTable => [
     `${THEIRS}attn_qkv`,
     ['q', 'k', 'v'].map((part) => `${OURS}attention.${part}`),
   ),
+  // files from before keys and values had matrices of their own
+  {
+    tensor: `${THEIRS}attn_kv_b.weight`,
+    parts: [`${OURS}attention.k_up.weightᵀ`, `${OURS}attention.v_up.weight`],
+    flat: true,
+  },
   { tensor: `${THEIRS}exp_probs_b.bias`, parts: [`${OURS}router.selection_bias`] },
   { tensor: `${THEIRS}attn_sinks.weight`, parts: [`${OURS}attention.sinks`] },
 ];

@@ -72,16 +72,20 @@ function scaling(m: GgufMetadata, arch: string, maxSeqLen: number): RopeScaling 
   if (type === 'linear') return { type, factor };
   if (type === 'yarn') {
     const originalMaxSeqLen = m.getInt(`${arch}.rope.scaling.original_context_length`, maxSeqLen);
+    const logarithmic = m.getFloat(`${arch}.rope.scaling.yarn_log_multiplier`, 0);
+    // the factor of YaRN's 0.1·s·ln(factor) + 1
+    const magnitude = logarithmic === 0 ? null : logarithmic / 0.1;
     const attentionFactor = m.getFloat(`${arch}.rope.scaling.attn_factor`, undefined) ?? null;
     return {
       type,
       factor,
       originalMaxSeqLen,
-      betaFast: 32,
-      betaSlow: 1,
+      betaFast: m.getFloat(`${arch}.rope.scaling.yarn_beta_fast`, 32),
+      betaSlow: m.getFloat(`${arch}.rope.scaling.yarn_beta_slow`, 1),
       attentionFactor,
-      mscale: null,
-      mscaleAllDim: null,
+      // files keep one magnitude, for models whose two are equal
+      mscale: magnitude,
+      mscaleAllDim: magnitude,
       truncate: true,
     };
   }
@@ -93,7 +97,8 @@ function scaling(m: GgufMetadata, arch: string, maxSeqLen: number): RopeScaling 
 
 export function ggufConfig({ metadata, tensors, path }: GgufCheckpoint, family: Family): DecoderConfig {
   const arch = family.ggufArchitecture as string;
-  const written = Object.entries(asConfig(metadata, arch)).filter(([, value]) => value !== undefined);
+  const said = { ...asConfig(metadata, arch), ...family.ggufKeys?.(metadata) };
+  const written = Object.entries(said).filter(([, value]) => value !== undefined);
   const reader = new ConfigReader({ ...family.ggufImplies, ...Object.fromEntries(written) }, path);
   const config = family.fromHuggingFace(reader);
   reader.finish();

@@ -5,6 +5,7 @@ import type { Family } from '../family.js';
 import { llamaNames } from './llama.js';
 import { expertNames, PROJECTIONS } from './shared/experts.js';
 import { latentNames, readLatentLike } from './shared/latent.js';
+import { latentGgufKeys } from './shared/latent-gguf.js';
 import { SHARED_EXPERTS, sparseLayers } from './shared/sigmoid-experts.js';
 
 /** DeepSeek-V2 and its Lite (DeepSeek-AI 2024, arXiv 2405.04434): latent attention, softmax scores, experts of the best groups. */
@@ -12,6 +13,7 @@ export const deepseekV2: Family = {
   modelType: 'deepseek_v2',
   ggufArchitecture: 'deepseek2',
   ggufInterleaved: true,
+  ggufKeys: latentGgufKeys,
   fromHuggingFace(c) {
     const base = readLatentLike(c, 'deepseek_v2', { maxSeqLen: 2048, interleaved: true });
     return { ...base, moe: readExperts(c, base.nLayers) };

@@ -2,6 +2,7 @@ import type { Family } from '../family.js';
 import { llamaNames } from './llama.js';
 import { expertNames, PROJECTIONS } from './shared/experts.js';
 import { latentNames, predictionNames, readLatentLike } from './shared/latent.js';
+import { latentGgufKeys } from './shared/latent-gguf.js';
 import { readSigmoidExperts, SHARED_EXPERTS } from './shared/sigmoid-experts.js';
 
 /**
@@ -12,6 +13,7 @@ export const deepseekV3: Family = {
   modelType: 'deepseek_v3',
   ggufArchitecture: 'deepseek2',
   ggufInterleaved: true,
+  ggufKeys: latentGgufKeys,
   ownsGguf: (metadata) => metadata.getInt('deepseek2.expert_gating_func', 0) === 2,
   fromHuggingFace(c) {
     const interleaved = c.bool('rope_interleave', true);
