@@ -20,8 +20,8 @@ export default defineCase({
     const add = (phase: Phase, kernel: string, microseconds: number): void => {
       phases[phase].set(kernel, [...(phases[phase].get(kernel) ?? []), microseconds]);
     };
-    const prompt = promptOf(model, length);
     for (let run = options.smoke ? 0 : -1; run < options.runs; run++) {
+      const prompt = promptOf(model, length, run + 1);
       const wall = await generate(model, prompt, newTokens, () => undefined);
       const inKernels = { prefill: 0, decode: 0 };
       const take = (phase: Phase, steps: number): void => {

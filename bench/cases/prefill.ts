@@ -14,18 +14,19 @@ export default defineCase({
     const { options, limits, emit, note } = bench;
     const { model, name, path } = await openBenchModel(bench, { contextLength: 2048 });
     const peers = await startModelPeers(options, path, note);
+    let turn = 0;
     try {
       for (const length of options.smoke ? [8] : LENGTHS) {
-        const prompt = promptOf(model, length);
+        const prompt = (): number[] => promptOf(model, length, turn++);
         const ours = async (): Promise<number> => {
-          const generation = model.generate(prompt, { maxTokens: 1, ignoreEos: true });
+          const generation = model.generate(prompt(), { maxTokens: 1, ignoreEos: true });
           for await (const _ of generation);
           return (await generation.result()).timings.promptMs;
         };
         const { ours: us, peers: theirs } = await contest(
           bench,
           ours,
-          contestants(peers, (peer) => peer.prefill(prompt)),
+          contestants(peers, (peer) => peer.prefill(prompt())),
           ['read', model.dtype],
         );
         const rate = (ms: number): number => (1000 * length) / ms;

@@ -27,7 +27,7 @@ export default defineCase({
       return Math.max(0, delay.max / 1e6 - RESOLUTION_MS);
     };
     const generate = async (length: number): Promise<void> => {
-      const prompt = promptOf(model, length);
+      const prompt = promptOf(model, length, length);
       for await (const _ of model.generate(prompt, { maxTokens, ignoreEos: true }));
     };
     const busy: number[] = [];

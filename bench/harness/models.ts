@@ -31,11 +31,12 @@ export async function openBenchModel(
 
 export const nameOf = (path: string): string => (path.split(/[\\/]/).at(-1) ?? path).replace(/\.gguf$/, '');
 
-/** Prompt ids that any vocabulary has, as the peers get them. */
-export const promptOf = (model: LanguageModel, length: number): number[] => {
+/** Prompt ids that any vocabulary has, as the peers get them. Another `turn` begins otherwise: a beginning that a model has
+ * read is not read again. */
+export const promptOf = (model: LanguageModel, length: number, turn = 0): number[] => {
   const low = Math.min(300, model.config.vocabSize >> 1);
   const span = Math.min(40_000, model.config.vocabSize - low);
-  return Array.from({ length }, (_, i) => low + ((i * 7919) % span));
+  return Array.from({ length }, (_, i) => low + (((i + turn) * 7919) % span));
 };
 
 const D = 64;
