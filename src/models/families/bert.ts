@@ -14,8 +14,7 @@ export const bert: EncoderFamily = {
   fromHuggingFace: readBert,
   huggingFaceNames: () => ['bert.', ''].flatMap(encoderNames).concat(HEADS),
   // of the other heads, and a buffer of older versions
-  spare:
-    /^cls\.seq_relationship\.|^(bert\.)?pooler\.|(^|\.)embeddings\.position_ids$|^cls\.predictions\.decoder\./,
+  spare: /^cls\.|^(bert\.)?pooler\.|(^|\.)embeddings\.position_ids$/,
 };
 
 const ARCHITECTURES: Readonly<Record<string, EncoderHead>> = {

@@ -49,7 +49,7 @@ export const switchTransformers: EncoderDecoderFamily = {
     };
   },
   huggingFaceNames: ({ encoder }) => t5Names('mlp', encoder),
-  spare: /^(encoder|decoder)\.embed_tokens\.weight$/,
+  spare: /^(encoder|decoder)\.embed_tokens\.weight$|EncDecAttention\.relative_attention_bias\.weight$/,
 };
 
 function readExperts(
