@@ -40,5 +40,5 @@ export const bertGguf: StackGguf = {
       'blk.{i}.',
     ),
   ],
-  spare: /^cls(\.output)?\./,
+  spare: /(?!)/, // none: one with a classifier is another model
 };
