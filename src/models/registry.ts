@@ -18,6 +18,7 @@ import { glm4 } from './families/glm4.js';
 import { glm4Moe } from './families/glm4_moe.js';
 import { gptOss } from './families/gpt_oss.js';
 import { gpt2 } from './families/gpt2.js';
+import { gptJ } from './families/gptj.js';
 import { graniteMoe } from './families/granitemoe.js';
 import { llama } from './families/llama.js';
 import { mistral } from './families/mistral.js';
@@ -60,6 +61,7 @@ const FAMILIES: readonly Family[] = [
   glm4,
   glm4Moe,
   gpt2,
+  gptJ,
   gptOss,
   graniteMoe,
   llama,
