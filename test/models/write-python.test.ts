@@ -45,6 +45,10 @@ describe.skipIf(!hasTransformers)('transformers', () => {
     't5_v1_1',
     'bart',
     'switch',
+    'bloom',
+    'deepseek_v2',
+    'deepseek_v3',
+    'gpt_oss',
     'quant/llama/model.gguf',
     'quant/mixtral/model.gguf',
   ])('reads the folder of %s', { timeout: 120_000 }, async (name) => {

@@ -225,8 +225,12 @@ describe.skipIf(fixturesFolder === undefined)('saving', () => {
     await expect(sparse.save(fresh('.gguf'))).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED' });
     await using opt = await loadModel(join(fixturesFolder!, 'opt_pre'), { dtype: 'f32' });
     await expect(opt.save(fresh('.gguf'))).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED' });
-    await using step = await loadModel(join(fixturesFolder!, 'qwen3_moe_step2'), { dtype: 'f32' });
-    await expect(step.save(fresh('.gguf'))).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED' });
+    for (const name of ['qwen3_moe_step2', 'gpt_oss', 'deepseek_v3']) {
+      await using model = await loadModel(join(fixturesFolder!, name), { dtype: 'f32' });
+      const path = fresh('.gguf');
+      await expect(model.save(path), name).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED' });
+      expect(existsSync(path)).toBe(false);
+    }
   });
 });
 

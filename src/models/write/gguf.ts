@@ -7,7 +7,7 @@ import {
   writeGguf,
 } from '../../checkpoint/gguf-write.js';
 import { type StorageFormat, storageFormats, TensorTable } from '../../checkpoint/tensor-file.js';
-import { mismatch } from '../../core/errors.js';
+import { mismatch, SwitchyardError } from '../../core/errors.js';
 import { isQuantized, isWeightFormat } from '../../core/format.js';
 import { sizeOf } from '../../core/shape.js';
 import { ggufTokenizerMetadata } from '../../text/gguf-tokenizer-write.js';
@@ -41,14 +41,13 @@ export async function writeGgufModel(
       `a model of the family ${config.family}`,
       'one that GGUF has an architecture for',
     );
-  const metadata = ggufMetadata(config, family);
+  const metadata = said(path, () => ggufMetadata(config, family));
   const table = family.ggufNames?.(config) ?? ggufNames(config);
   const plans = planTensors(parts, new StoredNames(table, parts, () => false));
   const factors = ropeFactors(config);
-  const target = readBack(path, metadata, family, [
-    ...plans.map(({ name }) => name),
-    ...(factors ? [ROPE_FACTORS] : []),
-  ]);
+  const target = said(path, () =>
+    readBack(path, metadata, family, [...plans.map(({ name }) => name), ...(factors ? [ROPE_FACTORS] : [])]),
+  );
   checkSameModel(path, withFactors(config, factors), withFactors(target, factors));
   const values = new PartValues(device, parameters, differences(config, target));
   const described = plans.map((plan) => ({ plan, format: formatFor(plan, values, options) }));
@@ -67,6 +66,22 @@ export async function writeGgufModel(
   );
   if (factors) tensors.push(vectorOf(ROPE_FACTORS, factors));
   await writeGguf(path, metadata, tensors);
+}
+
+/** What the config cannot be put in words for, or not be read back from, is not supported. */
+function said<T>(path: string, put: () => T): T {
+  try {
+    return put();
+  } catch (cause) {
+    if (!(cause instanceof SwitchyardError) || cause.code === 'ERR_UNSUPPORTED') throw cause;
+    throw mismatch(
+      'ERR_UNSUPPORTED',
+      path,
+      'a model that GGUF metadata does not describe',
+      'one that it does',
+      { cause },
+    );
+  }
 }
 
 /** The divisors are compared as such: a file does not tell how they came about. */

@@ -8,10 +8,14 @@ const ELSEWHERE: ReadonlySet<string> = new Set(['bosId', 'eosIds', 'interleaved'
 
 /** @throws SwitchyardError ERR_UNSUPPORTED, naming what the file has no words for */
 export function checkSameModel(where: string, ours: DecoderConfig, theirs: DecoderConfig): void {
-  const [ourWords, theirWords] = [ours, theirs].map((config) =>
-    plainConfig(config.window > 0 ? config : { ...config, windowLayers: null }),
-  );
-  const difference = differenceOf(ourWords, theirWords, '');
+  const words = (config: DecoderConfig) =>
+    plainConfig({
+      ...config,
+      windowLayers: config.window > 0 ? config.windowLayers : null,
+      // A config may promise layers that predict further ahead; files may come without them.
+      nPredictionLayers: Math.min(config.nPredictionLayers, ours.nPredictionLayers),
+    });
+  const difference = differenceOf(words(ours), words(theirs), '');
   if (difference === undefined) return;
   const { key, got, expected } = difference;
   throw mismatch(
