@@ -1,4 +1,5 @@
 /** Options that several commands have, with their checks and their environment variables. */
+import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { VARIABLES } from '../core/env.js';
 import { SwitchyardError, unknownOption } from '../core/errors.js';
@@ -95,14 +96,38 @@ export interface SamplingFlags {
   temperature?: number;
   topK?: number;
   topP?: number;
+  minP?: number;
   repetitionPenalty?: number;
+  frequencyPenalty?: number;
+  presencePenalty?: number;
   seed?: number;
   stop?: string[];
   ignoreEos?: true;
+  regex?: string;
+  grammar?: string;
+  jsonSchema?: Readonly<Record<string, unknown>>;
 }
+
+const SAMPLING = [
+  'maxTokens',
+  'temperature',
+  'topK',
+  'topP',
+  'minP',
+  'repetitionPenalty',
+  'frequencyPenalty',
+  'presencePenalty',
+  'seed',
+  'stop',
+  'ignoreEos',
+  'regex',
+  'grammar',
+  'jsonSchema',
+] as const;
 
 export function addSamplingOptions(command: Command, maxTokens: number | undefined): Command {
   const real = (flag: string, max: number) => numberOf(flag, { max, whole: false });
+  const signed = (flag: string) => numberOf(flag, { min: -100, max: 100, whole: false });
   return command
     .addOption(
       new Option('--max-tokens <n>', 'new tokens at most')
@@ -113,22 +138,55 @@ export function addSamplingOptions(command: Command, maxTokens: number | undefin
     .option('--top-k <k>', 'draw from the k likeliest tokens; 0: all', numberOf('--top-k', { max: 2 ** 24 }))
     .option('--top-p <p>', 'draw from the likeliest tokens that hold a share p', real('--top-p', 1))
     .option(
+      '--min-p <p>',
+      'draw from tokens with p times the probability of the likeliest',
+      real('--min-p', 1),
+    )
+    .option(
       '--repetition-penalty <f>',
       'makes tokens that occurred less likely; 1: off',
       real('--repetition-penalty', 100),
     )
+    .option(
+      '--frequency-penalty <f>',
+      'cost of each time a new token occurred; 0: off',
+      signed('--frequency-penalty'),
+    )
+    .option('--presence-penalty <f>', 'cost of having occurred at all; 0: off', signed('--presence-penalty'))
     .option('--seed <n>', 'seed of the draws; default: random', numberOf('--seed', { max: 2 ** 32 - 1 }))
     .option(
       '--stop <text>',
       'end before this text; may be given several times',
       (text, all: string[] = []) => [...all, text],
     )
-    .option('--ignore-eos', "go on after the model's end token");
+    .option('--ignore-eos', "go on after the model's end token")
+    .option('--regex <pattern>', 'the whole text matches the expression')
+    .option('--grammar <file>', 'the text is one of a GBNF or EBNF grammar', readTextFile)
+    .option('--json-schema <file>', 'the text is JSON of a schema', (file) =>
+      readJsonFile('--json-schema', file),
+    );
 }
 
 /** The flags that `generate` takes as they are; absent ones keep the library's defaults. */
 export function samplingOf(flags: SamplingFlags): GenerateOptions {
-  const { maxTokens, temperature, topK, topP, repetitionPenalty, seed, stop, ignoreEos } = flags;
-  const given = { maxTokens, temperature, topK, topP, repetitionPenalty, seed, stop, ignoreEos };
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  return Object.fromEntries(
+    SAMPLING.flatMap((name) => (flags[name] === undefined ? [] : [[name, flags[name]]])),
+  );
+}
+
+function readTextFile(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new SwitchyardError('ERR_IO', `[cli] got '${file}', expected a file that can be read`, { cause });
+  }
+}
+
+function readJsonFile(flag: string, file: string): Readonly<Record<string, unknown>> {
+  try {
+    return JSON.parse(readTextFile(file));
+  } catch (cause) {
+    if (cause instanceof SwitchyardError) throw cause;
+    throw new SwitchyardError('ERR_FORMAT', `[${flag}] got '${file}', expected JSON`, { cause });
+  }
 }

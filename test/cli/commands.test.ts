@@ -196,6 +196,18 @@ describe.skipIf(!fixturesFolder)('with a model', () => {
       expect(b).not.toEqual(a);
     });
 
+    it('follows an expression, within filters and penalties', async () => {
+      const more = ['--regex', '[a-f]{4}', '--min-p', '0.01', '--presence-penalty', '-1', '--stop', 'never'];
+      const run = await runCli(['generate', '--model', llama, '--prompt', 'a', '--json', ...more]);
+      expect(jsonOf(run).text).toMatch(/^[a-f]{4}$/);
+    });
+
+    it('names a schema file that is no JSON', async () => {
+      const run = await runCli(['generate', '--model', llama, '--prompt', 'a', '--json-schema', 'README.md']);
+      expect(run.code).not.toBe(0);
+      expect(run.stderr).toMatch(/README\.md.*JSON/);
+    });
+
     it('ends before a stop text', async () => {
       const run = async (...more: string[]) =>
         jsonOf(
