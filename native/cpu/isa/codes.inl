@@ -124,6 +124,7 @@ struct WideSlab {
   // c % turns == turn. Row blocks that pass over a slab take turns, so that memory is read all the time.
   const std::byte* ahead = nullptr;
   int64_t turn = 0, turns = 1;
+  bool unpack = false;  // tiles only: whether these row blocks are the first
 };
 
 template <Format f, int P>

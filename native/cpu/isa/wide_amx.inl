@@ -22,19 +22,22 @@ static_assert(sizeof(WideTiles) <= kSlabBytes);
 
 static PanelFn wide_few_rows[kFormatCount];  // of the tier below; set once, before the table is read
 
-// The codes of a slab as tiles of 64 values: bytes of whole tiles where they are, else unpacked and padded with zeros.
+// The codes of a slab as tiles of 64 values: where whole tiles of bytes lie as they are, else where they are unpacked to.
 template <Format f>
 inline const std::byte* wide_tile_codes(const std::byte* codes, int64_t chunks, std::byte* out) {
-  using S = Spec<f>;
-  if (S::kBits == 8 && chunks % 2 == 0) return codes;
-  for (int64_t c = 0; c < chunks; c++) {
+  return Spec<f>::kBits == 8 && chunks % 2 == 0 ? codes : out;
+}
+
+// Unpacks chunks [from, end) of a slab of `chunks`; an odd end is padded with zeros.
+template <Format f>
+inline void unpack_wide(const std::byte* codes, int64_t from, int64_t end, int64_t chunks, std::byte* out) {
+  for (int64_t c = from; c < end && c < chunks; c++) {
     SY_UNROLL(8)
-    for (int v = 0; v < 8; v++) i_store(out + c * 512 + v * 64, code_vector<f>(codes + c * S::kCodeBytes, v));
+    for (int v = 0; v < 8; v++) i_store(out + c * 512 + v * 64, code_vector<f>(codes + c * Spec<f>::kCodeBytes, v));
   }
-  if (chunks % 2 != 0) {
+  if (end >= chunks && chunks % 2 != 0) {
     for (int v = 0; v < 8; v++) i_store(out + chunks * 512 + v * 64, _mm512_setzero_si512());
   }
-  return out;
 }
 
 // The sums of a group of `tiles` times 64 values to the ring.
@@ -82,12 +85,25 @@ void wide_tiles(const PanelJob& job, const WideSlab& slab, int64_t rows, const s
   }
   const int64_t values = slab.chunks * kChunk, groups = (values + kLayout.group - 1) / kLayout.group;
   const auto codes_of = [&](int64_t g) { return kLayout.codes(values - g * kLayout.group); };
+  // The first row block unpacks the codes, two groups before they are read: the stores then wait beside the products.
+  const auto unpack = [&](int64_t g) {
+    constexpr int64_t kChunks = kLayout.group / kChunk;
+    if (!slab.unpack || g >= groups) return;
+    for (int p = 0; p < kPanels; p++) {
+      if (codes[p] != tiles->codes[p]) continue;
+      unpack_wide<f>(slab.codes + p * slab.stride, g * kChunks, (g + 1) * kChunks, slab.chunks, tiles->codes[p]);
+    }
+    memory_barrier();
+  };
   const auto start = [&](int64_t g) {
+    unpack(g + 2);
     const std::byte* b[kPanels];
     for (int p = 0; p < kPanels; p++) b[p] = codes[p] + g * kLayout.group * kPanel;
     wide_tile_group<kRowTiles, kPanels>(codes_of(g) / 64, x + g * rows * (kLayout.group + 8), b, ahead,
                                          tiles->ring[g % kWideRing]);
   };
+  unpack(0);
+  unpack(1);
   start(0);
   for (int64_t g = 0; g < groups; g++) {
     if (g + 1 < groups) start(g + 1);
@@ -146,14 +162,14 @@ void wide_tile_panels(const PanelJob& job) {
     for (int64_t c = 0; c < all; c += kWideTileChunks) {
       const int64_t left = all - c;
       const std::byte* scales = panel + job.layout.scales_at + c / S::kScaleChunks * S::kScaleBytes;
-      const WideSlab slab{panel + c * S::kCodeBytes, scales, job.layout.bytes,
+      WideSlab slab{panel + c * S::kCodeBytes, scales, job.layout.bytes,
                           left < kWideTileChunks ? left : kWideTileChunks, c == 0, left <= kWideTileChunks};
       const std::byte* codes[2] = {};
       for (int i = 0; i < panels; i++) {
         codes[i] = wide_tile_codes<f>(slab.codes + i * slab.stride, slab.chunks, tiles->codes[i]);
       }
-      memory_barrier();
       for (int64_t i = job.first_block; i < job.last_block; i++) {
+        slab.unpack = i == job.first_block;
         const int64_t row = job.block_row(i), rows = job.block_row(i + 1) - row;
         if (rows != configured) {
           const int64_t first = rows < 16 ? rows : 16, second = rows - first;
