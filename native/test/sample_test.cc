@@ -136,7 +136,8 @@ void test_unusable() {
     CHECK(choose(tier, pool, {4}, 1, banned, {}).tokens[0] == -1);
     const auto none = Chain().begin(k_token_mask).list({0}).begin(k_top_p).number(0.5).begin(k_typical).number(0.5);
     CHECK(choose(tier, pool, {4, 2, 5}, 1, Chain(none).words(), {}).tokens[0] == -1);
-    CHECK(choose(tier, pool, {4, 2}, 1, Chain().begin(k_temperature).number(1e-38).words(), {}).tokens[0] == 0);
+    const auto cold = Chain().begin(k_temperature).number(1e-38).words();
+    CHECK(choose(tier, pool, {2, 4}, 1, cold, {}).tokens[0] == 1);
   }
 }
 
