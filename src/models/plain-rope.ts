@@ -57,6 +57,8 @@ function scalingOf(c: PlainReader, type: string): RopeScaling {
         longFactors: c.positives('longFactors'),
         originalMaxSeqLen: original(),
         attentionFactor: c.positive('attentionFactor'),
+        shortScale: c.optional('shortScale'),
+        longScale: c.optional('longScale'),
       };
     default:
       throw c.fail('type', 'a known scaling');

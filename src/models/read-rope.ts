@@ -37,6 +37,7 @@ export function readRope(
 }
 
 function readScaling(r: ConfigReader, type: string, original: number, maxSeqLen: number): RopeScaling {
+  const optional = (key: string): number | null => (r.raw(key) === undefined ? null : r.positive(key));
   switch (type) {
     case 'default':
       return { type };
@@ -53,7 +54,6 @@ function readScaling(r: ConfigReader, type: string, original: number, maxSeqLen:
         originalMaxSeqLen: original,
       };
     case 'yarn': {
-      const optional = (key: string): number | null => (r.raw(key) === undefined ? null : r.positive(key));
       return {
         type,
         factor: r.positive('factor'),
@@ -84,6 +84,8 @@ function readScaling(r: ConfigReader, type: string, original: number, maxSeqLen:
         longFactors: list('long_factor'),
         originalMaxSeqLen: original,
         attentionFactor,
+        shortScale: optional('short_mscale'),
+        longScale: optional('long_mscale'),
       };
     }
     default:

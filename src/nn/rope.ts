@@ -39,6 +39,9 @@ export type RopeScaling =
       readonly longFactors: readonly number[];
       readonly originalMaxSeqLen: number;
       readonly attentionFactor: number;
+      /** Factors on cos and sin instead of attentionFactor, for short and for long sequences (Phi-3.5-MoE). */
+      readonly shortScale: number | null;
+      readonly longScale: number | null;
     };
 
 export interface RopeConfig {
@@ -85,8 +88,11 @@ export function ropeFrequencies(
     case 'factors':
       return { frequencies: divided(plain, scaling.factors), scale: 1 };
     case 'longrope': {
-      const factors = length > scaling.originalMaxSeqLen ? scaling.longFactors : scaling.shortFactors;
-      return { frequencies: divided(plain, factors), scale: scaling.attentionFactor };
+      const long = length > scaling.originalMaxSeqLen;
+      return {
+        frequencies: divided(plain, long ? scaling.longFactors : scaling.shortFactors),
+        scale: (long ? scaling.longScale : scaling.shortScale) ?? scaling.attentionFactor,
+      };
     }
     case 'yarn':
       return yarn(plain, config, scaling);

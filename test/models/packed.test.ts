@@ -438,7 +438,15 @@ it('a config in plain form keeps every kind of scaling', () => {
     { type: 'dynamic', factor: 2, originalMaxSeqLen: 99 },
     { type: 'llama3', factor: 8, lowFreqFactor: 1, highFreqFactor: 4, originalMaxSeqLen: 99 },
     { type: 'factors', factors: list },
-    { type: 'longrope', shortFactors: list, longFactors: list, originalMaxSeqLen: 9, attentionFactor: 1.5 },
+    {
+      type: 'longrope',
+      shortFactors: list,
+      longFactors: list,
+      originalMaxSeqLen: 9,
+      attentionFactor: 1.5,
+      shortScale: 1.25,
+      longScale: null,
+    },
     {
       type: 'yarn',
       factor: 4,

@@ -122,6 +122,8 @@ function ropeKeys({ theta, dim, scaling }: RopeConfig, headDim: number): ConfigJ
           short_factor: scaling.shortFactors,
           long_factor: scaling.longFactors,
           attention_factor: scaling.attentionFactor,
+          ...(scaling.shortScale === null ? {} : { short_mscale: scaling.shortScale }),
+          ...(scaling.longScale === null ? {} : { long_mscale: scaling.longScale }),
         },
       };
     case 'factors':
