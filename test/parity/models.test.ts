@@ -11,14 +11,21 @@ import { fixturesFolder } from '../helpers/fixtures.js';
 import { expectClose, expectSame, worst } from './compare.js';
 import type { Expected, ExpectedInput, GreedyRow } from './expected.js';
 import { rowsOf } from './expected.js';
-import { type FixtureFolder, fixtureFolders, ofKind, readJson, StoredTensors } from './folders.js';
+import {
+  type FixtureFolder,
+  fixtureFolders,
+  ofKind,
+  ownFolders,
+  readJson,
+  StoredTensors,
+} from './folders.js';
 import { reasonFor } from './not-yet.js';
 
 const TOLERANCE = { logits: 1e-4, hidden: 1e-4, routerLogits: 1e-4, routerWeights: 1e-5, loss: 1e-5 };
 
 /** Folders of encoders and encoder-decoders have test files of their own. */
 const OTHERS = ['seq2seq', 'masked_lm', 'sequence_classification', 'token_classification'];
-const folders = [...ofKind('model'), ...ofKind('gguf')].filter(
+const folders = [...ofKind('model'), ...ofKind('gguf'), ...ownFolders].filter(
   ({ path }) => !OTHERS.includes(readJson(join(path, 'expected.json')).kind),
 );
 const pathOf = ({ kind, path }: FixtureFolder): string => (kind === 'gguf' ? join(path, 'model.gguf') : path);
@@ -29,8 +36,10 @@ function excuseOf(folder: FixtureFolder, expected: Expected): string | undefined
   return reasonFor('modelTypes', String(readJson(join(folder.path, 'config.json')).model_type));
 }
 
-describe.skipIf(fixturesFolder === undefined)('reference models', () => {
-  it('are there', () => expect(fixtureFolders.length).toBeGreaterThan(0));
+describe('reference models', () => {
+  it.skipIf(fixturesFolder === undefined)('are there', () =>
+    expect(fixtureFolders.length).toBeGreaterThan(0),
+  );
 
   for (const folder of folders) {
     const expected: Expected = readJson(join(folder.path, 'expected.json'));
