@@ -59,7 +59,8 @@ export interface Waiting {
 /** What a lane needs of its scheduler. */
 export interface LaneOwner {
   newSequence(salt: string | null): KvSequence;
-  wake(): void;
+  /** The lane has asked, or is closed. */
+  wake(lane: Lane): void;
   nextOrder(): number;
   add(lane: Lane): void;
   /** Takes the lane out; resolves when no step uses its blocks any more. */
@@ -75,6 +76,8 @@ export class Lane {
   waiting: Waiting | null = null;
   /** @internal Its last step failed together with others: it runs alone, to find out whose fault it was. */
   alone = false;
+  /** @internal Whoever got its last answer has not asked again yet. */
+  due = false;
   readonly priority: number;
   readonly salt: string | null;
   readonly routing: boolean;
@@ -123,7 +126,7 @@ export class Lane {
       const put = (): void => {
         if (this.closed) reject(aborted());
         else this.waiting = { ask, experts: [], resolve, reject };
-        this.owner.wake();
+        this.owner.wake(this);
       };
       // Who waits for a grammar holds nobody else up.
       const pending = [...(ask.earlier ?? []), ask.sampling].flatMap((sampling) => sampling?.pending ?? []);
@@ -160,7 +163,7 @@ export class Lane {
       this.memory?.release();
       this.waiting?.reject(aborted());
       this.waiting = null;
-      this.owner.wake();
+      this.owner.wake(this);
     });
     return this.#closed;
   }

@@ -41,7 +41,12 @@ export class Scheduler implements LaneOwner {
   #step: { readonly lanes: Set<Lane>; readonly abort: NativeAbort; readonly done: Promise<void> } | null =
     null;
   #running = false;
+  /** Of all steps, until one is aborted by it: making one for each step costs microseconds. */
+  #abort: NativeAbort | null = null;
   #opened = 0;
+  /** Lanes that were answered and may ask again, and what ends the wait for them. */
+  #due = 0;
+  #goOn: (() => void) | null = null;
 
   constructor(readonly engine: StepEngine) {}
 
@@ -73,12 +78,19 @@ export class Scheduler implements LaneOwner {
     this.#lanes.delete(lane);
     const step = this.#step;
     if (!step?.lanes.has(lane)) return;
-    if ([...step.lanes].every((other) => !this.#lanes.has(other))) this.engine.device.addon.abort(step.abort);
+    if ([...step.lanes].every((other) => !this.#lanes.has(other))) {
+      this.engine.device.addon.abort(step.abort);
+      this.#abort = null;
+    }
     await step.done;
   }
 
   /** @internal Starts once all that is about to happen in this turn has happened: calls made together run together. */
-  wake(): void {
+  wake(lane: Lane): void {
+    if (lane.due) {
+      lane.due = false;
+      if (--this.#due === 0) this.#goOn?.();
+    }
     if (this.#running) return;
     this.#running = true;
     queueMicrotask(() => void this.#run());
@@ -86,16 +98,29 @@ export class Scheduler implements LaneOwner {
 
   async #run(): Promise<void> {
     try {
+      await microtasks();
       for (;;) {
-        await microtasks();
         const planned = this.#plan();
         if (planned.length === 0) break;
         await this.#take(planned);
+        await this.#asked();
       }
     } catch (error) {
       for (const lane of this.#lanes) this.#answer(lane, (waiting) => waiting.reject(error));
     }
     this.#running = false;
+  }
+
+  /** Resolves when all who were answered have asked again, so that the next step runs while they use what they got. */
+  async #asked(): Promise<void> {
+    if (this.#due > 0)
+      await new Promise<void>((resolve) => {
+        this.#goOn = resolve;
+        process.nextTick(resolve); // no microtask is left: whoever has not asked by now does something else
+      });
+    this.#goOn = null;
+    for (const lane of this.#lanes) lane.due = false;
+    this.#due = 0;
   }
 
   #plan(): Planned[] {
@@ -200,7 +225,8 @@ export class Scheduler implements LaneOwner {
 
   async #take(planned: readonly Planned[]): Promise<void> {
     const { engine } = this;
-    const abort = engine.device.addon.createAbort();
+    this.#abort ??= engine.device.addon.createAbort();
+    const abort = this.#abort;
     let end = (): void => undefined;
     const done = new Promise<void>((resolve) => {
       end = resolve;
@@ -270,6 +296,8 @@ export class Scheduler implements LaneOwner {
     lane.alone = false;
     if (!waiting || lane.closed) return; // close() tells whoever waits
     lane.waiting = null;
+    lane.due = true;
+    this.#due++;
     give(waiting);
   }
 }
