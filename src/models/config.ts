@@ -140,18 +140,12 @@ export type LayersConfig = Omit<
   | 'eosIds'
 >;
 
-/** What most decoders have in common; a family says what is different. */
-export const USUAL = {
-  block: 'pre',
-  finalNorm: true,
+/** What the layers of most models have in common, decoders and others. */
+export const USUAL_LAYERS = {
   residualScale: 1,
   learnedPositions: null,
   alibi: false,
-  embeddingScale: 1,
   embeddingNorm: false,
-  tiedEmbeddings: false,
-  headBias: false,
-  logitScale: 1,
   queryKeyValueBias: false,
   outputBias: false,
   qkNorm: null,
@@ -161,9 +155,20 @@ export const USUAL = {
   window: 0,
   windowLayers: null,
   latent: null,
-  gated: true,
   feedForwardBias: false,
   moe: null,
+} as const satisfies Partial<LayersConfig>;
+
+/** What most decoders have in common; a family says what is different. */
+export const USUAL = {
+  ...USUAL_LAYERS,
+  block: 'pre',
+  finalNorm: true,
+  embeddingScale: 1,
+  tiedEmbeddings: false,
+  headBias: false,
+  logitScale: 1,
+  gated: true,
   nPredictionLayers: 0,
 } as const satisfies Partial<DecoderConfig>;
 

@@ -1,7 +1,7 @@
 /** What encoders and encoder-decoders are, in our own names: stacks of layers with a word or two before and behind them. */
 import { mismatch } from '../core/errors.js';
 import type { CapacityOptions } from '../moe/capacity.js';
-import type { LayersConfig } from './config.js';
+import { type LayersConfig, USUAL_LAYERS } from './config.js';
 
 export interface StackConfig extends LayersConfig {
   /** Bias on the scores of self-attention by distance: T5's buckets (Raffel et al. 2020, section 2.1). */
@@ -18,24 +18,10 @@ export interface StackConfig extends LayersConfig {
 
 /** What most stacks have in common; a family says what is different. */
 export const USUAL_STACK = {
+  ...USUAL_LAYERS,
   finalNorm: false,
-  residualScale: 1,
   rope: null,
-  learnedPositions: null,
-  alibi: false,
-  embeddingNorm: false,
-  queryKeyValueBias: false,
-  outputBias: false,
-  qkNorm: null,
-  clipQkv: null,
-  attentionScale: null,
-  sinks: false,
-  window: 0,
-  windowLayers: null,
-  latent: null,
   gated: false,
-  feedForwardBias: false,
-  moe: null,
   relativeBias: null,
   sinusoids: null,
   memory: false,

@@ -2,7 +2,7 @@ import { USUAL_MOE } from '../config.js';
 import type { ConfigReader } from '../config-reader.js';
 import type { EncoderDecoderFamily } from '../family.js';
 import type { StackConfig } from '../stack-config.js';
-import { feedForwardOf, readT5Like, t5Names } from './t5.js';
+import { feedForwardOf, readT5Like, T5_SPARE, t5Names } from './t5.js';
 
 /**
  * ST-MoE (Zoph et al. 2022), encoder-decoder: T5 1.1 with two gated experts for each token in every n-th layer. No checkpoint
@@ -26,7 +26,7 @@ export const stMoe: EncoderDecoderFamily = {
     };
   },
   huggingFaceNames: ({ encoder }) => t5Names('mlp', encoder),
-  spare: /^(encoder|decoder)\.embed_tokens\.weight$|EncDecAttention\.relative_attention_bias\.weight$/,
+  spare: T5_SPARE,
 };
 
 function readExperts(

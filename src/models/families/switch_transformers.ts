@@ -2,7 +2,7 @@ import { USUAL_MOE } from '../config.js';
 import { ACTIVATION_KEYS, type ConfigReader } from '../config-reader.js';
 import type { EncoderDecoderFamily } from '../family.js';
 import type { StackConfig } from '../stack-config.js';
-import { readT5Like, t5Names } from './t5.js';
+import { readT5Like, T5_SPARE, t5Names } from './t5.js';
 
 /**
  * Switch Transformer (Fedus et al. 2021): T5 with experts in some layers, one for each token, and so many places of an expert
@@ -25,7 +25,6 @@ export const switchTransformers: EncoderDecoderFamily = {
       'min_expert_capacity',
       'moe_eval_capacity_token_fraction',
     );
-    c.raw('router_type', 'is_gated_act');
     c.raw('router_ignore_padding_tokens'); // the published router looks at it nowhere
     const tied = c.bool('tie_word_embeddings', true);
     const base = readT5Like(c, 'switch_transformers', { activation, gated: false });
@@ -49,7 +48,7 @@ export const switchTransformers: EncoderDecoderFamily = {
     };
   },
   huggingFaceNames: ({ encoder }) => t5Names('mlp', encoder),
-  spare: /^(encoder|decoder)\.embed_tokens\.weight$|EncDecAttention\.relative_attention_bias\.weight$/,
+  spare: T5_SPARE,
 };
 
 function readExperts(

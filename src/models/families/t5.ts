@@ -6,6 +6,10 @@ import { type EncoderDecoderConfig, type StackConfig, USUAL_STACK } from '../sta
 import { activationOf } from './shared/activation.js';
 import { t5Gguf } from './t5-gguf.js';
 
+/** Tensors that published files hold besides: the embedding once more, and a bias that cross-attention has not. */
+export const T5_SPARE =
+  /^(encoder|decoder)\.embed_tokens\.weight$|EncDecAttention\.relative_attention_bias\.weight$/;
+
 /**
  * T5, its version 1.1 and Flan-T5 (Raffel et al. 2020; Shazeer 2020; Chung et al. 2022): RMS norms, a bias by distance
  * instead of positions, scores that are not scaled.
@@ -27,7 +31,7 @@ export const t5: EncoderDecoderFamily = {
     };
   },
   huggingFaceNames: ({ encoder }) => t5Names('DenseReluDense', encoder),
-  spare: /^(encoder|decoder)\.embed_tokens\.weight$|EncDecAttention\.relative_attention_bias\.weight$/,
+  spare: T5_SPARE,
 };
 
 /** `ACT` or `gated-ACT`; the gated GELU is the tanh form. */
