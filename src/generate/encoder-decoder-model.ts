@@ -1,5 +1,4 @@
 /** The handle of an encoder-decoder: forward passes, and text from text. */
-import type { KvType } from '../core/format.js';
 import { type EncoderDecoder, encoderDecoderParts } from '../models/encoder-decoder.js';
 import {
   type EncoderDecoderForwardInputs,
@@ -9,19 +8,13 @@ import {
 import type { EncoderDecoderConfig } from '../models/stack-config.js';
 import type { WrittenParts } from '../models/write/index.js';
 import { type BatchOptions, type BatchResult, generateAll } from './batch.js';
-import { StepEngine } from './engine.js';
+import { DecodingModel, type DecodingSettings } from './decoding-model.js';
+import type { StepEngine } from './engine.js';
 import { type GenerateOptions, Generation, type GenerationHost } from './generation.js';
 import type { TokenizerSource } from './load-options.js';
 import { generateMany, type ManyOptions } from './many.js';
-import { Model, type ModelSettings, type Text } from './model.js';
-import { Scheduler } from './scheduler.js';
+import type { Text } from './model.js';
 import { encoderDecoderSteps } from './step-model.js';
-
-export interface EncoderDecoderSettings extends ModelSettings {
-  readonly kvCache: KvType;
-  readonly contextLength: number;
-  readonly cacheTokens: number;
-}
 
 export interface AnswerOptions extends GenerateOptions {
   /** Tokens that the decoder begins with behind its start token. Default: the model's forced first token, if it has one. */
@@ -30,41 +23,20 @@ export interface AnswerOptions extends GenerateOptions {
 export interface AnswerBatchOptions extends BatchOptions, Pick<AnswerOptions, 'decoderPrompt'> {}
 
 /** A loaded encoder-decoder. Calls made at the same time share their steps and do not change each other's results. */
-export class EncoderDecoderModel extends Model {
+export class EncoderDecoderModel extends DecodingModel {
   readonly kind = 'encoder-decoder';
   readonly config: EncoderDecoderConfig;
-  /** How the caches store keys and values. */
-  readonly kvCache: KvType;
   readonly #forward: EncoderDecoderPass;
-  readonly #engine: StepEngine;
-  readonly #scheduler: Scheduler;
-  readonly #endIds: ReadonlySet<number>;
 
   /** @internal Use `loadModel`. */
   constructor(
     readonly model: EncoderDecoder,
     tokenizer: TokenizerSource,
-    settings: EncoderDecoderSettings,
+    settings: DecodingSettings,
   ) {
-    super(model.config, model.parameters, tokenizer, settings);
-    const { device, compute, contextLength, cacheTokens, kvCache } = settings;
+    super(model.config, model.parameters, tokenizer, settings, encoderDecoderSteps(model));
     this.config = model.config;
-    this.kvCache = kvCache;
-    this.#forward = new EncoderDecoderPass(device, model, compute);
-    const steps = encoderDecoderSteps(model);
-    this.#engine = new StepEngine(device, steps, compute, contextLength, cacheTokens, kvCache);
-    this.#scheduler = new Scheduler(this.#engine);
-    this.#endIds = new Set([...model.config.eosIds, ...tokenizer.endIds]);
-  }
-
-  /** @internal Steps over the caches, for schedulers and benches. */
-  get engine(): StepEngine {
-    return this.#engine;
-  }
-
-  /** @internal All generations run through it. */
-  get scheduler(): Scheduler {
-    return this.#scheduler;
+    this.#forward = new EncoderDecoderPass(settings.device, model, settings.compute);
   }
 
   /** Logits (and on request hidden states and routing) of whole sequences; nothing is cached. */
@@ -103,8 +75,8 @@ export class EncoderDecoderModel extends Model {
     return { kind, config, parts: encoderDecoderParts(config) };
   }
 
-  protected async free(): Promise<void> {
-    await this.#engine.dispose();
+  protected override async free(): Promise<void> {
+    await super.free();
     this.#forward.dispose();
   }
 
@@ -116,15 +88,9 @@ export class EncoderDecoderModel extends Model {
   #host(texts: readonly Text[]): GenerationHost {
     this.check();
     const sources = texts.map((text) => this.ids(text));
-    const memory = this.#engine.memory as NonNullable<StepEngine['memory']>;
+    const memory = this.engine.memory as NonNullable<StepEngine['memory']>;
     return {
-      device: this.device,
-      scheduler: this.#scheduler,
-      tokenizer: this.tokenizer,
-      endIds: this.#endIds,
-      contextLength: this.#engine.contextLength,
-      vocabSize: this.config.vocabSize,
-      nExperts: this.config.decoder.moe?.nExperts ?? 0,
+      ...this.decodes(this.config.decoder.moe?.nExperts ?? 0),
       remember: (prompt) => memory.remember(sources[prompt] as readonly number[]),
       rememberedTokens: (prompt) => sources[prompt]?.length ?? 0,
     };

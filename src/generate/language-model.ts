@@ -1,6 +1,5 @@
 /** The handle of a decoder: forward passes, text, chat. */
 import { SwitchyardError } from '../core/errors.js';
-import type { KvType } from '../core/format.js';
 import { decoderParts } from '../models/build.js';
 import type { DecoderConfig } from '../models/config.js';
 import type { Decoder } from '../models/decoder.js';
@@ -10,7 +9,7 @@ import type { WrittenParts } from '../models/write/index.js';
 import { type ChatPromptOptions, encodeChat } from '../text/chat-prompt.js';
 import { type ChatMessage, ChatTemplate } from '../text/chat-template.js';
 import { type BatchOptions, type BatchResult, generateAll } from './batch.js';
-import { StepEngine } from './engine.js';
+import { DecodingModel, type DecodingSettings } from './decoding-model.js';
 import { type GenerateOptions, Generation, type GenerationHost } from './generation.js';
 import {
   type CandidateScore,
@@ -21,58 +20,24 @@ import {
 } from './likelihood.js';
 import type { TokenizerSource } from './load-options.js';
 import { generateMany, type ManyOptions } from './many.js';
-import { Model, type ModelSettings } from './model.js';
-import { Scheduler } from './scheduler.js';
 import { decoderSteps } from './step-model.js';
 
-interface Settings extends ModelSettings {
-  readonly kvCache: KvType;
-  readonly contextLength: number;
-  readonly cacheTokens: number;
-}
-
 /** A loaded language model. Calls made at the same time share their steps and do not change each other's results. */
-export class LanguageModel extends Model {
+export class LanguageModel extends DecodingModel {
   readonly kind = 'decoder';
   readonly config: DecoderConfig;
-  /** How the cache stores keys and values. */
-  readonly kvCache: KvType;
   readonly #forward: ForwardPass;
-  readonly #engine: StepEngine;
-  readonly #scheduler: Scheduler;
-  readonly #endIds: ReadonlySet<number>;
   #template: ChatTemplate | null = null;
 
   /** @internal Use `loadModel`. */
   constructor(
     readonly decoder: Decoder,
     tokenizer: TokenizerSource,
-    readonly settings: Settings,
+    readonly settings: DecodingSettings,
   ) {
-    super(decoder.config, decoder.parameters, tokenizer, settings);
+    super(decoder.config, decoder.parameters, tokenizer, settings, decoderSteps(decoder));
     this.config = decoder.config;
-    this.kvCache = settings.kvCache;
     this.#forward = new ForwardPass(settings.device, decoder, settings.compute);
-    this.#engine = new StepEngine(
-      settings.device,
-      decoderSteps(decoder),
-      settings.compute,
-      settings.contextLength,
-      settings.cacheTokens,
-      settings.kvCache,
-    );
-    this.#scheduler = new Scheduler(this.#engine);
-    this.#endIds = new Set([...decoder.config.eosIds, ...tokenizer.endIds]);
-  }
-
-  /** @internal Steps over the cache, for schedulers and benches. */
-  get engine(): StepEngine {
-    return this.#engine;
-  }
-
-  /** @internal All generations run through it. */
-  get scheduler(): Scheduler {
-    return this.#scheduler;
   }
 
   /** Logits (and on request hidden states and routing) of whole sequences. */
@@ -178,21 +143,12 @@ export class LanguageModel extends Model {
     return { kind, config, decoder, parts: decoderParts(config) };
   }
 
-  protected async free(): Promise<void> {
-    await this.#engine.dispose();
+  protected override async free(): Promise<void> {
+    await super.free();
     this.#forward.dispose();
   }
 
   #host(): GenerationHost {
-    this.check();
-    return {
-      device: this.device,
-      scheduler: this.#scheduler,
-      tokenizer: this.tokenizer,
-      endIds: this.#endIds,
-      contextLength: this.#engine.contextLength,
-      vocabSize: this.config.vocabSize,
-      nExperts: this.config.moe?.nExperts ?? 0,
-    };
+    return this.decodes(this.config.moe?.nExperts ?? 0);
   }
 }
