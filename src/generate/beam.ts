@@ -2,7 +2,7 @@
  * Beam search as transformers does it: the likeliest sequences of tokens are kept, and score / length^penalty decides among
  * those that ended (Wu et al. 2016, eq. 14 with the plain power of the length).
  */
-import { checkOptions, checkWhole, mismatch } from '../core/errors.js';
+import { checkOptions, checkWhole, mismatch, type SwitchyardError } from '../core/errors.js';
 import type { Continuation, GeneratedPart } from './continuation.js';
 import type { Answer, Ask, Lane } from './lane.js';
 import { type Candidate, likeliest, logSumExp } from './likeliest.js';
@@ -157,14 +157,13 @@ interface Behind {
 /** Feeds the open paths of searches that share a prompt, each in a lane; all of them in one step. */
 export class BeamLanes {
   #paths: { readonly lane: Lane; readonly edits: Sampling | null }[] = [];
-  readonly #none = new Sampling(samplers.greedy());
 
   constructor(readonly run: Run) {}
 
   async start(): Promise<Behind> {
     const path = { lane: this.run.open(), edits: this.run.continuation.edits() };
     this.#paths = [path];
-    return behind(await this.run.prompt(path.lane, this.#ask(path.edits)));
+    return behind(await this.run.prompt(path.lane, askOf(path.edits)));
   }
 
   /** @param paths their places among the paths before, and their last tokens */
@@ -183,16 +182,24 @@ export class BeamLanes {
     const answers = await Promise.all(
       this.#paths.map(({ lane, edits }, i) => {
         const { token } = paths[i] as (typeof paths)[number];
-        return this.run.feed(lane, [token], this.#ask(edits));
+        return this.run.feed(lane, [token], askOf(edits));
       }),
     );
     return answers.map(behind);
   }
-
-  #ask(edits: Sampling | null): Ask {
-    return { sampling: edits ?? this.#none, logits: true, scores: edits !== null };
-  }
 }
+
+/** Logits, and log-probabilities as the options leave them. */
+export function askOf(edits: Sampling | null): Ask {
+  return { sampling: edits ?? NO_EDITS, logits: true, scores: edits !== null };
+}
+
+const NO_EDITS = new Sampling(samplers.greedy());
+
+export const nothingLeft = (where: string): SwitchyardError =>
+  mismatch('ERR_OPTION', where, 'no token that is allowed', 'at least one in each step', {
+    hint: 'bans, forced tokens and a grammar together leave nothing: loosen one of them',
+  });
 
 const behind = ({ logits, scores }: Answer): Behind => ({ logits: logits as Float32Array, scores });
 
@@ -237,10 +244,7 @@ export function* handOut(continuation: Continuation, paths: readonly Ended[]): G
     score,
   }));
   const [best] = paths;
-  if (!best)
-    throw mismatch('ERR_OPTION', 'beams', 'no token that is allowed', 'at least one in each step', {
-      hint: 'bans and forced tokens together leave nothing: loosen one of them',
-    });
+  if (!best) throw nothingLeft('beams');
   for (const [i, token] of best.tokens.entries()) {
     const logprob = best.logprobs[i] as number;
     continuation.take({ token, logprob, chosen: logprob });

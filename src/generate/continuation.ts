@@ -145,6 +145,11 @@ export class Continuation {
     return new Sampling(new Sampler(edits), this.prompt, { context: this.#context });
   }
 
+  /** Lets go of a grammar: nothing is chosen any more. */
+  close(): void {
+    for (const { close } of this.sampling.sampler.processors) close?.();
+  }
+
   /** Notes the next token and says whether it is the last one, as far as tokens tell: a stop string may still end it. */
   take(choice: Choice): boolean {
     const { token, logprob } = choice;

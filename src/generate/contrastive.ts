@@ -4,14 +4,14 @@
  * is largest: likely, and not a repetition.
  *
  * A step computes all k candidates, each in a lane that shares the blocks of the text. The lane of the chosen one has read it
- * already: its logits say who the next candidates are.
+ * already: its logits say who the next candidates are. A grammar, bans and penalties change the log-probabilities first, and the
+ * probability is of what they leave.
  */
 import { checkOptions, mismatch } from '../core/errors.js';
-import type { Lane } from './lane.js';
-import { type Candidate, likeliest } from './likeliest.js';
+import { askOf, nothingLeft } from './beam.js';
+import type { Answer, Lane } from './lane.js';
+import { type Candidate, likeliest, logSumExp } from './likeliest.js';
 import type { Strategy } from './run.js';
-import { samplers } from './samplers/index.js';
-import { Sampling } from './sampling.js';
 
 export interface ContrastiveOptions {
   /** Candidates, 1 to 64. Default 4. */
@@ -36,25 +36,36 @@ export function contrastiveSettings(options: ContrastiveOptions): Required<Contr
 export function contrastiveSearch({ topK, penalty }: Required<ContrastiveOptions>): Strategy {
   return async function* search(run) {
     const { continuation } = run;
-    const sampling = new Sampling(samplers.greedy());
     let lane = run.open({ hidden: true });
-    let { logits } = await run.prompt(lane, { sampling, logits: true });
+    let edits = continuation.edits();
+    const prompt = await run.prompt(lane, askOf(edits));
+    let row = prompt.scores ?? prompt.logits;
+    let logits = prompt.logits as Float32Array;
     const units = statesOf(lane).map(unit);
     while (!continuation.finished) {
-      const candidates = likeliest(logits as Float32Array, topK);
-      const lanes = candidates.map((_, i) => (i === 0 ? lane : run.fork(lane)));
+      const norm = logSumExp(logits);
+      const candidates = likeliest(row as Float32Array, topK);
+      if (candidates.length === 0) throw nothingLeft('contrastive');
+      const paths = candidates.map(({ token }, i) => {
+        const after = edits?.fork() ?? null;
+        after?.take({ token });
+        return { lane: i === 0 ? lane : run.fork(lane), edits: after };
+      });
       const answers = await Promise.all(
-        candidates.map(({ token }, i) => run.feed(lanes[i] as Lane, [token], { sampling, logits: true })),
+        paths.map((path, i) => run.feed(path.lane, [candidates[i]?.token as number], askOf(path.edits))),
       );
-      const states = lanes.map((each) => unit(statesOf(each).at(-1) as Float32Array));
+      const states = paths.map((path) => unit(statesOf(path.lane).at(-1) as Float32Array));
       const best = bestOf(candidates, states, units, penalty);
-      await Promise.all(lanes.filter((_, i) => i !== best).map((each) => run.close(each)));
-      lane = lanes[best] as Lane;
-      logits = answers[best]?.logits ?? null;
-      units.push(states[best] as Float32Array);
-      const { token, logprob } = candidates[best] as Candidate;
+      await Promise.all(paths.filter((_, i) => i !== best).map((path) => run.close(path.lane)));
+      const { token } = candidates[best] as Candidate;
+      const logprob = (logits[token] as number) - norm;
       continuation.take({ token, logprob, chosen: logprob });
       yield continuation.decode();
+      ({ lane, edits } = paths[best] as (typeof paths)[number]);
+      const answer = answers[best] as Answer;
+      row = answer.scores ?? answer.logits;
+      logits = answer.logits as Float32Array;
+      units.push(states[best] as Float32Array);
     }
   };
 }

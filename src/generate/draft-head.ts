@@ -117,6 +117,7 @@ class HeadDraft implements Draft {
     const guesses: number[] = [];
     if (sequence.blocksFor(known - sequence.length + most) > pool.free) return guesses;
     let own = sampling.fork();
+    await own.pending;
     let next = await this.runner.run(
       sequence,
       states.slice(sequence.length),
@@ -126,6 +127,7 @@ class HeadDraft implements Draft {
     while (next.token >= 0 && guesses.push(next.token) < most) {
       own = own.fork();
       own.take(next);
+      await own.pending;
       next = await this.runner.run(sequence, [next.hidden], [next.token], own);
     }
     sequence.truncate(known);

@@ -101,7 +101,7 @@ class ModelDraft implements Draft {
     while (guesses.length < room) {
       const { results } = await this.lane.feed(fed, { sampling: own });
       const [choice] = results;
-      if (!choice) break;
+      if (!choice || choice.token < 0) break;
       guesses.push(choice.token);
       fed = [choice.token];
       own = own.fork();

@@ -87,6 +87,7 @@ export class Run {
     await this.#closeAll();
     this.#memory?.release();
     this.#memory = null;
+    this.continuation.close();
   }
 
   async #closeAll(): Promise<void> {

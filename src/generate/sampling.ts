@@ -96,6 +96,11 @@ export class Sampling {
     return waits.length === 0 ? null : Promise.all(waits);
   }
 
+  /** Whether a token may stand next, as far as grammars say; asked when nothing is pending. */
+  allows(token: number): boolean {
+    return this.#running.every((running) => running.allows?.(token) ?? true);
+  }
+
   /** Whether scores pass through JavaScript. */
   get hooked(): boolean {
     return this.#running.some(({ hook }) => hook !== undefined);

@@ -17,7 +17,7 @@ import type { Choice, Sampling } from './sampling.js';
 export interface DraftContext {
   /** Prompt and new tokens. */
   readonly tokens: readonly number[];
-  /** At the place behind them; to be forked, not changed. */
+  /** At the place behind them; to be forked, not changed, and waited for while it is `pending`. */
   readonly sampling: Sampling;
   /** The state behind each token but the last, after the final norm, where the drafter reads them. */
   readonly hidden?: readonly Float32Array[];
@@ -64,7 +64,7 @@ export function speculative(drafter: Drafter): Strategy {
       throw mismatch(
         'ERR_OPTION',
         'generate',
-        'speculation together with mirostat or a grammar',
+        'speculation together with mirostat',
         'a sampler that can run ahead',
       );
     const draft = drafter.start(run);
@@ -85,10 +85,12 @@ export function speculative(drafter: Drafter): Strategy {
           const most = Math.min(drafter.tokens, maxTokens - continuation.tokens.length - 1);
           const hidden = lane.hidden ? { hidden: lane.hidden } : {};
           const context = { tokens: [...lane.tokens, last], sampling, most, ...hidden };
-          guesses = most > 0 ? known(await draft.propose(context), most, vocabSize) : [];
+          const proposed = most > 0 ? known(await draft.propose(context), most, vocabSize) : [];
+          const { ask, held } = await along(sampling, proposed);
+          guesses = held;
           counts.steps++;
           counts.drafted += guesses.length;
-          pending = run.feed(lane, [last, ...guesses], along(sampling, guesses));
+          pending = run.feed(lane, [last, ...guesses], ask);
         }
         yield* parts;
       }
@@ -120,14 +122,19 @@ function takeWhileRight(
   return parts;
 }
 
-/** The samplings before each guess and behind the last one. */
-function along(sampling: Sampling, guesses: readonly number[]): Ask {
+/** The samplings before each guess and behind the last one; guesses that a grammar does not allow are not held. */
+async function along(
+  sampling: Sampling,
+  guesses: readonly number[],
+): Promise<{ ask: Ask; held: readonly number[] }> {
   const earlier: Sampling[] = [];
   let last = sampling;
   for (const token of guesses) {
+    if (last.pending) await last.pending;
+    if (!last.allows(token)) break;
     earlier.push(last);
     last = last.fork();
     last.take({ token });
   }
-  return { earlier, sampling: last };
+  return { ask: { earlier, sampling: last }, held: guesses.slice(0, earlier.length) };
 }

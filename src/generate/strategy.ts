@@ -1,6 +1,7 @@
 /** Which way of decoding the options ask for. */
 import { mismatch } from '../core/errors.js';
 import { type BeamOptions, beamSearch, beamSettings } from './beam.js';
+import { CONSTRAINT_OPTIONS } from './constrain/grammar.js';
 import { CHOICE_OPTIONS, type ContinuationOptions } from './continuation.js';
 import { type ContrastiveOptions, contrastiveSearch, contrastiveSettings } from './contrastive.js';
 import { diverseBeamSearch } from './diverse-beam.js';
@@ -20,7 +21,11 @@ export interface StrategyOptions {
 export const STRATEGY_OPTIONS = ['beams', 'contrastive', 'speculation'] as const;
 
 /** What chooses among tokens: a search does that itself. */
-const CHOOSES = CHOICE_OPTIONS.filter((name) => !(EDIT_OPTIONS as readonly string[]).includes(name));
+const CHOOSES = CHOICE_OPTIONS.filter(
+  (name) => !([...EDIT_OPTIONS, ...CONSTRAINT_OPTIONS] as readonly string[]).includes(name),
+);
+/** What a search has no use for: besides, it edits log-probabilities natively. */
+const NOT_SEARCHED = [...CHOOSES, 'logitsHook', 'topLogprobs'] as const;
 
 /** @throws SwitchyardError ERR_OPTION */
 export function strategyOf(options: StrategyOptions & ContinuationOptions): Strategy {
@@ -30,12 +35,12 @@ export function strategyOf(options: StrategyOptions & ContinuationOptions): Stra
     throw mismatch('ERR_OPTION', 'generate', named.join(' together with '), 'one of them');
   if (speculation !== undefined) return speculative(checkDrafter(speculation));
   if (contrastive !== undefined) {
-    refuse('contrastive', options, [...CHOICE_OPTIONS, 'topLogprobs']);
+    refuse('contrastive', options, NOT_SEARCHED);
     return contrastiveSearch(contrastiveSettings(contrastive));
   }
   if (beams === undefined) return plain;
   // a stop string would have to be looked for in each beam
-  refuse('beams', options, [...CHOOSES, 'logitsHook', 'topLogprobs', 'stop']);
+  refuse('beams', options, [...NOT_SEARCHED, 'stop']);
   const settings = beamSettings(beams);
   return settings.groups > 1 ? diverseBeamSearch(settings) : beamSearch(settings);
 }

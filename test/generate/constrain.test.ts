@@ -117,7 +117,6 @@ describe('is refused', () => {
     ['a schema that is too deep', { jsonSchema: deep(70) }, /depth above 64/],
     ['two at once', { regex: 'a', grammar: 'root ::= "a"' }, /regex together with grammar/],
     ['no end token', { regex: 'a', ignoreEos: true }, /end tokens/],
-    ['with beams', { regex: 'a', beams: 2 }, /beams together with regex/],
   ];
   it.each(cases)('%s', async (_, options, message) => {
     const error = await failure(options);

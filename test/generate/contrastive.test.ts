@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { ContrastiveOptions } from '../../src/generate/contrastive.js';
+import type { GenerateOptions } from '../../src/generate/generation.js';
 import type { LanguageModel } from '../../src/generate/language-model.js';
 import { loadLanguageModel } from '../../src/generate/load-model.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
@@ -14,6 +15,7 @@ beforeAll(async () => {
 });
 afterEach(() => expect(model.engine.cache.freeBlocks).toBe(model.engine.cache.blocks));
 afterAll(() => model.dispose());
+const VOWELS = [...Buffer.from('aeiou')];
 const prompt = [...Buffer.from('The gate decides what each token meets, again and')];
 
 /** Eq. 3 of the paper by whole forward passes. */
@@ -22,6 +24,7 @@ async function reference(
   count: number,
   k: number,
   alpha: number,
+  keeps: (token: number) => boolean = () => true,
 ): Promise<number[]> {
   const tokens = [...text];
   const { dModel, vocabSize } = model.config;
@@ -42,8 +45,9 @@ async function reference(
   };
   for (let n = 0; n < count; n++) {
     const { row } = await passOf(tokens);
-    const norm = row.reduce((sum, v) => sum + Math.exp(v), 0);
-    const best = [...row.keys()].sort((a, b) => (row[b] as number) - (row[a] as number)).slice(0, k);
+    const kept = [...row.keys()].filter(keeps);
+    const norm = kept.reduce((sum, id) => sum + Math.exp(row[id] as number), 0);
+    const best = kept.sort((a, b) => (row[b] as number) - (row[a] as number)).slice(0, k);
     const scores: number[] = [];
     for (const token of best) {
       const { states } = await passOf([...tokens, token]);
@@ -71,6 +75,23 @@ describe('contrastive search', () => {
     expect(logprobs.every((p) => p <= 0)).toBe(true);
     if (topK === 1 || penalty === 0)
       expect(tokens).toEqual((await model.generate(prompt, { maxTokens: 10 }).result()).tokens);
+  });
+
+  it.each<[string, GenerateOptions]>([
+    ['a grammar', { regex: '[aeiou]{40}', stopTokens: [256] }],
+    [
+      'bans',
+      { suppressTokens: Array.from({ length: 260 }, (_, id) => id).filter((id) => !VOWELS.includes(id)) },
+    ],
+  ])('chooses among what %s leaves, by their probability among themselves', async (_, options) => {
+    const want = await reference(prompt, 10, 3, 0.6, (id) => VOWELS.includes(id));
+    const contrastive = { topK: 3, penalty: 0.6 };
+    const { tokens, logprobs } = await model
+      .generate(prompt, { maxTokens: 10, contrastive, ...options })
+      .result();
+    expect(tokens).toEqual(want);
+    const scored = await model.logprobs([...prompt, ...tokens]);
+    for (const [i, { logprob }] of scored.slice(-10).entries()) expect(logprobs[i]).toBeCloseTo(logprob, 4);
   });
 
   it('gives the same beside others, in a cache that cannot hold all, and after the prompt was read before', async () => {

@@ -213,6 +213,20 @@ describe.each(kinds)('a draft head %s', (kind) => {
     }
   });
 
+  it('keeps to a grammar', async () => {
+    const options = { regex: '[a-e]{60}', stopTokens: [10], maxTokens: 30 };
+    for (const drawn of [{}, { temperature: 1, seed: 3 }]) {
+      const run = { ...options, ...drawn };
+      const prompt = ids(20);
+      const plain = await model.generate(prompt, run).result();
+      const { drafter: speculation, seen } = watched(drafter);
+      const { tokens } = await model.generate(prompt, { ...run, speculation }).result();
+      expect(tokens).toEqual(plain.tokens);
+      for (const { guesses } of seen)
+        for (const id of guesses) expect(String.fromCharCode(id)).toMatch(/[a-e]/);
+    }
+  });
+
   it('without room in its cache guesses nothing', async () => {
     const small = draftHead(model, head, { cacheTokens: 32 });
     const run = { maxTokens: 30, speculation: small };

@@ -50,6 +50,8 @@ describe.each(Object.keys(kinds))('guesses of %s', (kind) => {
     ['with a penalty', { repetitionPenalty: 1.3 }],
     ['sampled', { temperature: 1, seed: 9 }],
     ['sampled from few', { temperature: 0.7, topK: 5, topP: 0.9, seed: 2 }],
+    ['of a grammar', { regex: '(one |two |three ){40}', stopTokens: [10] }],
+    ['of a grammar, sampled', { regex: '[a-c ]{80}', stopTokens: [10], temperature: 1, seed: 5 }],
   ];
   it.each(options)('%s', async (_title, given) => {
     const speculation = (kinds[kind] as () => Drafter)();
@@ -76,6 +78,7 @@ describe.each(Object.keys(kinds))('guesses of %s', (kind) => {
       { maxTokens: 1 },
       { maxTokens: 2 },
       { maxTokens: 0 },
+      { regex: '[a-d]{12}', stopTokens: [10] },
     ];
     for (const end of ends) {
       const run = { maxTokens: 40, ...end };
@@ -163,12 +166,15 @@ it('many at once, beside plain ones, in a small cache, some ended early', async 
 });
 
 // Pearson's test of pairs of tokens, the second of which is drawn beside a guess (the likeliest one): p(t1) · p(t2 | t1).
-it('sampled pairs have the law of the model', { timeout: 60_000 }, async () => {
-  const [k, temperature, draws] = [4, 1.5, 12_000];
+it.each<[string, GenerateOptions, (row: readonly number[]) => number[]]>([
+  ['the model', { topK: 4 }, (row) => [...row.keys()].sort(falling(row)).slice(0, 4)],
+  ['the model within a grammar', { regex: '[aeio]{4}', stopTokens: [10] }, () => [...Buffer.from('aeio')]],
+])('sampled pairs have the law of %s', { timeout: 60_000 }, async (_, options, kept) => {
+  const [temperature, draws] = [1.5, 12_000];
   const lawBehind = async (text: number[]): Promise<Map<number, number>> => {
     const { logits } = await model.forward({ inputIds: [text] });
     const row = Array.from(((await logits.data()) as Float32Array).slice(-model.config.vocabSize));
-    const best = [...row.keys()].sort((a, b) => (row[b] as number) - (row[a] as number)).slice(0, k);
+    const best = kept(row).sort(falling(row));
     const weights = best.map((id) => Math.exp((row[id] as number) / temperature));
     const sum = weights.reduce((a, b) => a + b);
     return new Map(best.map((id, i) => [id, (weights[i] as number) / sum]));
@@ -182,7 +188,7 @@ it('sampled pairs have the law of the model', { timeout: 60_000 }, async () => {
   );
   const counts = new Map<string, number>();
   for (let seed = 0; seed < draws; seed += 500) {
-    const many = { n: 500, seed, maxTokens: 3, temperature, topK: k, speculation };
+    const many = { n: 500, seed, maxTokens: 3, temperature, speculation, ...options };
     for (const { tokens } of await model.generateMany(prompt, many)) {
       const pair = tokens.slice(0, 2).join();
       counts.set(pair, (counts.get(pair) ?? 0) + 1);
@@ -200,6 +206,11 @@ it('sampled pairs have the law of the model', { timeout: 60_000 }, async () => {
   expect(chi).toBeLessThan(37.7);
 });
 
+const falling =
+  (row: readonly number[]) =>
+  (a: number, b: number): number =>
+    (row[b] as number) - (row[a] as number);
+
 describe('is refused', () => {
   it.each<[string, () => GenerateOptions, RegExp]>([
     ['with beams', () => ({ speculation: drafters.ngram(), beams: 2 }), /beams together with speculation/],
@@ -207,6 +218,11 @@ describe('is refused', () => {
     ['too many guesses', () => ({ speculation: drafters.ngram({ tokens: 17 }) }), /tokens 17/],
     ['no guesses', () => ({ speculation: drafters.model(other, { tokens: 0 }) }), /tokens 0/],
     ['an odd range', () => ({ speculation: drafters.ngram({ longest: 1, shortest: 2 }) }), /longest 1/],
+    [
+      'with mirostat',
+      () => ({ speculation: drafters.ngram(), mirostat: { tau: 3 } }),
+      /together with mirostat/,
+    ],
     ['a misspelt option', () => ({ speculation: drafters.ngram({ length: 2 } as never) }), /'length'/],
   ])('%s', async (_, options, message) => {
     const run = async () => model.generate(prompt, options()).result();

@@ -9,7 +9,7 @@ import { WORKER_SOURCE } from './worker-source.js';
 
 /** What the next token may be. */
 export interface MatcherState {
-  /** Whether the grammar allows the last token. */
+  /** Whether the grammar allows the tokens. */
   readonly accepted: boolean;
   /** i32 words, 32 tokens each; null: the text is complete. */
   readonly mask: Int32Array | null;
@@ -17,7 +17,7 @@ export interface MatcherState {
 
 /** Milliseconds for the engine to start and read the vocabulary. */
 const START_MS = 30_000;
-/** Milliseconds that one token may take. */
+/** Milliseconds that the answer behind one text may take. */
 const TOKEN_MS = 5_000;
 /** Grammars that stay compiled for a tokenizer while nobody uses them. */
 const KEPT = 4;
@@ -32,10 +32,9 @@ export class CompiledGrammar {
   readonly #waiting = new Map<number, Waiting>();
   readonly #ready: Promise<void>;
   #calls = 0;
-  #matchers = 0;
   #failure: SwitchyardError | null = null;
-  /** Matchers in use. */
-  open = 0;
+  /** Texts that use it. */
+  users = 0;
 
   constructor(
     readonly spec: GrammarSpec,
@@ -81,28 +80,11 @@ export class CompiledGrammar {
     return this.#failure === null;
   }
 
-  /** A matcher behind tokens that the grammar allows. */
-  async matcher(tokens: readonly number[] = []): Promise<{ id: number; state: MatcherState }> {
-    this.open++;
-    try {
-      await this.#ready;
-      const id = ++this.#matchers;
-      const state = await this.#inTime(this.#call('open', { id, tokens }), TOKEN_MS);
-      return { id, state: state as MatcherState };
-    } catch (error) {
-      this.close(0);
-      throw error;
-    }
-  }
-
-  async take(id: number, token: number): Promise<MatcherState> {
-    return (await this.#inTime(this.#call('take', { id, token }), TOKEN_MS)) as MatcherState;
-  }
-
-  /** Lets go of a matcher; 0: of one that did not come to be. */
-  close(id: number): void {
-    if (id > 0 && this.usable) void this.#call('close', { id }).catch(() => undefined);
-    this.open--;
+  /** What may stand behind tokens; texts that are asked about in turn cost a few of their last tokens. */
+  async state(tokens: readonly number[]): Promise<MatcherState> {
+    const words = Int32Array.from(tokens); // of now
+    await this.#ready;
+    return (await this.#inTime(this.#call('state', { tokens: words }), TOKEN_MS)) as MatcherState;
   }
 
   async stop(): Promise<void> {
@@ -152,6 +134,28 @@ function refused({ type }: GrammarSpec, why: string): SwitchyardError {
 
 const kept = new WeakMap<Tokenizer, Map<string, CompiledGrammar>>();
 
+/** A grammar in use by the sequences of one text. */
+export class GrammarUse {
+  #released = false;
+
+  constructor(readonly grammar: CompiledGrammar) {
+    grammar.users++;
+    unreleased.register(this, grammar, this);
+  }
+
+  release(): void {
+    if (this.#released) return;
+    this.#released = true;
+    unreleased.unregister(this);
+    this.grammar.users--;
+  }
+}
+
+/** Of texts that were never begun. */
+const unreleased = new FinalizationRegistry<CompiledGrammar>((grammar) => {
+  grammar.users--;
+});
+
 /** The grammar for a tokenizer, compiled at its first use; the last few stay. */
 export function compiledGrammar(
   spec: GrammarSpec,
@@ -168,7 +172,7 @@ export function compiledGrammar(
   known.set(key, grammar); // the newest is last
   for (const [old, idle] of known) {
     if (known.size <= KEPT) break;
-    if (idle.open > 0 || idle === grammar) continue;
+    if (idle.users > 0 || idle === grammar) continue;
     known.delete(old);
     void idle.stop();
   }

@@ -18,8 +18,11 @@ const reason = (error) => {
   return fatal ? fatal.replace(/^.*?\\\\.(cc|h):\\\\d+: /, '') : String((error && error.message) || error);
 };
 
-const matchers = new Map();
 let engine, compiled;
+
+// Tokens that a matcher goes, rather than that another is made.
+const NEAR = 16;
+const MOST_MATCHERS = 128;
 
 async function setUp() {
   const module = { exports: {} };
@@ -38,11 +41,25 @@ async function compile(compiler, { type, source }) {
   return compiler.compileGrammar(grammar);
 }
 
-const newMatcher = () => engine.GrammarMatcher.createGrammarMatcher(compiled, endIds);
+// Matchers stand behind texts, and each may be led behind another: back to where both part, and forward from there.
+const matchers = [];
 
-// The mask of the next token; null: the text is complete.
-async function state(matcher) {
-  return { accepted: true, mask: matcher.isTerminated() ? null : await matcher.getNextTokenBitmask() };
+async function matcherFor(tokens) {
+  const places = matchers.map((one) => {
+    let same = 0;
+    while (same < tokens.length && one.tokens[same] === tokens[same]) same++;
+    return { one, same, steps: one.tokens.length + tokens.length - 2 * same };
+  });
+  let best = places.reduce((a, b) => (b.steps < a.steps ? b : a), { steps: Infinity });
+  if (best.steps > NEAR && matchers.length < MOST_MATCHERS) {
+    best = { one: { matcher: await engine.GrammarMatcher.createGrammarMatcher(compiled, endIds), tokens: [] }, same: 0 };
+    matchers.push(best.one);
+  }
+  const { one, same } = best;
+  const back = one.tokens.length - same;
+  if (back > 0) one.matcher.rollBack(back);
+  one.tokens.length = same;
+  return one;
 }
 
 const tasks = {
@@ -50,23 +67,15 @@ const tasks = {
     compiled = await compile(await compiler, spec);
     return {};
   },
-  // A matcher that has seen the tokens.
-  async open({ id, tokens }) {
-    const matcher = await newMatcher();
-    matchers.set(id, matcher);
-    for (const token of tokens) if (!matcher.acceptToken(token)) return { accepted: false, mask: null };
-    return state(matcher);
-  },
-  async take({ id, token }) {
-    const matcher = matchers.get(id);
-    if (!matcher.acceptToken(token)) return { accepted: false, mask: null };
-    return state(matcher);
-  },
-  async close({ id }) {
-    const matcher = matchers.get(id);
-    matchers.delete(id);
-    if (matcher) matcher.dispose();
-    return {};
+  // What may stand behind the tokens. mask null: the text is complete.
+  async state({ tokens }) {
+    const one = await matcherFor(tokens);
+    while (one.tokens.length < tokens.length) {
+      const token = tokens[one.tokens.length];
+      if (one.matcher.isTerminated() || !one.matcher.acceptToken(token)) return { accepted: false, mask: null };
+      one.tokens.push(token);
+    }
+    return { accepted: true, mask: one.matcher.isTerminated() ? null : await one.matcher.getNextTokenBitmask() };
   },
 };
 

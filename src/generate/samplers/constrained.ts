@@ -1,19 +1,28 @@
 /** Only tokens that a grammar allows stay. */
 import { SwitchyardError } from '../../core/errors.js';
 import type { GrammarSpec } from '../constrain/grammar.js';
-import { type CompiledGrammar, compiledGrammar } from '../constrain/grammar-engine.js';
+import {
+  type CompiledGrammar,
+  compiledGrammar,
+  GrammarUse,
+  type MatcherState,
+} from '../constrain/grammar-engine.js';
 import type { ChainBatch } from './chain-batch.js';
 import type { Processor, RunningProcessor, SequenceContext, TakenToken } from './processor.js';
 
-/** For the front of a chain, so that filters see what is allowed. Its state is the sequence's own. */
-export const constrained = (spec: GrammarSpec): Processor => ({
-  name: spec.type === 'json' ? 'jsonSchema' : spec.type,
-  readsHistory: false,
-  needsChosen: true,
-  start(context) {
-    return new Constrained(grammarFor(spec, context), []);
-  },
-});
+/** For the front of a chain, so that filters see what is allowed; of one text, whose sequences each follow the grammar. */
+export function constrained(spec: GrammarSpec): Processor {
+  let use: GrammarUse | null = null;
+  return {
+    name: spec.type === 'json' ? 'jsonSchema' : spec.type,
+    readsHistory: false,
+    start(context) {
+      use ??= new GrammarUse(grammarFor(spec, context));
+      return new Constrained(use, [], use.grammar.state([]));
+    },
+    close: () => use?.release(),
+  };
+}
 
 function grammarFor(spec: GrammarSpec, { tokenizer, vocabSize, endIds }: SequenceContext): CompiledGrammar {
   if (!tokenizer || vocabSize === undefined)
@@ -34,81 +43,73 @@ function grammarFor(spec: GrammarSpec, { tokenizer, vocabSize, endIds }: Sequenc
   );
 }
 
-/** Matchers of sequences that nobody holds any more are let go of. */
-const left = new FinalizationRegistry<{ grammar: CompiledGrammar; id: number }>(({ grammar, id }) => {
-  grammar.close(id);
-});
-
 class Constrained implements RunningProcessor {
-  readonly #grammar: CompiledGrammar;
   readonly #tokens: number[];
-  #matcher = 0;
-  #mask: Int32Array | null = null;
-  #ended = false;
+  #asked: Promise<MatcherState>;
+  /** null: not yet answered. */
+  #state: MatcherState | null = null;
   /** Until the mask of the next token is there. */
   pending: Promise<void> | null;
 
-  constructor(grammar: CompiledGrammar, tokens: readonly number[], ended = false) {
-    this.#grammar = grammar;
+  /** @param asked what may stand behind the tokens */
+  constructor(
+    readonly use: GrammarUse,
+    tokens: readonly number[],
+    asked: Promise<MatcherState>,
+    state: MatcherState | null = null,
+  ) {
     this.#tokens = [...tokens];
-    this.#ended = ended;
-    this.pending = ended ? null : this.#settle(this.#start());
+    this.#asked = asked;
+    this.#state = state;
+    this.pending = state ? null : this.#wait();
   }
 
   write(chain: ChainBatch): void {
-    if (this.pending)
-      throw new SwitchyardError(
-        'ERR_OPTION',
-        '[grammar] got a step before the mask was there, expected to wait for `pending`',
-      );
-    if (this.#mask) chain.begin('tokenMask').list(this.#mask).end();
+    const { mask } = this.#known();
+    if (mask) chain.begin('tokenMask').list(mask).end();
   }
 
   take({ token }: TakenToken): void {
-    if (this.#ended) return;
+    if (this.#state && !this.#state.mask) return; // the text is complete
     this.#tokens.push(token);
-    this.pending = this.#settle(this.#advance(token, this.pending));
+    this.#asked = this.use.grammar.state(this.#tokens);
+    this.#state = null;
+    this.pending = this.#wait();
+  }
+
+  allows(token: number): boolean {
+    const { mask } = this.#known();
+    return mask !== null && (((mask[token >> 5] ?? 0) >> (token & 31)) & 1) === 1;
   }
 
   fork(): Constrained {
-    return new Constrained(this.#grammar, this.#tokens, this.#ended);
+    return new Constrained(this.use, this.#tokens, this.#asked, this.#state);
   }
 
-  async #start(): Promise<void> {
-    const tokens = [...this.#tokens];
-    const { id, state } = await this.#grammar.matcher(tokens);
-    this.#matcher = id;
-    left.register(this, { grammar: this.#grammar, id }, this);
-    this.#note(state, tokens.at(-1));
-  }
-
-  async #advance(token: number, before: Promise<void> | null): Promise<void> {
-    await before;
-    this.#note(await this.#grammar.take(this.#matcher, token), token);
-  }
-
-  #note({ accepted, mask }: { accepted: boolean; mask: Int32Array | null }, token: number | undefined): void {
-    if (!accepted)
-      throw new SwitchyardError(
-        'ERR_OPTION',
-        `[grammar] got token ${token}, expected one that the grammar allows`,
-        {
-          hint: 'forced tokens and drafts must agree with the grammar',
-        },
-      );
-    this.#mask = mask;
-    if (mask) return;
-    this.#ended = true;
-    left.unregister(this);
-    this.#grammar.close(this.#matcher);
+  #known(): MatcherState {
+    if (this.#state) return this.#state;
+    throw new SwitchyardError(
+      'ERR_OPTION',
+      '[grammar] got a step before the mask was there, expected to wait for `pending`',
+    );
   }
 
   /** Who waits for the mask learns of a failure; nobody has to. */
-  #settle(task: Promise<void>): Promise<void> {
-    const settled: Promise<void> = task.then(() => {
-      if (this.pending === settled) this.pending = null;
+  #wait(): Promise<void> {
+    const asked = this.#asked;
+    const token = this.#tokens.at(-1);
+    const waited = asked.then((state) => {
+      if (!state.accepted) throw refused(token);
+      if (this.#asked !== asked) return;
+      this.#state = state;
+      this.pending = null;
     });
-    settled.catch(() => undefined);
-    return settled;
+    waited.catch(() => undefined);
+    return waited;
   }
 }
+
+const refused = (token: number | undefined): SwitchyardError =>
+  new SwitchyardError('ERR_OPTION', `[grammar] got token ${token}, expected one that the grammar allows`, {
+    hint: 'forced tokens must agree with the grammar',
+  });

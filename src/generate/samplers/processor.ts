@@ -37,6 +37,8 @@ export interface RunningProcessor {
   fork?(): RunningProcessor;
   /** What must be waited for before the next `write`; null or absent: nothing. */
   readonly pending?: Promise<void> | null;
+  /** Whether the token may stand next, asked when nothing is pending; absent: any may. */
+  allows?(token: number): boolean;
   /** Changes the scores in JavaScript instead of writing a record. */
   hook?(scores: Float32Array, tokens: Int32Array): void | Promise<void>;
 }
@@ -49,6 +51,8 @@ export interface Processor {
   readonly needsChosen?: boolean;
   /** @throws SwitchyardError ERR_OPTION where the processor and the sequence do not fit */
   start(context: SequenceContext): RunningProcessor;
+  /** Lets go of what the sequences of its text hold together. */
+  close?(): void;
 }
 
 /** A processor without state. */
