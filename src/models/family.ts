@@ -2,6 +2,7 @@ import type { Checkpoint } from '../checkpoint/folder.js';
 import type { GgufMetadata } from '../checkpoint/gguf-metadata.js';
 import type { DecoderConfig } from './config.js';
 import type { ConfigReader } from './config-reader.js';
+import type { GgufValues } from './gguf-keys.js';
 import type { NameTable, StoredNames } from './names.js';
 import type { Part } from './parameters.js';
 import type { EncoderConfig, EncoderDecoderConfig } from './stack-config.js';
@@ -14,17 +15,26 @@ export interface Family {
   readonly ggufArchitecture?: string;
   /** Keys of config.json that GGUF files of the architecture leave out because it implies them. */
   readonly ggufImplies?: Readonly<Record<string, unknown>>;
-  /** Keys of config.json that GGUF files of the architecture say in words of their own; undefined: not said. */
-  ggufKeys?(metadata: GgufMetadata): Readonly<Record<string, unknown>>;
+  /** What GGUF files of the architecture say in words of their own. */
+  readonly ggufOwn?: OwnKeys;
   /** GGUF files of the architecture store rotary pairs side by side. Default: in halves. */
   readonly ggufInterleaved?: boolean;
+  /** YaRN's ramp ends at whole dimensions in the architecture's models, which files do not say. Default true. */
+  readonly ggufYarnTruncates?: boolean;
   fromHuggingFace(config: ConfigReader): DecoderConfig;
   /** Tensors of a Hugging Face folder. */
   huggingFaceNames(config: DecoderConfig): NameTable;
-  /** Tensors of a GGUF file where the architecture has others than `ggufNames`. */
-  ggufNames?(config: DecoderConfig): NameTable;
+  /** Tensors of a GGUF file that the architecture calls by other names than the common ones. */
+  readonly ggufNames?: NameTable;
   /** Whether a GGUF file of that architecture is this family: several families may share one. */
-  ownsGguf?(metadata: GgufMetadata): boolean;
+  ownsGguf?(metadata: GgufMetadata, has: (tensor: string) => boolean): boolean;
+}
+
+/** Keys that an architecture has besides those of all, or means in another way. */
+export interface OwnKeys {
+  /** In the vocabulary of config.json; undefined: not said. */
+  read(metadata: GgufMetadata): Readonly<Record<string, unknown>>;
+  write(config: DecoderConfig): GgufValues;
 }
 
 /** GGUF files of an encoder or encoder-decoder. */

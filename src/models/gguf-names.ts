@@ -1,5 +1,4 @@
 /** Tensor names of GGUF files: one scheme, which the architectures use in part. */
-import type { DecoderConfig } from './config.js';
 import { fused, type NameTable, named } from './names.js';
 
 const ROOT = {
@@ -55,15 +54,25 @@ const EACH = {
 const OURS = 'layers.{i}.';
 const THEIRS = 'blk.{i}.';
 
+/** Architectures that have queries, keys and values in one tensor only; others may have. */
+export const GGUF_QKV: NameTable = fused(
+  `${THEIRS}attn_qkv`,
+  ['q', 'k', 'v'].map((part) => `${OURS}attention.${part}`),
+);
+
+/** Architectures that call the norm before the feed-forward layer by its place, behind attention. */
+export const GGUF_POST_ATTENTION_NORM: NameTable = named(
+  { feed_forward_norm: 'post_attention_norm' },
+  OURS,
+  THEIRS,
+);
+
 /** What an architecture has without a word of its own. */
-export const ggufNames = (_config: DecoderConfig): NameTable => [
+export const ggufNames: NameTable = [
   ...named(ROOT),
   ...named(LAYER, OURS, THEIRS),
   ...named(EACH, OURS, THEIRS),
-  ...fused(
-    `${THEIRS}attn_qkv`,
-    ['q', 'k', 'v'].map((part) => `${OURS}attention.${part}`),
-  ),
+  ...GGUF_QKV,
   // files from before keys and values had matrices of their own
   {
     tensor: `${THEIRS}attn_kv_b.weight`,

@@ -13,7 +13,7 @@ import { Decoder } from './decoder.js';
 import { Encoder } from './encoder.js';
 import { EncoderDecoder } from './encoder-decoder.js';
 import type { AnyFiles, EncoderDecoderFiles, EncoderFiles, ModelFiles } from './family.js';
-import { ROPE_FACTORS } from './gguf.js';
+import { withDivisors } from './gguf-rope.js';
 import { MappedParameters } from './mapped.js';
 import type { StoredNames } from './names.js';
 import { naming } from './naming.js';
@@ -118,12 +118,14 @@ async function parametersOf(files: AnyFiles, loader: TensorSource): Promise<Para
   return parameters;
 }
 
-/** GGUF files keep the divisors of rotary frequencies as a tensor. */
-async function withRopeFactors({ config }: ModelFiles, loader: TensorSource): Promise<DecoderConfig> {
-  const { rope } = config;
-  if (!(loader instanceof WeightLoader) || rope?.scaling.type !== 'factors') return config;
-  const factors = Array.from(await loader.values(ROPE_FACTORS, rope.dim / 2));
-  return { ...config, rope: { ...rope, scaling: { type: 'factors', factors } } };
+/** GGUF files keep the divisors of rotary frequencies as tensors. */
+async function withRopeFactors(
+  { config, checkpoint }: ModelFiles,
+  loader: TensorSource,
+): Promise<DecoderConfig> {
+  if (!(loader instanceof WeightLoader) || checkpoint.kind !== 'gguf' || config.rope === null) return config;
+  const scaling = await withDivisors(config.rope, (tensor, size) => loader.values(tensor, size));
+  return { ...config, rope: { ...config.rope, scaling } };
 }
 
 /** Tensors that may stand in a file without taking part: buffers that are computed, and a tied head written twice. */

@@ -198,14 +198,15 @@ function readConfig(checkpoint: Checkpoint): [DecoderConfig, NameTable | null] {
     const arch = checkpoint.metadata.getString('general.architecture');
     const candidates = FAMILIES.filter((f) => f.ggufArchitecture === arch);
     const family =
-      candidates.find((f) => f.ownsGguf?.(checkpoint.metadata)) ?? candidates.find((f) => !f.ownsGguf);
+      candidates.find((f) => f.ownsGguf?.(checkpoint.metadata, (name) => checkpoint.tensors.has(name))) ??
+      candidates.find((f) => !f.ownsGguf);
     if (!family)
       throw unsupported(checkpoint.path, arch, [
         ...new Set(FAMILIES.flatMap((f) => f.ggufArchitecture ?? [])),
         ...STACK_FAMILIES.flatMap((f) => f.gguf?.architecture ?? []),
       ]);
     const config = checkConfig(ggufConfig(checkpoint, family), checkpoint.path);
-    return [config, family.ggufNames?.(config) ?? ggufNames(config)];
+    return [config, [...(family.ggufNames ?? []), ...ggufNames]];
   }
   const { folder } = checkpoint;
   const family = familyOf(checkpoint.config.model_type, folder);

@@ -110,9 +110,12 @@ describe.skipIf(fixturesFolder === undefined)('a sentence-transformers folder', 
 
 const withGguf = folders.filter((name) => {
   const files = openFiles(join(fixturesFolder!, name));
-  // GGUF has no architecture for OPT, and no word for sparse layers among dense ones and for YaRN whose ends are not rounded.
-  return files.kind === 'decoder' && !/^(opt_|qwen3_moe|prefix|gpt_oss|deepseek_v[23])/.test(name);
+  // GGUF has no architecture for OPT, and qwen3moe has no word for dense layers among sparse ones.
+  return files.kind === 'decoder' && !/^(opt_|qwen3_moe|prefix)/.test(name);
 });
+
+/** Architectures whose rotary pairs stand side by side in files and apart in folders: sums over a head run in another order. */
+const TURNED = /^(llama|mistral|mixtral|granitemoe|deepseek_v1)/;
 
 describe.skipIf(fixturesFolder === undefined)('a GGUF file', () => {
   it.each(withGguf)('%s: the same model, there and back again', { timeout: 60_000 }, async (name) => {
@@ -122,9 +125,12 @@ describe.skipIf(fixturesFolder === undefined)('a GGUF file', () => {
     await model.save(gguf);
     await using read = await loadModel(gguf, { dtype: 'f32' });
     const [want, got] = [await logitsOf(model), await logitsOf(read)];
-    // Constants are float32 in the file, so the last bits may differ.
     const most = Math.max(...want.map(Math.abs));
-    for (let i = 0; i < want.length; i++) expect(Math.abs(got[i] - want[i]) / most).toBeLessThan(2e-6);
+    const close = (values: Float32Array) => {
+      if (!TURNED.test(name)) expect(values).toEqual(want);
+      for (let i = 0; i < want.length; i++) expect(Math.abs(values[i] - want[i]) / most).toBeLessThan(2e-6);
+    };
+    close(got);
     expect(read.tokenizer.encode('The gate decides 42.')).toEqual(
       model.tokenizer.encode('The gate decides 42.'),
     );
@@ -140,8 +146,7 @@ describe.skipIf(fixturesFolder === undefined)('a GGUF file', () => {
       expect(written.bytes.equals(source.bytes), tensor).toBe(true);
     }
     await using back = await loadModel(folder, { dtype: 'f32' });
-    const third = await logitsOf(back);
-    for (let i = 0; i < want.length; i++) expect(Math.abs(third[i] - want[i]) / most).toBeLessThan(2e-6);
+    close(await logitsOf(back));
   });
 
   it.each(
@@ -225,7 +230,7 @@ describe.skipIf(fixturesFolder === undefined)('saving', () => {
     await expect(sparse.save(fresh('.gguf'))).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED' });
     await using opt = await loadModel(join(fixturesFolder!, 'opt_pre'), { dtype: 'f32' });
     await expect(opt.save(fresh('.gguf'))).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED' });
-    for (const name of ['qwen3_moe_step2', 'gpt_oss', 'deepseek_v3']) {
+    for (const name of ['qwen3_moe', 'qwen3_moe_step2']) {
       await using model = await loadModel(join(fixturesFolder!, name), { dtype: 'f32' });
       const path = fresh('.gguf');
       await expect(model.save(path), name).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED' });

@@ -1,11 +1,13 @@
 import { layerNorm, USUAL } from '../config.js';
 import type { Family } from '../family.js';
+import { GGUF_QKV } from '../gguf-names.js';
 import { fused, type NameTable, named, withoutPrefix } from '../names.js';
 
 /** BLOOM (Scao et al. 2022): slopes instead of positions, a norm of the embedding, query, key and value fused by heads. */
 export const bloom: Family = {
   modelType: 'bloom',
   ggufArchitecture: 'bloom',
+  ggufNames: GGUF_QKV,
   fromHuggingFace(c) {
     const dModel = c.int(['hidden_size', 'n_embed'], 'width', 64);
     const nHeads = c.int(['n_head', 'num_attention_heads'], 'heads', 8);

@@ -5,7 +5,7 @@ import type { Family } from '../family.js';
 import { llamaNames } from './llama.js';
 import { expertNames, PROJECTIONS } from './shared/experts.js';
 import { latentNames, readLatentLike } from './shared/latent.js';
-import { latentGgufKeys } from './shared/latent-gguf.js';
+import { latentGguf } from './shared/latent-gguf.js';
 import { SHARED_EXPERTS, sparseLayers } from './shared/sigmoid-experts.js';
 
 /** DeepSeek-V2 and its Lite (DeepSeek-AI 2024, arXiv 2405.04434): latent attention, softmax scores, experts of the best groups. */
@@ -13,7 +13,8 @@ export const deepseekV2: Family = {
   modelType: 'deepseek_v2',
   ggufArchitecture: 'deepseek2',
   ggufInterleaved: true,
-  ggufKeys: latentGgufKeys,
+  ggufImplies: { n_shared_experts: 0 },
+  ggufOwn: latentGguf,
   fromHuggingFace(c) {
     const base = readLatentLike(c, 'deepseek_v2', { maxSeqLen: 2048, interleaved: true });
     return { ...base, moe: readExperts(c, base.nLayers) };
@@ -35,9 +36,10 @@ function readExperts(c: ConfigReader, nLayers: number): MoEConfig | null {
     nExperts: c.int(['n_routed_experts', 'num_local_experts'], 'experts', 64),
     topK: c.int('num_experts_per_tok', 'experts'),
     dFf,
-    gating: limited
-      ? groupLimitedGreedy({ groups, topGroups, scale })
-      : softmaxTopK({ renormalize: false, scale }),
+    gating:
+      limited && groups > 1
+        ? groupLimitedGreedy({ groups, topGroups, scale })
+        : softmaxTopK({ renormalize: false, scale }),
     layers,
     dFfShared: c.int('n_shared_experts', 'experts', 2, 0) * dFf,
   };

@@ -2,7 +2,7 @@ import type { Family } from '../family.js';
 import { llamaNames } from './llama.js';
 import { expertNames, PROJECTIONS } from './shared/experts.js';
 import { latentNames, predictionNames, readLatentLike } from './shared/latent.js';
-import { latentGgufKeys } from './shared/latent-gguf.js';
+import { latentGguf } from './shared/latent-gguf.js';
 import { readSigmoidExperts, SHARED_EXPERTS } from './shared/sigmoid-experts.js';
 
 /**
@@ -13,8 +13,14 @@ export const deepseekV3: Family = {
   modelType: 'deepseek_v3',
   ggufArchitecture: 'deepseek2',
   ggufInterleaved: true,
-  ggufKeys: latentGgufKeys,
-  ownsGguf: (metadata) => metadata.getInt('deepseek2.expert_gating_func', 0) === 2,
+  ggufImplies: { n_shared_experts: 0 },
+  ggufOwn: { ...latentGguf, read: (metadata) => ({ ...latentGguf.read(metadata), topk_method: 'noaux_tc' }) },
+  // files from configs that leave the scores unsaid show them by the bias
+  ownsGguf: (metadata, has) => {
+    const scores = metadata.getInt('deepseek2.expert_gating_func', 0);
+    const sparse = metadata.getInt('deepseek2.leading_dense_block_count', 0);
+    return scores === 2 || (scores === 0 && has(`blk.${sparse}.exp_probs_b.bias`));
+  },
   fromHuggingFace(c) {
     const interleaved = c.bool('rope_interleave', true);
     const base = readLatentLike(c, 'deepseek_v3', { maxSeqLen: 4096, interleaved });

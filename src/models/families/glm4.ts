@@ -1,7 +1,9 @@
 import type { Family } from '../family.js';
-import { ggufNames } from '../gguf-names.js';
 import { fused, named } from '../names.js';
 import { llamaNames, readLlamaLike } from './llama.js';
+
+const OURS = 'layers.{i}.';
+const GATE_UP = [`${OURS}feed_forward.gate`, `${OURS}feed_forward.up`];
 
 /** GLM-4 0414, dense (GLM Team 2024): norms before and behind attention and feed-forward, half of each head turns. */
 export const glm4: Family = {
@@ -9,6 +11,7 @@ export const glm4: Family = {
   ggufArchitecture: 'glm4',
   ggufInterleaved: true,
   ggufImplies: { attention_bias: true },
+  ggufNames: fused('blk.{i}.ffn_up', GATE_UP),
   fromHuggingFace(c) {
     const base = readLlamaLike(c, 'glm4', {
       maxSeqLen: 131072,
@@ -26,11 +29,8 @@ export const glm4: Family = {
     ...fused('model.layers.{i}.mlp.gate_up_proj', GATE_UP),
     ...llamaNames,
   ],
-  ggufNames: (config) => [...fused('blk.{i}.ffn_up', GATE_UP), ...ggufNames(config)],
 };
 
-const OURS = 'layers.{i}.';
-const GATE_UP = [`${OURS}feed_forward.gate`, `${OURS}feed_forward.up`];
 const NORMS = {
   attention_post_norm: 'post_self_attn_layernorm',
   feed_forward_post_norm: 'post_mlp_layernorm',

@@ -1,4 +1,5 @@
 import type { Family } from '../family.js';
+import { GGUF_POST_ATTENTION_NORM } from '../gguf-names.js';
 import { llamaNames, readLlamaLike } from './llama.js';
 import { expertNames, PROJECTIONS } from './shared/experts.js';
 import { predictionNames } from './shared/latent.js';
@@ -11,7 +12,8 @@ import { readSigmoidExperts, SHARED_EXPERTS } from './shared/sigmoid-experts.js'
 export const glm4Moe: Family = {
   modelType: 'glm4_moe',
   ggufArchitecture: 'glm4moe',
-  ggufImplies: { attention_bias: true },
+  ggufImplies: { attention_bias: true, n_shared_experts: 0 },
+  ggufNames: GGUF_POST_ATTENTION_NORM,
   fromHuggingFace(c) {
     const base = readLlamaLike(c, 'glm4_moe', {
       maxSeqLen: 131072,

@@ -1,12 +1,14 @@
 import { layerNorm, USUAL } from '../config.js';
 import { ACTIVATION_KEYS } from '../config-reader.js';
 import type { Family } from '../family.js';
+import { GGUF_QKV } from '../gguf-names.js';
 import { fused, type NameTable, named, withoutPrefix } from '../names.js';
 
 /** GPT-2 (Radford et al. 2019): layer norms, learned positions, biases everywhere, matrices stored [in, out]. */
 export const gpt2: Family = {
   modelType: 'gpt2',
   ggufArchitecture: 'gpt2',
+  ggufNames: GGUF_QKV,
   fromHuggingFace(c) {
     const dModel = c.int(['n_embd', 'hidden_size'], 'width', 768);
     const nHeads = c.int(['n_head', 'num_attention_heads'], 'heads', 12);

@@ -1,6 +1,7 @@
 import { allLayers, USUAL_MOE } from '../config.js';
 import type { ConfigReader } from '../config-reader.js';
 import type { Family } from '../family.js';
+import { GGUF_POST_ATTENTION_NORM } from '../gguf-names.js';
 import { type NameTable, named } from '../names.js';
 import { llamaNames, readLlamaLike } from './llama.js';
 import { windowLayers } from './shared/windows.js';
@@ -13,6 +14,8 @@ export const gptOss: Family = {
   modelType: 'gpt_oss',
   ggufArchitecture: 'gpt-oss',
   ggufImplies: { attention_bias: true },
+  ggufNames: GGUF_POST_ATTENTION_NORM,
+  ggufYarnTruncates: false,
   fromHuggingFace(c) {
     const base = readLlamaLike(c, 'gpt_oss', {
       maxSeqLen: 131072,

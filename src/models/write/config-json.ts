@@ -19,7 +19,8 @@ export function allKeys(config: DecoderConfig): ConfigJson {
     num_hidden_layers: config.nLayers,
     num_attention_heads: config.nHeads,
     num_key_value_heads: config.nKvHeads,
-    head_dim: config.headDim,
+    head_dim: config.latent?.rotaryDim ?? config.headDim,
+    ...latentKeys(config),
     intermediate_size: config.dFf,
     max_position_embeddings: config.maxSeqLen,
     hidden_act: Object.keys(ACTIVATION_KEYS).find((key) => ACTIVATION_KEYS[key] === config.activation),
@@ -39,14 +40,32 @@ export function allKeys(config: DecoderConfig): ConfigJson {
     embedding_multiplier: config.embeddingScale,
     logits_scaling: 1 / config.logitScale,
     num_nextn_predict_layers: config.nPredictionLayers || undefined,
-    ...(rope ? ropeKeys(rope, config.headDim) : {}),
+    ...(rope ? ropeKeys(rope, config.latent?.rotaryDim ?? config.headDim) : {}),
     ...(moe ? expertKeys(moe, config.nLayers) : {}),
   };
   return Object.fromEntries(Object.entries(json).filter(([, value]) => value !== undefined));
 }
 
+/** DeepSeek's words for how experts are chosen. */
+const TOP_K_METHODS: Readonly<Record<string, string>> = {
+  'softmax-top-k': 'greedy',
+  'group-limited-greedy': 'group_limited_greedy',
+  'sigmoid-top-k': 'noaux_tc',
+};
+
+function latentKeys({ latent, headDim }: DecoderConfig): ConfigJson {
+  if (latent === null) return {};
+  return {
+    q_lora_rank: latent.queryRank,
+    kv_lora_rank: latent.rank,
+    qk_rope_head_dim: latent.rotaryDim,
+    qk_nope_head_dim: headDim - latent.rotaryDim,
+    v_head_dim: latent.valueDim,
+  };
+}
+
 function expertKeys(moe: MoEConfig, nLayers: number): ConfigJson {
-  const { options } = gatingForm(moe.gating) as { options: Record<string, unknown> };
+  const { name, options } = gatingForm(moe.gating) as { name: string; options: Record<string, unknown> };
   const dense = Array.from({ length: nLayers }, (_, i) => i).filter((i) => !moe.layers.includes(i));
   const first = dense.every((layer, i) => layer === i) ? dense.length : undefined;
   const shared = moe.dFfShared / moe.dFf;
@@ -60,6 +79,7 @@ function expertKeys(moe: MoEConfig, nLayers: number): ConfigJson {
     routed_scaling_factor: options.scale,
     n_group: options.groups,
     topk_group: options.topGroups,
+    topk_method: TOP_K_METHODS[name],
     router_jitter_noise: options.jitter,
     n_shared_experts: Number.isInteger(shared) ? shared : undefined,
     shared_expert_intermediate_size: moe.dFfShared || undefined,

@@ -13,12 +13,13 @@ import { sizeOf } from '../../core/shape.js';
 import { ggufTokenizerMetadata } from '../../text/gguf-tokenizer-write.js';
 import type { DecoderConfig } from '../config.js';
 import type { Family } from '../family.js';
-import { ggufConfig, ROPE_FACTORS } from '../gguf.js';
+import { ggufConfig } from '../gguf.js';
 import { ggufNames } from '../gguf-names.js';
+import { sayable, scalingTensors } from '../gguf-rope.js';
 import { StoredNames } from '../names.js';
 import { familyOf } from '../registry.js';
 import { isFloatFormat } from './floats.js';
-import { ggufMetadata, ropeFactors } from './gguf-config.js';
+import { ggufMetadata } from './gguf-config.js';
 import { WriteCount, type WrittenDecoder } from './model.js';
 import type { WriteOptions } from './options.js';
 import { differences, PartValues } from './part-values.js';
@@ -42,13 +43,12 @@ export async function writeGgufModel(
       'one that GGUF has an architecture for',
     );
   const metadata = said(path, () => ggufMetadata(config, family));
-  const table = family.ggufNames?.(config) ?? ggufNames(config);
+  const table = [...(family.ggufNames ?? []), ...ggufNames];
   const plans = planTensors(parts, new StoredNames(table, parts, () => false));
-  const factors = ropeFactors(config);
-  const target = said(path, () =>
-    readBack(path, metadata, family, [...plans.map(({ name }) => name), ...(factors ? [ROPE_FACTORS] : [])]),
-  );
-  checkSameModel(path, withFactors(config, factors), withFactors(target, factors));
+  const divisors = scalingTensors(config);
+  const names = [...plans.map(({ name }) => name), ...divisors.keys()];
+  const target = said(path, () => readBack(path, metadata, family, names));
+  checkSameModel(path, withDivisors(config, divisors), withDivisors(target, divisors));
   const values = new PartValues(device, parameters, differences(config, target));
   const described = plans.map((plan) => ({ plan, format: formatFor(plan, values, options) }));
   for (const [key, value] of ggufTokenizerMetadata(tokenizer, config.vocabSize)) metadata.set(key, value);
@@ -64,7 +64,7 @@ export async function writeGgufModel(
       chunks: () => count.counted(plan.name, tensorBytes(plan, values, format)),
     }),
   );
-  if (factors) tensors.push(vectorOf(ROPE_FACTORS, factors));
+  for (const [name, divisor] of divisors) tensors.push(vectorOf(name, divisor));
   await writeGguf(path, metadata, tensors);
 }
 
@@ -84,10 +84,10 @@ function said<T>(path: string, put: () => T): T {
   }
 }
 
-/** The divisors are compared as such: a file does not tell how they came about. */
-function withFactors(config: DecoderConfig, factors: Float32Array | null): DecoderConfig {
-  if (factors === null || config.rope === null) return config;
-  return { ...config, rope: { ...config.rope, scaling: { type: 'factors', factors: [...factors] } } };
+/** Divisors are compared as such: a file does not tell how they came about. */
+function withDivisors(config: DecoderConfig, divisors: ReadonlyMap<string, Float32Array>): DecoderConfig {
+  const { rope } = config;
+  return rope === null ? config : { ...config, rope: { ...rope, scaling: sayable(rope.scaling, divisors) } };
 }
 
 function readBack(
