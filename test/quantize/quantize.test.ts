@@ -58,6 +58,9 @@ describe('perplexity', () => {
     expect(got.tokens).toBe(want.tokens);
     expect(got.loss).toBeCloseTo(want.loss, 5);
     expect(got.perplexity).toBeCloseTo(Math.exp(want.loss), 2);
+    // with a cache in f32, what comparing two models says
+    const { reference } = await compareModels(sparse, sparse, TEXT, { window });
+    expect(got.loss).toBeCloseTo(reference.loss, 6);
   });
 
   it('takes text, and refuses too little of it', async () => {
@@ -65,7 +68,16 @@ describe('perplexity', () => {
     await expect(perplexity(sparse, [1])).rejects.toMatchObject({ code: 'ERR_OPTION' });
     await expect(perplexity(sparse, [1, 9999])).rejects.toMatchObject({ code: 'ERR_OPTION' });
     await expect(perplexity(sparse, TEXT, { window: 1 })).rejects.toThrow(/window 1/);
-    await expect(perplexity(sparse, TEXT, { signal: AbortSignal.abort() })).rejects.toThrow();
+    const aborted = { code: 'ERR_ABORTED' };
+    await expect(perplexity(sparse, TEXT, { signal: AbortSignal.abort() })).rejects.toMatchObject(aborted);
+    const stop = new AbortController();
+    const run = perplexity(sparse, TEXT, {
+      window: 8,
+      signal: stop.signal,
+      onProgress: ({ tokens }) => tokens > 30 && stop.abort(),
+    });
+    await expect(run).rejects.toMatchObject(aborted);
+    expect(sparse.engine.cache.freeBlocks).toBe(sparse.engine.cache.blocks);
   });
 
   it('of a model beside itself has no divergence', async () => {
