@@ -19,6 +19,8 @@ export type { BatchOptions, BatchResult } from './generate/batch.js';
 export type { BeamOptions } from './generate/beam.js';
 export { type BestOfOptions, type BestOfResult, bestOf, type ScoredAnswer } from './generate/best-of.js';
 export type {
+  Alternatives,
+  EchoedPrompt,
   FinishReason,
   GeneratedPart,
   Hypothesis,

@@ -72,6 +72,7 @@ export const resultOf = ({
   json,
   top,
   alternatives,
+  echo,
 }: Continuation): BatchResult => ({
   text,
   tokens,
@@ -79,6 +80,7 @@ export const resultOf = ({
   finishReason,
   ...(json === undefined ? {} : { json }),
   ...(top === undefined ? {} : { alternatives }),
+  ...(echo ? { prompt: echo } : {}),
   ...(hypotheses ? { hypotheses } : {}),
   ...(speculation ? { speculation } : {}),
 });

@@ -1,5 +1,5 @@
 /** What has been generated after one prompt so far, and when it ends. */
-import { SwitchyardError } from '../core/errors.js';
+import { mismatch, SwitchyardError } from '../core/errors.js';
 import { StopStrings } from '../text/stop-strings.js';
 import { StreamDecoder } from '../text/stream-decoder.js';
 import type { Tokenizer } from '../text/tokenizer.js';
@@ -10,6 +10,7 @@ import {
   constraintOf,
   finishedValue,
 } from './constrain/grammar.js';
+import type { ScoredToken } from './likelihood.js';
 import { constrained } from './samplers/constrained.js';
 import { SAMPLER_OPTIONS, type SamplerOptions, samplerOf } from './samplers/options.js';
 import type { SequenceContext } from './samplers/processor.js';
@@ -49,6 +50,23 @@ export interface SpeculationStatistics {
   readonly accepted: number;
 }
 
+/** What was put in, as the model saw it. Of an encoder-decoder: the beginning of the decoder's text. */
+export interface EchoedPrompt {
+  readonly text: string;
+  readonly tokens: readonly number[];
+  /** Under the raw logits; null: the first token has nothing before it. */
+  readonly logprobs: readonly (number | null)[];
+  /** With `topLogprobs`. */
+  readonly alternatives?: readonly (Alternatives | null)[];
+}
+
+/** What else might have stood in a token's place. */
+export interface Alternatives {
+  /** 1 + the number of likelier tokens. */
+  readonly rank: number;
+  readonly top: readonly TokenLogprob[];
+}
+
 export interface ContinuationOptions<T = unknown> extends SamplerOptions, ConstraintOptions<T> {
   /** New tokens at most. Default: as many as the context holds. */
   maxTokens?: number;
@@ -59,6 +77,8 @@ export interface ContinuationOptions<T = unknown> extends SamplerOptions, Constr
   sampler?: Sampler;
   /** So many of the likeliest tokens in the place of each new one, 0 to 1024, and its rank. Default: neither. */
   topLogprobs?: number;
+  /** Also the prompt's own tokens, and how likely each was behind those before it: `prompt` of the result. Default false. */
+  echo?: boolean;
   /** Texts that end the generation; they are not given out. */
   stop?: string | readonly string[];
   /** Further token ids that end the generation. */
@@ -85,7 +105,9 @@ export class Continuation {
   /** Likeliest tokens that were asked for. */
   readonly top: number | undefined;
   /** Of each new token, if they were. */
-  readonly alternatives: { readonly rank: number; readonly top: readonly TokenLogprob[] }[] = [];
+  readonly alternatives: Alternatives[] = [];
+  /** Every token of the prompt but the first, once it was read for an echo. */
+  echoed: readonly ScoredToken[] | null = null;
   text = '';
   finishReason: FinishReason = 'abort';
   /** Of a search, best first. */
@@ -98,6 +120,7 @@ export class Continuation {
   readonly #decoder: StreamDecoder;
   readonly #constraint: Constraint | null;
   readonly #stops: StopStrings;
+  readonly #echo: boolean;
 
   /** @throws SwitchyardError ERR_OPTION or ERR_CONTEXT_LENGTH for a prompt or options that cannot be run */
   constructor(
@@ -106,7 +129,10 @@ export class Continuation {
     options: ContinuationOptions,
   ) {
     this.maxTokens = roomFor(prompt.length, options.maxTokens, host.contextLength);
-    const { stopTokens = [], ignoreEos = false, stop = [], topLogprobs } = options;
+    const { stopTokens = [], ignoreEos = false, stop = [], topLogprobs, echo = false } = options;
+    if (typeof echo !== 'boolean')
+      throw mismatch('ERR_OPTION', 'generate', `echo ${String(echo)}`, 'true or false');
+    this.#echo = echo;
     this.top = topLogprobs;
     if (topLogprobs !== undefined)
       inRange('topLogprobs', topLogprobs, { from: 0, to: Math.min(MOST_TOP, host.vocabSize), whole: true });
@@ -131,6 +157,21 @@ export class Continuation {
   get json(): unknown {
     if (!this.#constraint || !this.endTokens.has(this.tokens.at(-1) as number)) return undefined;
     return finishedValue(this.#constraint, this.text);
+  }
+
+  /** Whether the prompt has to be read for its echo. */
+  get wantsEcho(): boolean {
+    return this.#echo && this.echoed === null;
+  }
+
+  /** null: none was asked for. */
+  get echo(): EchoedPrompt | null {
+    const { prompt: tokens, echoed } = this;
+    if (!echoed) return null;
+    const text = this.tokenizer.decode([...tokens], { skipSpecialTokens: true });
+    const logprobs = [null, ...echoed.map(({ logprob }) => logprob)];
+    const alternatives = [null, ...echoed.map(({ rank, top }) => ({ rank, top }))];
+    return { text, tokens, logprobs, ...(this.top === undefined ? {} : { alternatives }) };
   }
 
   get finished(): boolean {

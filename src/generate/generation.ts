@@ -3,10 +3,12 @@ import type { Device } from '../core/device.js';
 import { checkOptions, checkWhole, mismatch, SwitchyardError } from '../core/errors.js';
 import { type LoadStatistics, statisticsOfLoad } from '../moe/statistics.js';
 import {
+  type Alternatives,
   CHOICE_OPTIONS,
   Continuation,
   type ContinuationHost,
   type ContinuationOptions,
+  type EchoedPrompt,
   type FinishReason,
   type GeneratedPart,
   type Hypothesis,
@@ -41,6 +43,7 @@ export const GENERATE_OPTIONS = [
   'maxTokens',
   ...CHOICE_OPTIONS,
   'topLogprobs',
+  'echo',
   'stop',
   'stopTokens',
   'ignoreEos',
@@ -69,7 +72,9 @@ export interface GenerationResult<T = unknown> {
   readonly tokens: readonly number[];
   readonly logprobs: readonly number[];
   /** With `topLogprobs`: of each new token its rank (1: none is likelier) and the likeliest tokens in its place. */
-  readonly alternatives?: Continuation['alternatives'];
+  readonly alternatives?: readonly Alternatives[];
+  /** With `echo`. */
+  readonly prompt?: EchoedPrompt;
   readonly finishReason: FinishReason;
   /** With `jsonSchema`: the value of the text, if it came to its end. */
   readonly json?: T;
@@ -95,7 +100,7 @@ export interface GenerationHost extends ContinuationHost {
 
 /** @throws SwitchyardError ERR_OPTION */
 export function laneOptions(options: GenerateOptions, promptTokens: number, routing = false): LaneOptions {
-  const { priority = 0, cacheSalt = '', prefixLength = 0 } = options;
+  const { priority = 0, cacheSalt = '', prefixLength = 0, echo = false } = options;
   if (!Number.isFinite(priority))
     throw mismatch('ERR_OPTION', 'generate', `priority ${String(priority)}`, 'a number');
   if (cacheSalt !== null && typeof cacheSalt !== 'string')
@@ -108,6 +113,10 @@ export function laneOptions(options: GenerateOptions, promptTokens: number, rout
       `prefixLength ${prefixLength}`,
       `at most the ${promptTokens} tokens of the prompt`,
     );
+  if (echo && prefixLength > 0)
+    throw mismatch('ERR_OPTION', 'generate', 'echo together with prefixLength', 'one of them', {
+      hint: 'tokens that see what follows them have no likelihood behind what is before them',
+    });
   return { priority, salt: cacheSalt, prefixLength, routing };
 }
 
@@ -160,7 +169,7 @@ export class Generation<T = unknown> implements AsyncIterable<GeneratedPart> {
     await this.#done;
     const read = this.#host.rememberedTokens?.(0) ?? 0;
     const { prompt, tokens, logprobs, text, finishReason, hypotheses, speculation } = this.#continuation;
-    const { top, alternatives } = this.#continuation;
+    const { top, alternatives, echo } = this.#continuation;
     const json = this.#continuation.json as T | undefined;
     const rate = (n: number, ms: number): number => (ms > 0 ? (1000 * n) / ms : 0);
     return {
@@ -170,6 +179,7 @@ export class Generation<T = unknown> implements AsyncIterable<GeneratedPart> {
       finishReason,
       ...(json === undefined ? {} : { json }),
       ...(top === undefined ? {} : { alternatives }),
+      ...(echo ? { prompt: echo } : {}),
       ...(hypotheses ? { hypotheses } : {}),
       ...(speculation ? { speculation } : {}),
       timings: {

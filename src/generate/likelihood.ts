@@ -1,6 +1,6 @@
 /** How likely a model finds given tokens: of a whole text, and of candidates behind one prompt, which is computed once. */
 import { checkOptions, mismatch, SwitchyardError } from '../core/errors.js';
-import type { Lane } from './lane.js';
+import type { Answer, Lane } from './lane.js';
 import { samplers } from './samplers/index.js';
 import { inRange } from './samplers/processor.js';
 import { Sampling, type TokenLogprob } from './sampling.js';
@@ -107,12 +107,13 @@ export async function scoresOf(
   });
 }
 
-/** Feeds `first` and all but the last of `tokens`, and tells how likely each of `tokens` was. */
-async function scored(
+/** Feeds `first` and all but the last of `tokens`, and tells how likely each of `tokens` was. @param answered told of every answer */
+export async function scored(
   lane: Lane,
   first: number,
   tokens: readonly number[],
   top: number,
+  answered: (answer: Answer) => void = () => undefined,
 ): Promise<ScoredToken[]> {
   const all: ScoredToken[] = [];
   let before = first;
@@ -120,12 +121,13 @@ async function scored(
     const piece = tokens.slice(at, at + PIECE);
     // The token is given: a step tells its log-probability all the same.
     const given = piece.map((token) => new Sampling(samplers.forcedTokens({ 0: token }), [], { seed: 0 }));
-    const { results } = await lane.feed([before, ...piece.slice(0, -1)], {
+    const answer = await lane.feed([before, ...piece.slice(0, -1)], {
       earlier: given.slice(0, -1),
       sampling: given.at(-1) as Sampling,
       top,
     });
-    for (const { token, logprob, rank, top: likely } of results) {
+    answered(answer);
+    for (const { token, logprob, rank, top: likely } of answer.results) {
       if (token < 0)
         throw new SwitchyardError(
           'ERR_NATIVE',

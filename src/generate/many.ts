@@ -35,10 +35,16 @@ export async function generateMany(
   );
   const wanted = laneOptions(rest, prompt.length);
   const strategy = strategyOf(rest);
+  const [reader] = continuations as [Continuation];
+  const tell = (): void => {
+    for (const each of continuations) each.echoed = reader.echoed;
+  };
   /** Reads all but the last token, behind which each answer chooses for itself. */
   async function* share(run: Run): AsyncGenerator<never> {
     const origin = run.open();
-    if (prompt.length > 1) await run.feed(origin, prompt.slice(0, -1), { sampling: null });
+    if (reader.wantsEcho) await run.echo(origin);
+    else if (prompt.length > 1) await run.feed(origin, prompt.slice(0, -1), { sampling: null });
+    tell();
     const runs = continuations.map((c) => new Run(scheduler, c, wanted, signal, null, undefined, origin));
     try {
       await Promise.all(
@@ -51,7 +57,8 @@ export async function generateMany(
     }
   }
   const remember = host.remember ? () => host.remember?.(0) as Promise<Memory> : null;
-  const shared = new Run(scheduler, continuations[0] as Continuation, wanted, signal, remember);
+  const shared = new Run(scheduler, reader, wanted, signal, remember);
   for await (const _ of shared.follow(share));
+  tell();
   return continuations.map(resultOf);
 }

@@ -2,6 +2,7 @@
 import { SwitchyardError } from '../core/errors.js';
 import type { Continuation, GeneratedPart } from './continuation.js';
 import type { Answer, Ask, Lane, LaneOptions } from './lane.js';
+import { scored } from './likelihood.js';
 import type { Memory } from './memory.js';
 import type { Scheduler } from './scheduler.js';
 
@@ -14,6 +15,8 @@ export class Run {
   readonly #onAbort = (): void => void this.#closeAll();
   #ended = false;
   #memory: Memory | null = null;
+  /** Of the prompt's echo: they belong to its answer. */
+  readonly #unread: (readonly Int32Array[])[] = [];
 
   constructor(
     readonly scheduler: Scheduler,
@@ -40,7 +43,18 @@ export class Run {
 
   /** Feeds what the lane does not have of the prompt. */
   prompt(lane: Lane, ask: Ask): Promise<Answer> {
-    return this.feed(lane, this.continuation.prompt.slice(lane.tokens.length), ask);
+    const { prompt, wantsEcho } = this.continuation;
+    const rest = (): Promise<Answer> => this.feed(lane, prompt.slice(lane.tokens.length), ask);
+    return wantsEcho ? this.echo(lane).then(rest) : rest();
+  }
+
+  /** Feeds all but the last token of the prompt to a new lane, and notes how likely each one was. */
+  async echo(lane: Lane): Promise<void> {
+    const { prompt, top = 0 } = this.continuation;
+    const [first, ...rest] = prompt as [number, ...number[]];
+    this.continuation.echoed = await scored(lane, first, rest, top, ({ experts }) =>
+      this.#unread.push(...experts),
+    );
   }
 
   fork(lane: Lane): Lane {
@@ -57,7 +71,8 @@ export class Run {
     const { top } = this.continuation;
     const wanted = top === undefined || ask.sampling === null ? ask : { ...ask, top };
     const answer = lane.feed(tokens, wanted).then((given) => {
-      this.answered(given);
+      const experts = [...this.#unread.splice(0), ...given.experts];
+      this.answered({ ...given, experts });
       return given;
     });
     answer.catch(() => undefined);
@@ -68,10 +83,12 @@ export class Run {
   async *follow(strategy: Strategy): AsyncGenerator<GeneratedPart> {
     try {
       this.#signal?.throwIfAborted();
-      if (this.continuation.finished) return;
+      const { finished, wantsEcho } = this.continuation;
+      if (finished && !wantsEcho) return;
       if (this.remember) this.#memory = await this.remember();
       this.#signal?.throwIfAborted();
-      yield* strategy(this);
+      if (finished) await this.echo(this.open());
+      else yield* strategy(this);
     } catch (error) {
       if (!this.#signal?.aborted) throw error;
       throw new SwitchyardError('ERR_ABORTED', '[generate] got an abort, expected to finish', {
