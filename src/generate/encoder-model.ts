@@ -79,8 +79,8 @@ export class EncoderModel extends Model {
   }
 
   protected written(): WrittenParts {
-    const { kind, config } = this;
-    return { kind, config, parts: encoderParts(config) };
+    const { kind, config, embedding } = this;
+    return { kind, config, parts: encoderParts(config), embedding };
   }
 
   protected async free(): Promise<void> {

@@ -38,11 +38,13 @@ export interface OwnKeys {
 }
 
 /** GGUF files of an encoder or encoder-decoder. */
-export interface StackGguf {
+export interface StackGguf<Config> {
   /** general.architecture */
   readonly architecture: string;
   /** The metadata in the vocabulary of config.json, so that one reader checks both. */
   keys(metadata: GgufMetadata, has: (tensor: string) => boolean): Readonly<Record<string, unknown>>;
+  /** The metadata of a model's file; what it does not say is found by reading it back. */
+  values(config: Config): GgufValues;
   /** Which tensor is what a tensor of a folder would be, where that decides about a variant. */
   readonly standsFor: Readonly<Record<string, string>>;
   readonly names: NameTable;
@@ -58,7 +60,7 @@ interface StackFamily<Kind, Config> {
   /** Whether a config with that model_type is this family, where several share it. */
   owns?(config: Readonly<Record<string, unknown>>): boolean;
   /** Where the format defines an architecture for the family. */
-  readonly gguf?: StackGguf;
+  readonly gguf?: StackGguf<Config>;
   fromHuggingFace(config: ConfigReader, has: (tensor: string) => boolean): Config;
   /** Tensors of a Hugging Face folder. */
   huggingFaceNames(config: Config): NameTable;

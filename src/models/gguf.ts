@@ -68,7 +68,10 @@ function scoring({ path }: GgufMetadata, code: number | undefined): string | und
   );
 }
 
-export function ggufConfig({ metadata, tensors, path }: GgufCheckpoint, family: Family): DecoderConfig {
+export function ggufConfig(
+  { metadata, tensors, path }: Pick<GgufCheckpoint, 'metadata' | 'tensors' | 'path'>,
+  family: Family,
+): DecoderConfig {
   const arch = family.ggufArchitecture as string;
   const said = { ...asConfig(metadata, arch), ...family.ggufOwn?.read(metadata) };
   const written = Object.entries(said).filter(([, value]) => value !== undefined);

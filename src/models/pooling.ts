@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Checkpoint } from '../checkpoint/folder.js';
 import { readJsonFile, readJsonList } from '../checkpoint/json-file.js';
 import { mismatch } from '../core/errors.js';
+import type { GgufValues } from './gguf-keys.js';
 
 export const POOLINGS = ['mean', 'cls'] as const;
 /** The mean of all tokens' states, or the state of the first token. */
@@ -24,8 +25,12 @@ const MODES: Readonly<Record<string, Pooling>> = {
   pooling_mode_cls_token: 'cls',
 };
 
-/** Numbers of `pooling_type` in GGUF files: none, mean, first token. */
-const GGUF_POOLINGS: readonly Pooling[] = ['mean', 'mean', 'cls'];
+/** Numbers of `pooling_type` in GGUF files; others are none, the last token and a classifier of texts. */
+const GGUF_POOLINGS: Readonly<Record<Pooling, number>> = { mean: 1, cls: 2 };
+const NO_POOLING = 0;
+const CLASSIFIER = 4;
+/** The format has no key for it. */
+const MAX_TOKENS = 'switchyard.embedding.max_tokens';
 
 /** What the files of an encoder say of its vectors. @throws SwitchyardError ERR_FORMAT, ERR_UNSUPPORTED */
 export function embeddingConfigOf(checkpoint: Checkpoint): EmbeddingConfig {
@@ -33,10 +38,22 @@ export function embeddingConfigOf(checkpoint: Checkpoint): EmbeddingConfig {
   if (checkpoint.kind !== 'gguf') return { pooling: 'mean', maxTokens: null };
   const { metadata, path } = checkpoint;
   const key = `${metadata.getString('general.architecture')}.pooling_type`;
-  const type = metadata.getInt(key, 0);
-  const pooling = GGUF_POOLINGS[type];
-  if (!pooling) throw mismatch('ERR_UNSUPPORTED', path, `${key} ${type}`, '0, 1 (mean) or 2 (first token)');
-  return { pooling, maxTokens: null };
+  const type = metadata.getInt(key, NO_POOLING);
+  const said = POOLINGS.find((pooling) => GGUF_POOLINGS[pooling] === type);
+  if (said === undefined && type !== NO_POOLING && type !== CLASSIFIER)
+    throw mismatch('ERR_UNSUPPORTED', path, `${key} ${type}`, '1 (mean), 2 (first token) or 4 (classifier)');
+  return { pooling: said ?? 'mean', maxTokens: metadata.getInt(MAX_TOKENS, null) };
+}
+
+/** The same as metadata of a GGUF file. */
+export function poolingValues(
+  arch: string,
+  { pooling, maxTokens }: EmbeddingConfig,
+  { classifies }: { readonly classifies: boolean },
+): GgufValues {
+  const values: GgufValues = new Map();
+  values.set(`${arch}.pooling_type`, classifies ? CLASSIFIER : GGUF_POOLINGS[pooling]);
+  return maxTokens === null ? values : values.set(MAX_TOKENS, maxTokens);
 }
 
 /** What modules.json and the files beside it say; without them the mean. @throws SwitchyardError ERR_FORMAT, ERR_UNSUPPORTED */

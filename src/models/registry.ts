@@ -1,6 +1,7 @@
 /** The families by model_type and by GGUF architecture. */
 import { join } from 'node:path';
 import type { Checkpoint } from '../checkpoint/folder.js';
+import type { GgufMetadata } from '../checkpoint/gguf-metadata.js';
 import { SwitchyardError } from '../core/errors.js';
 import { decoderParts } from './build.js';
 import { allLayers, checkConfig, type DecoderConfig } from './config.js';
@@ -75,7 +76,8 @@ const FAMILIES: readonly Family[] = [
   qwen3,
   qwen3Moe,
 ];
-const STACK_FAMILIES: readonly (EncoderFamily | EncoderDecoderFamily)[] = [
+type StackFamilies = EncoderFamily | EncoderDecoderFamily;
+const STACK_FAMILIES: readonly StackFamilies[] = [
   bart,
   bert,
   nllbMoe,
@@ -123,13 +125,13 @@ function withFoundPredictions(
 
 /** What a checkpoint of an encoder or encoder-decoder says, in the vocabulary of its family. */
 interface StackForm {
-  readonly family: EncoderFamily | EncoderDecoderFamily;
+  readonly family: StackFamilies;
   readonly where: string;
   readonly keys: Readonly<Record<string, unknown>>;
   /** Whether a tensor of that name in a folder is there. */
   has(tensor: string): boolean;
-  /** Null: the folder's own. */
-  readonly gguf: StackGguf | null;
+  /** Whether the words are those of a GGUF file. */
+  readonly isGguf: boolean;
 }
 
 function stackFormOf(checkpoint: Checkpoint): StackForm | null {
@@ -141,41 +143,61 @@ function stackFormOf(checkpoint: Checkpoint): StackForm | null {
     const family = candidates.find((f) => f.owns?.(config)) ?? candidates.find((f) => !f.owns);
     if (!family) return null;
     const keys = { ...idsOf(generationConfig), ...config };
-    return { family, where: join(folder, 'config.json'), keys, has, gguf: null };
+    return { family, where: join(folder, 'config.json'), keys, has, isGguf: false };
   }
   if (checkpoint.kind !== 'gguf') return null;
-  const { metadata, path } = checkpoint;
-  const arch = metadata.getString('general.architecture');
+  const arch = checkpoint.metadata.getString('general.architecture');
   const family = STACK_FAMILIES.find((f) => f.gguf?.architecture === arch);
-  if (!family?.gguf) return null;
-  const { gguf } = family;
-  const stands = (name: string): boolean => has(gguf.standsFor[name] ?? name);
-  const written = Object.entries(gguf.keys(metadata, has)).filter(([, value]) => value !== undefined);
-  return { family, where: path, keys: Object.fromEntries(written), has: stands, gguf };
+  return family ? ggufStackForm(family, checkpoint.metadata, has) : null;
 }
 
-function describeStacks(
-  checkpoint: Checkpoint,
-  { family, where, keys, has, gguf }: StackForm,
-): EncoderFiles | EncoderDecoderFiles {
+function ggufStackForm(
+  family: StackFamilies,
+  metadata: GgufMetadata,
+  has: (tensor: string) => boolean,
+): StackForm {
+  const { keys, standsFor } = family.gguf as StackGguf<never>;
+  const stands = (name: string): boolean => has(standsFor[name] ?? name);
+  const written = Object.entries(keys(metadata, has)).filter(([, value]) => value !== undefined);
+  return { family, where: metadata.path, keys: Object.fromEntries(written), has: stands, isGguf: true };
+}
+
+function stackConfig<C extends EncoderConfig | EncoderDecoderConfig>({
+  where,
+  keys,
+  has,
+  family,
+}: StackForm): C {
   const reader = new ConfigReader(keys, where);
-  const there = (name: string): boolean => checkpoint.tensors.has(name);
-  const { kind } = family;
-  const { spare } = gguf ?? family;
-  if (kind === 'encoder') {
-    const config = family.fromHuggingFace(reader, has);
-    reader.finish();
-    checkStack(config.stack, where);
-    const parts = partsOf(encoderParts, config, checkpoint);
-    const names = new StoredNames(gguf?.names ?? family.huggingFaceNames(config), parts, there);
-    return { kind, checkpoint, config, parts, names, spare };
-  }
   const config = family.fromHuggingFace(reader, has);
   reader.finish();
-  for (const stack of [config.encoder, config.decoder]) checkStack(stack, where);
+  for (const stack of 'stack' in config ? [config.stack] : [config.encoder, config.decoder])
+    checkStack(stack, where);
+  return config as C;
+}
+
+/** What GGUF metadata says of an encoder or encoder-decoder. */
+export const ggufStackConfig = (
+  family: StackFamilies,
+  metadata: GgufMetadata,
+  has: (tensor: string) => boolean,
+): EncoderConfig | EncoderDecoderConfig => stackConfig(ggufStackForm(family, metadata, has));
+
+function describeStacks(checkpoint: Checkpoint, form: StackForm): EncoderFiles | EncoderDecoderFiles {
+  const { family, isGguf } = form;
+  const there = (name: string): boolean => checkpoint.tensors.has(name);
+  const { spare } = (isGguf ? family.gguf : undefined) ?? family;
+  if (family.kind === 'encoder') {
+    const config = stackConfig<EncoderConfig>(form);
+    const parts = partsOf(encoderParts, config, checkpoint);
+    const table = isGguf && family.gguf ? family.gguf.names : family.huggingFaceNames(config);
+    return { kind: 'encoder', checkpoint, config, parts, names: new StoredNames(table, parts, there), spare };
+  }
+  const config = stackConfig<EncoderDecoderConfig>(form);
   const parts = partsOf(encoderDecoderParts, config, checkpoint);
-  const names = new StoredNames(gguf?.names ?? family.huggingFaceNames(config), parts, there);
-  return { kind, checkpoint, config, parts, names, spare };
+  const table = isGguf && family.gguf ? family.gguf.names : family.huggingFaceNames(config);
+  const names = new StoredNames(table, parts, there);
+  return { kind: 'encoder-decoder', checkpoint, config, parts, names, spare };
 }
 
 /** Ids that newer folders keep for generation alone. */
@@ -221,11 +243,16 @@ export function familyOf(modelType: unknown, where = 'config.json'): Family {
   throw unsupported(where, String(modelType), modelTypes);
 }
 
+/** @throws SwitchyardError ERR_UNSUPPORTED_ARCH for one that is not built */
+export function stackFamilyOf(modelType: unknown, kind: StackFamilies['kind']): StackFamilies {
+  const family = STACK_FAMILIES.find((f) => f.modelType === modelType && f.kind === kind);
+  if (family) return family;
+  throw unsupported('config.json', String(modelType), modelTypes);
+}
+
 /** Tensors of a Hugging Face folder of an encoder or encoder-decoder. */
 export function stackTable(modelType: unknown, config: EncoderConfig | EncoderDecoderConfig): NameTable {
-  const kind = 'stack' in config ? 'encoder' : 'encoder-decoder';
-  const family = STACK_FAMILIES.find((f) => f.modelType === modelType && f.kind === kind);
-  if (!family) throw unsupported('config.json', String(modelType), modelTypes);
+  const family = stackFamilyOf(modelType, 'stack' in config ? 'encoder' : 'encoder-decoder');
   return (family.huggingFaceNames as (config: EncoderConfig | EncoderDecoderConfig) => NameTable)(config);
 }
 

@@ -13,6 +13,7 @@ interface Flags {
   json?: true;
   dtype?: FloatFormat;
   shard?: number;
+  dropHead?: true;
 }
 
 const GIGABYTE = 1e9;
@@ -32,10 +33,11 @@ export function convertCommand(): Command {
       'most of one safetensors file; default: 5',
       numberOf('--shard', { whole: false, min: 1e-6 }),
     )
+    .option('--drop-head', 'leave out a head that GGUF has no names for, as BERT has: a file for embeddings')
     .action(convert);
 }
 
-async function convert(from: string, to: string, { json, dtype, shard }: Flags): Promise<void> {
+async function convert(from: string, to: string, { json, dtype, shard, dropHead }: Flags): Promise<void> {
   if (resolve(from) === resolve(to))
     throw new SwitchyardError(
       'ERR_OPTION',
@@ -58,6 +60,7 @@ async function convert(from: string, to: string, { json, dtype, shard }: Flags):
         writing.update({ loaded: written, total });
       },
       ...(dtype === undefined ? {} : { dtype }),
+      ...(dropHead ? { dropHead } : {}),
       ...(shard === undefined ? {} : { maxShardBytes: shard * GIGABYTE }),
     })
     .finally(() => writing.stop());

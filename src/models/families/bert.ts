@@ -76,7 +76,7 @@ function readBert(c: ConfigReader, has: (tensor: string) => boolean): EncoderCon
     },
     tokenTypes: c.int('type_vocab_size', 'width', 2),
     head,
-    tiedEmbeddings: c.bool('tie_word_embeddings', true),
+    tiedEmbeddings: c.bool('tie_word_embeddings', true) || head !== 'masked-lm',
     pooler:
       head === 'sequence-classification' ||
       (head === 'none' && ['bert.', ''].some((prefix) => has(`${prefix}pooler.dense.weight`))),

@@ -17,11 +17,18 @@ export async function writeLoaded(
 ): Promise<void> {
   checkWriteOptions(options);
   const format = formatOf(path, options);
+  const { onProgress, signal, dtype, maxShardBytes, dropHead } = options;
+  if (format === 'gguf') return writeGgufModel(path, model, options);
+  if (dropHead !== undefined)
+    throw mismatch(
+      'ERR_OPTION',
+      'save',
+      `dropHead for a ${format === 'folder' ? 'folder' : 'packed file'}`,
+      'a GGUF file',
+    );
   if (format === 'folder') return writeFolder(path, model, options);
   if (model.kind !== 'decoder')
-    throw mismatch('ERR_UNSUPPORTED', path, `an ${model.kind} for a ${format} file`, 'a folder');
-  if (format === 'gguf') return writeGgufModel(path, model, options);
-  const { onProgress, signal, dtype, maxShardBytes } = options;
+    throw mismatch('ERR_UNSUPPORTED', path, `an ${model.kind} for a packed file`, 'a folder or a GGUF file');
   if (dtype !== undefined || maxShardBytes !== undefined)
     throw mismatch('ERR_OPTION', 'save', 'dtype or maxShardBytes for a packed file', 'neither', {
       hint: "'switchyard quantize' writes packed files in other formats",

@@ -6,6 +6,7 @@ import type { Tokenizer } from '../../text/tokenizer.js';
 import type { DecoderConfig } from '../config.js';
 import type { Decoder } from '../decoder.js';
 import type { ParameterMap, Part } from '../parameters.js';
+import type { EmbeddingConfig } from '../pooling.js';
 import type { EncoderConfig, EncoderDecoderConfig } from '../stack-config.js';
 import type { WriteOptions } from './options.js';
 
@@ -31,13 +32,15 @@ interface Written<Kind, Config> {
   readonly source: ModelSource | null;
 }
 export type WrittenDecoder = Written<'decoder', DecoderConfig> & { readonly decoder: Decoder };
-export type WrittenModel =
-  | WrittenDecoder
-  | Written<'encoder', EncoderConfig>
-  | Written<'encoder-decoder', EncoderDecoderConfig>;
+export type WrittenEncoder = Written<'encoder', EncoderConfig> & { readonly embedding: EmbeddingConfig };
+export type WrittenEncoderDecoder = Written<'encoder-decoder', EncoderDecoderConfig>;
+export type WrittenModel = WrittenDecoder | WrittenEncoder | WrittenEncoderDecoder;
 
 /** What a kind of model says of itself. */
-export type WrittenParts = Pick<WrittenModel, 'kind' | 'config' | 'parts'> & { readonly decoder?: Decoder };
+export type WrittenParts = Pick<WrittenModel, 'kind' | 'config' | 'parts'> & {
+  readonly decoder?: Decoder;
+  readonly embedding?: EmbeddingConfig;
+};
 
 /** Passes chunks on, counts them, and stops at an abort. */
 export class WriteCount {

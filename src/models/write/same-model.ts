@@ -15,7 +15,12 @@ export function checkSameModel(where: string, ours: DecoderConfig, theirs: Decod
       // A config may promise layers that predict further ahead; files may come without them.
       nPredictionLayers: Math.min(config.nPredictionLayers, ours.nPredictionLayers),
     });
-  const difference = differenceOf(words(ours), words(theirs), '');
+  checkSame(where, words(ours), words(theirs));
+}
+
+/** The same of any configs. */
+export function checkSame(where: string, ours: object, theirs: object): void {
+  const difference = differenceOf(ours, theirs, '');
   if (difference === undefined) return;
   const { key, got, expected } = difference;
   throw mismatch(
@@ -43,6 +48,11 @@ function differenceOf(got: unknown, expected: unknown, key: string): Difference 
     return Math.fround(got) === Math.fround(expected) ? undefined : { key, got, expected };
   if (typeof got !== 'object' || got === null || typeof expected !== 'object' || expected === null)
     return got === expected ? undefined : { key, got, expected };
+  if (Array.isArray(got) && Array.isArray(expected)) {
+    const same =
+      got.length === expected.length && got.every((each, i) => !differenceOf(each, expected[i], ''));
+    return same ? undefined : { key, got, expected };
+  }
   const names = new Set([...Object.keys(got), ...Object.keys(expected)]);
   for (const name of names) {
     if (ELSEWHERE.has(name)) continue;
