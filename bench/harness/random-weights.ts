@@ -41,6 +41,7 @@ const LAYOUTS: Record<StoredFormat, Layout> = {
   mxfp4: { values: 32, bytes: 17, scales: [], exponent: 0 },
   tq1_0: { values: 256, bytes: 54, scales: [52] },
   tq2_0: { values: 256, bytes: 66, scales: [64] },
+  f8_e4m3: { values: 1, bytes: 1, scales: [] },
 };
 const SMALL_F16 = 0x1400; // 2^-10
 const SMALL_EXPONENT = 120;
@@ -75,6 +76,8 @@ export function randomBytes(format: StoredFormat, values: number, seed = 1): Uin
     for (let i = 0; i < halves.length; i++) halves[i] = ((halves[i] as number) & keep) | exponent;
     return out;
   }
+  // Without scales: of either sign, below 2^-5.
+  if (format === 'f8_e4m3') return out.map((code) => code & 0x8f);
   const view = new DataView(out.buffer);
   for (let at = 0; at < out.length; at += bytes) {
     if (exponent !== undefined) out[at + exponent] = SMALL_EXPONENT;

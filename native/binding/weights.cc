@@ -172,6 +172,11 @@ int64_t optional_integer(Napi::Value value, const char* name, int64_t otherwise)
 
 // How many rows the bytes of a part hold: the last element of the last row must lie within them.
 int64_t rows_of(const WeightSource& source, const WeightPart& part) {
+  const int block = format_info(source.stored).values_per_block;
+  if (source.columns % block != 0) {
+    fail(ErrorCode::kShape, "[packWeight] got %lld columns for '%s', expected a multiple of %d",
+         static_cast<long long>(source.columns), source.name.c_str(), block);
+  }
   const int64_t row_bytes = stored_row_bytes(source.stored, source.columns);
   if (part.row_stride == 0) return part.bytes / row_bytes;
   const int64_t size = format_info(source.stored).bytes_per_block;
@@ -206,6 +211,16 @@ void read_range(PackTask& task, Napi::Object from, WeightBytes* range) {
   range->offset = 0;
 }
 
+void read_grid(PackTask& task, Napi::Object from, ScaleGrid* grid) {
+  read_range(task, from, grid);
+  grid->format = format_of(from.Get("format"), "packWeight grid format");
+  grid->block_rows = integer(from.Get("blockRows"), "packWeight grid blockRows", 1);
+  grid->block_columns = integer(from.Get("blockColumns"), "packWeight grid blockColumns", 1);
+  grid->rows = integer(from.Get("rows"), "packWeight grid rows", 1);
+  grid->columns = integer(from.Get("columns"), "packWeight grid columns", 1);
+  grid->first = integer(from.Get("first"), "packWeight grid first", 0);
+}
+
 void read_part(PackTask& task, Napi::Object from) {
   WeightPart part;
   const Napi::Value scales = from.Get("scales"), rows = from.Get("rows");
@@ -213,6 +228,8 @@ void read_part(PackTask& task, Napi::Object from) {
   part.column_stride = optional_integer(from.Get("columnStride"), "packWeight columnStride", 0);
   read_range(task, from, &part);
   if (!scales.IsUndefined()) read_range(task, object(scales, "packWeight scales"), &part.scales.emplace());
+  const Napi::Value grid = from.Get("grid");
+  if (!grid.IsUndefined()) read_grid(task, object(grid, "packWeight grid"), &part.grid.emplace());
   part.rows = rows.IsUndefined() && !part.scales ? rows_of(task.source, part) : integer(rows, "packWeight rows", 1);
   task.source.parts.push_back(std::move(part));
 }
@@ -233,11 +250,6 @@ Napi::Value pack_weight(State& state, const Napi::CallbackInfo& info) {
   if (is_packed_only(source.stored)) {
     fail(ErrorCode::kFormat, "[packWeight] got '%s' of format %s, expected a format that files have", source.name.c_str(),
          format_info(source.stored).name);
-  }
-  const int block = format_info(source.stored).values_per_block;
-  if (source.columns % block != 0) {
-    fail(ErrorCode::kShape, "[packWeight] got %lld columns for '%s', expected a multiple of %d",
-         static_cast<long long>(source.columns), source.name.c_str(), block);
   }
   if (!parts.IsArray()) wrong_argument(parts, "packWeight parts", "an array of parts");
   const Napi::Array list = parts.As<Napi::Array>();

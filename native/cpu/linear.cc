@@ -87,7 +87,7 @@ int64_t linear_shared_scratch(int64_t rows, int64_t columns, int64_t experts, st
   // Each form once.
   bool f32 = false, bf16 = false, int8[kForms] = {};
   for (const Weight* w : weights) {
-    const bool floats = is_float_format(w->format());
+    const bool floats = !is_integer_format(w->format());
     (compute == 2 && !floats ? int8[int8_form(w->format())] : compute == 1 && floats ? bf16 : f32) = true;
   }
   const auto bytes = [&](int64_t per_row) { return aligned(checked_mul(rows, per_row, "linear")); };

@@ -32,8 +32,8 @@ constexpr Form int8_form(Format format) {
 }
 
 inline Form form_of(const LinearTable& table, Format format, int compute) {
-  if (compute == 2 && !is_float_format(format)) return int8_form(format);
-  if (compute == 1 && is_float_format(format)) {
+  if (compute == 2 && is_integer_format(format)) return int8_form(format);
+  if (compute == 1 && !is_integer_format(format)) {
     return table.bf16[static_cast<int>(format)] != nullptr ? kFormBf16 : kFormRounded;
   }
   return kFormF32;
@@ -56,7 +56,7 @@ inline PackFn pack_of(const LinearTable& table, Form form) {
 // The most bytes that a row of K values takes for a weight of this format on any tier: one without bf16 arithmetic
 // keeps rounded rows of f32.
 constexpr int64_t most_row_bytes(Format format, int compute, int64_t k) {
-  if (compute == 2 && !is_float_format(format)) return layout_of(int8_form(format)).row_bytes(k);
+  if (compute == 2 && is_integer_format(format)) return layout_of(int8_form(format)).row_bytes(k);
   return compute == 1 && bf16_row_bytes(k) > f32_row_bytes(k) ? bf16_row_bytes(k) : f32_row_bytes(k);
 }
 

@@ -44,9 +44,9 @@ struct LinearTable {
   // dx[r][k] = Σn dy[r][n]·w[n][k] for `outputs` columns from first_column (a multiple of 32) on; all panels of an
   // expert; x: f32 blocks [N][rows] of dy.
   PanelFn f32_transposed[kFormatCount] = {};
-  // x: int8 blocks of the layout that int8_layout() gives the format; null for float formats.
+  // x: int8 blocks of the layout that int8_layout() gives the format; null for those that are no scaled integers.
   PanelFn int8[kFormatCount] = {};
-  // x: bf16 blocks [ceil(K / 32)][rows][32]; null for block formats and where the tier has no bf16 arithmetic.
+  // x: bf16 blocks [ceil(K / 32)][rows][32]; null for scaled integers and where the tier has no bf16 arithmetic.
   PanelFn bf16[kFormatCount] = {};
   PackFn pack_f32 = nullptr, pack_int8 = nullptr, pack_g64 = nullptr, pack_g128 = nullptr, pack_bf16 = nullptr;
 };
@@ -81,9 +81,9 @@ constexpr Int8Layout int8_layout(const FormatInfo& info) {
 constexpr bool any_format(Format) { return true; }
 constexpr bool is_wide_int8(Format f) {
   const FormatInfo& info = kFormatTable[static_cast<int>(f)];
-  return !is_float_format(f) && int8_layout(info).group != kInt8Groups.group;
+  return is_integer_format(f) && int8_layout(info).group != kInt8Groups.group;
 }
-constexpr bool is_narrow_int8(Format f) { return !is_float_format(f) && !is_wide_int8(f); }
+constexpr bool is_narrow_int8(Format f) { return is_integer_format(f) && !is_wide_int8(f); }
 
 // Bytes of one row of K values in each other form.
 constexpr int64_t f32_row_bytes(int64_t k) { return 4 * k; }

@@ -31,6 +31,7 @@ constexpr FormatInfo kFormatTable[kFormatCount] = {
     {"mxfp4", 32, 17, 4, 32, ScaleKind::kExponent, 16, kTwiceE2M1},
     {"tq1_0", 256, 54, 2, 32, ScaleKind::kScale, 1},  // one scale for 256, stored with every 32
     {"tq2_0", 256, 66, 2, 32, ScaleKind::kScale, 1},
+    {"f8_e4m3", 1, 1, 8, 128, ScaleKind::kFloat, 0},
     {"int8", 32, 0, 8, 0, ScaleKind::kRow, 128},
     {"int8_g64", 32, 0, 8, 64, ScaleKind::kScale, 128},
     {"int8_g128", 32, 0, 8, 128, ScaleKind::kScale, 128},
@@ -39,6 +40,11 @@ constexpr FormatInfo kFormatTable[kFormatCount] = {
 };
 
 constexpr bool is_packed_only(Format f) { return kFormatTable[static_cast<int>(f)].bytes_per_block == 0; }
+// Values as they are, without scales.
 constexpr bool is_float_format(Format f) { return kFormatTable[static_cast<int>(f)].scales == ScaleKind::kNone; }
+// Scaled integers, which int8 products take; the others may be rounded to bf16.
+constexpr bool is_integer_format(Format f) { return !is_float_format(f) && kFormatTable[static_cast<int>(f)].scales != ScaleKind::kFloat; }
+// Whether a file's row of values is all that a row of the weight is made of.
+constexpr bool has_stored_rows(Format f) { return !is_packed_only(f) && kFormatTable[static_cast<int>(f)].scales != ScaleKind::kFloat; }
 
 }  // namespace switchyard

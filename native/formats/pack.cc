@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "formats/float8.h"
 #include "formats/format_table.h"
 #include "formats/half.h"
 #include "formats/stored_blocks.h"
@@ -95,6 +96,7 @@ void pack_scales(const FormatInfo& info, const StoredBlock& b, int chunk_in_bloc
       }
       break;
     case ScaleKind::kRow:
+    case ScaleKind::kFloat:
     case ScaleKind::kNone: break;
   }
 }
@@ -121,6 +123,7 @@ void unpack_scales(const FormatInfo& info, const std::byte* scales, int lane, in
       }
       break;
     case ScaleKind::kRow:
+    case ScaleKind::kFloat:
     case ScaleKind::kNone: break;
   }
 }
@@ -134,6 +137,7 @@ float power_of(uint8_t e) { return std::bit_cast<float>(e < 2 ? (e + 1) << 21 : 
 
 // What a code stands for before scaling.
 float value_of(const FormatInfo& info, int code) {
+  if (info.scales == ScaleKind::kFloat) return float8_times_2_120th(static_cast<uint8_t>(code));
   return static_cast<float>(info.values != nullptr ? info.values[code] : code);
 }
 
@@ -157,6 +161,7 @@ Scale scale_at(const FormatInfo& info, const PanelLayout& layout, const std::byt
   const auto u8 = [&](int at) { return std::to_integer<int>(scales[at + lane]); };
   switch (info.scales) {
     case ScaleKind::kScale: return scale_of(info, f16(scales), 0, 0, 0);
+    case ScaleKind::kFloat:
     case ScaleKind::kRow: return scale_of(info, float_at(Format::kF32, scales + 4 * lane), 0, 0, 0);
     case ScaleKind::kScaleMin: return scale_of(info, f16(scales), f16(scales + 32), 0, 0);
     case ScaleKind::kSuper: return scale_of(info, f16(supers), 0, static_cast<int8_t>(u8(16 * half)), 0);
@@ -180,7 +185,7 @@ PanelLayout panel_layout(Format f, int64_t columns) {
     layout.scales_at = layout.supers_at = layout.bytes = bytes;
     return layout;
   }
-  const int64_t chunks = columns / kChunk;
+  const int64_t chunks = (columns + kChunk - 1) / kChunk;
   layout.scales_at = chunks * chunk_code_bytes(info.code_bits);
   const int64_t per_scale = chunks_per_scale(info), scales = (chunks + per_scale - 1) / per_scale;
   layout.supers_at = align_up(layout.scales_at + scales * scale_bytes(info.scales));
@@ -211,6 +216,15 @@ void pack_block_row(Format f, const PanelLayout& layout, const std::byte* row, s
     std::byte* supers = panel + layout.supers_at + b * super_bytes(info.scales);
     if (info.scales == ScaleKind::kSuper || info.scales == ScaleKind::kSuperMin) put_half(supers, lane, block.d);
     if (info.scales == ScaleKind::kSuperMin) put_half(supers + 32, lane, block.m);
+  }
+}
+
+void pack_float8_row(const PanelLayout& layout, const std::byte* codes, int64_t stride, const float* scales,
+                     std::byte* panel, int lane) {
+  constexpr int kGroup = kFormatTable[static_cast<int>(Format::kF8E4M3)].group;
+  for (int64_t k = 0; k < layout.columns; k++) panel[k / 4 * 64 + 4 * lane + k % 4] = codes[k * stride];
+  for (int64_t g = 0; g * kGroup < layout.columns; g++) {
+    std::memcpy(panel + layout.scales_at + g * scale_bytes(ScaleKind::kFloat) + 4 * lane, &scales[g], 4);
   }
 }
 

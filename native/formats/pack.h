@@ -22,7 +22,9 @@
 //             kScaleMin   f16 s[16], f16 m[16]
 //             kExponent   u8 e[16]
 //             kSuper      i8 c[2][16] (groups of 16 values)
+//             kFloat      f32 s[16], times 2^120 (float8.h)
 //             kSuperMin   u8 c[16], u8 n[16]; q2_k, whose groups have 16 values: u8 (c | n << 4)[2][16]
+//   f8_e4m3 admits any K: the last chunk and the last group may be part empty, codes past K are zero.
 //   supers  per 256 values: kSuper f16 d[16]; kSuperMin f16 d[16], f16 dmin[16]; else absent
 #pragma once
 #include <cstddef>
@@ -49,7 +51,7 @@ struct PanelLayout {
 // Bytes of codes per chunk (32 values × 16 lanes) and of one entry of the scales; block formats only.
 constexpr int chunk_code_bytes(int code_bits) { return code_bits * 64; }
 constexpr int scale_bytes(ScaleKind kind) {
-  return kind == ScaleKind::kScaleMin || kind == ScaleKind::kRow ? 64 : kind == ScaleKind::kExponent ? 16 : 32;
+  return kind == ScaleKind::kScaleMin || kind == ScaleKind::kRow || kind == ScaleKind::kFloat ? 64 : kind == ScaleKind::kExponent ? 16 : 32;
 }
 // Chunks that share an entry of the scales.
 constexpr int64_t chunks_per_scale(const FormatInfo& info) {
@@ -75,6 +77,11 @@ void decode_block_row(Format f, const std::byte* row, int64_t columns, float* ou
 // `count` values of a float format, `stride` bytes apart, in f32.
 void decode_float_row(Format f, const std::byte* values, int64_t stride, int64_t count, float* out);
 
+// Packs one row of f8_e4m3 into one lane of a panel that was zero before: codes `stride` bytes apart and a scale for
+// every 128 values, as packed_scale() gives it.
+void pack_float8_row(const PanelLayout& layout, const std::byte* codes, int64_t stride, const float* scales,
+                     std::byte* panel, int lane);
+
 // Packs the codes of chunk `chunk` (32 of them) into one lane of a panel that was zero before.
 void pack_chunk(const FormatInfo& info, const uint8_t* codes, int64_t chunk, std::byte* panel, int lane);
 
@@ -87,7 +94,7 @@ void pack_float_row(Format stored, Format packed, const std::byte* values, int64
 void decode_lane(Format f, const PanelLayout& layout, const std::byte* panel, int lane, int64_t first, int64_t count,
                  float* out);
 
-// One lane as a stored row, stored_row_bytes() of them: the bytes that were packed. Not for formats that exist packed only.
+// One lane as a stored row, stored_row_bytes() of them: the bytes that were packed. For formats with has_stored_rows().
 void unpack_row(Format f, const PanelLayout& layout, const std::byte* panel, int lane, std::byte* row);
 
 }  // namespace switchyard

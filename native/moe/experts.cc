@@ -93,7 +93,7 @@ int64_t rows_bound(const Weight& w, int compute, int64_t rows) {
 }
 // And the blocks of one row that the tokens of its gather are quantised to first.
 int64_t tokens_bound(const Weight* w, int compute, int64_t tokens) {
-  return w == nullptr || compute != 2 || is_float_format(w->format()) ? 0 : rows_bound(*w, compute, tokens);
+  return w == nullptr || compute != 2 || !is_integer_format(w->format()) ? 0 : rows_bound(*w, compute, tokens);
 }
 
 bool two_inputs(const Layer& l) { return l.gate != nullptr && l.gate->format() != l.up->format(); }

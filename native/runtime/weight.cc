@@ -12,163 +12,22 @@
 #include "runtime/file.h"
 #include "runtime/mapped_file.h"
 #include "runtime/packed_memory.h"
+#include "runtime/scale_grid.h"
+#include "runtime/weight_plan.h"
 
 namespace switchyard {
 
 namespace {
 
-constexpr int64_t kPieceBytes = int64_t{1} << 20;
-constexpr int64_t kMxfp4CodeBytes = 16;  // of 32 values
-
-// A span of one part that one task reads and packs: whole rows, or whole columns where the part is stored by columns.
-struct Piece {
-  int part = 0;
-  bool by_columns = false;
-  int64_t first = 0, count = 0;  // rows or columns of the part
-  int64_t at = 0, bytes = 0;     // from the part's start; a gathered part: of its first column
-};
-
-struct PartPlan {
-  int64_t first_row = 0;  // in the flattened weight
-  int64_t row_step = 0;   // bytes
-  int64_t column_step = 0;  // bytes; block formats: unused
-  // Stored by columns, but wanted by whole rows: a piece is a run of rows of every column, read one by one.
-  bool gathered = false;
-  const File* file = nullptr;
-  int64_t scale_step = 0;  // bytes from row to row of scales that lie apart
-  const File* scale_file = nullptr;
-};
-
-// Quantisers see whole rows, and blocks are decoded by rows.
-bool by_whole_rows(const WeightSource& source) {
-  return !is_float_format(source.stored) || (source.as && !is_float_format(*source.as));
+void refuse(const WeightSource& source, ErrorCode code, const std::string& text) {
+  refuse_weight(source.name, code, text);
 }
 
-[[noreturn]] void refuse(const std::string& name, ErrorCode code, const std::string& text) {
-  throw Error(code, "[weight] '" + name + "': " + text);
-}
-[[noreturn]] void refuse(const WeightSource& source, ErrorCode code, const std::string& text) {
-  refuse(source.name, code, text);
-}
-
-void check_sizes(const std::string& name, Format format, int64_t experts, int64_t rows, int64_t columns) {
-  const FormatInfo& info = format_info(format);
-  if (experts < 1 || rows < 1 || columns < 1 || columns > kMaxColumns) {
-    refuse(name, ErrorCode::kShape,
-           "got " + std::to_string(experts) + " experts of [" + std::to_string(rows) + ", " + std::to_string(columns) +
-               "], expected positive sizes");
-  }
-  if (columns % info.values_per_block != 0) {
-    refuse(name, ErrorCode::kShape,
-           "got " + std::to_string(columns) + " columns, expected a multiple of " +
-               std::to_string(info.values_per_block) + " for " + info.name);
-  }
-}
-
-void check_source(const WeightSource& source) {
-  const FormatInfo& info = format_info(source.stored);
-  check_sizes(source.name, source.stored, source.experts, source.rows, source.columns);
-  if (is_packed_only(source.stored)) {
-    refuse(source, ErrorCode::kFormat,
-           std::string("got ") + info.name + " as the stored format, expected one that files have");
-  }
-  if (source.as && *source.as != source.stored && !is_float_format(*source.as) && !has_quantizer(*source.as)) {
-    refuse(source, ErrorCode::kFormat,
-           std::string("got ") + info.name + " to be packed as " + format_info(*source.as).name +
-               ", expected a float format or one that values can be quantised to");
-  }
-  check_sizes(source.name, source.as.value_or(source.stored), source.experts, source.rows, source.columns);
-}
-
-// Rows of mxfp4 whose scales lie apart.
-PartPlan plan_split_part(const WeightSource& source, int index, int64_t first_row, std::vector<Piece>* pieces) {
-  const WeightPart& part = source.parts[index];
-  if (source.stored != Format::kMXFP4) {
-    refuse(source, ErrorCode::kFormat, std::string("got scales apart for ") + format_info(source.stored).name + ", expected mxfp4");
-  }
-  const int64_t stride = part.row_stride == 0 ? source.columns : part.row_stride;
-  if (part.column_stride > 1 || stride % kChunk != 0) {
-    refuse(source, ErrorCode::kFormat, "got strides that part blocks, expected rows a multiple of 32 values from each other");
-  }
-  const int64_t blocks = source.columns / kChunk, row = blocks * kMxfp4CodeBytes;
-  PartPlan plan;
-  plan.first_row = first_row;
-  plan.scale_step = stride / kChunk;
-  plan.row_step = checked_mul(plan.scale_step, kMxfp4CodeBytes, "weight");
-  const auto check = [&](const char* what, const WeightBytes& range, int64_t step, int64_t one) {
-    if (range.path.empty() && range.memory == nullptr) {
-      refuse(source, ErrorCode::kShape, std::string("got ") + what + " in no file and no memory, expected one of them");
-    }
-    const int64_t span = checked_add(checked_mul(part.rows - 1, step, "weight"), one, "weight");
-    checked_add(range.offset, range.bytes, "weight");
-    if (range.bytes == span || (part.row_stride != 0 && range.bytes > span)) return;
-    refuse(source, ErrorCode::kShape,
-           "got " + std::to_string(range.bytes) + " bytes of " + what + " for " + std::to_string(part.rows) +
-               " rows, expected " + (part.row_stride != 0 ? "at least " : "") + std::to_string(span));
-  };
-  check("codes", part, plan.row_step, row);
-  check("scales", *part.scales, plan.scale_step, blocks);
-  const int64_t per_piece = std::max<int64_t>(1, (kPieceBytes - row) / plan.row_step + 1);
-  for (int64_t first = 0; first < part.rows; first += per_piece) {
-    const int64_t n = std::min(per_piece, part.rows - first);
-    pieces->push_back({index, false, first, n, first * plan.row_step, (n - 1) * plan.row_step + row});
-  }
-  return plan;
-}
-
-// Checks one part and cuts it in pieces.
-PartPlan plan_part(const WeightSource& source, int index, int64_t first_row, std::vector<Piece>* pieces) {
-  const WeightPart& part = source.parts[index];
-  const bool floats = is_float_format(source.stored);
-  const auto negative = [](const WeightBytes& range) { return range.offset < 0 || range.bytes < 0; };
-  const int64_t size = floats ? format_info(source.stored).bytes_per_block : 0;
-  const bool strided = part.row_stride != 0 || part.column_stride != 0;
-  PartPlan plan;
-  plan.first_row = first_row;
-  if (part.rows < 1 || negative(part) || part.row_stride < 0 || part.column_stride < 0 ||
-      (part.scales && negative(*part.scales))) {
-    refuse(source, ErrorCode::kShape, "got a part of negative size, expected rows, offset, bytes and strides >= 0");
-  }
-  if (part.scales) return plan_split_part(source, index, first_row, pieces);
-  if (part.path.empty() && part.memory == nullptr) {
-    refuse(source, ErrorCode::kShape, "got a part of no file and no memory, expected one of them");
-  }
-  if (strided && !floats) refuse(source, ErrorCode::kFormat, "got strides for a block format, expected dense rows");
-  if (strided && (part.row_stride == 0 || part.column_stride == 0)) {
-    refuse(source, ErrorCode::kShape, "got one stride of 0, expected both or none");
-  }
-  const int64_t row_bytes = stored_row_bytes(source.stored, source.columns);
-  plan.row_step = strided ? checked_mul(part.row_stride, size, "weight") : row_bytes;
-  plan.column_step = strided ? checked_mul(part.column_stride, size, "weight") : size;
-  plan.gathered = strided && part.column_stride > part.row_stride && by_whole_rows(source);
-  const bool by_columns = strided && part.column_stride > part.row_stride;
-  const int64_t count = by_columns ? source.columns : part.rows;
-  const int64_t step = by_columns ? plan.column_step : plan.row_step;
-  const int64_t one = !floats ? row_bytes
-                      : by_columns ? checked_add(checked_mul(part.rows - 1, plan.row_step, "weight"), size, "weight")
-                                   : checked_add(checked_mul(source.columns - 1, plan.column_step, "weight"), size,
-                                                 "weight");
-  const int64_t span = checked_add(checked_mul(count - 1, step, "weight"), one, "weight");
-  checked_add(part.offset, part.bytes, "weight");
-  if (strided ? part.bytes < span : part.bytes != span) {
-    refuse(source, ErrorCode::kShape,
-           "got " + std::to_string(part.bytes) + " bytes for " + std::to_string(part.rows) + " rows, expected " +
-               (strided ? "at least " : "") + std::to_string(span));
-  }
-  if (plan.gathered) {
-    const int64_t rows = std::max<int64_t>(1, (kPieceBytes / source.columns - size) / plan.row_step + 1);
-    for (int64_t first = 0; first < part.rows; first += rows) {
-      const int64_t n = std::min(rows, part.rows - first);
-      pieces->push_back({index, false, first, n, first * plan.row_step, (n - 1) * plan.row_step + size});
-    }
-    return plan;
-  }
-  const int64_t per_piece = std::max<int64_t>(1, (kPieceBytes - one) / step + 1);
-  for (int64_t first = 0; first < count; first += per_piece) {
-    const int64_t n = std::min(per_piece, count - first);
-    pieces->push_back({index, by_columns, first, n, first * step, (n - 1) * step + one});
-  }
-  return plan;
+// From the first value of a part to its last, in values of what is stored.
+int64_t last_value(const WeightSource& source, const WeightPart& part) {
+  const int64_t row = part.row_stride == 0 ? source.columns : part.row_stride;
+  const int64_t column = part.column_stride == 0 ? 1 : part.column_stride;
+  return checked_add(checked_mul(part.rows - 1, row, "weight"), checked_mul(source.columns - 1, column, "weight"), "weight");
 }
 
 // A row of f32 into one lane of a panel; `row` counts the rows of all experts.
@@ -192,8 +51,8 @@ void pack_converted(const WeightSource& source, int64_t row, const std::vector<f
 
 std::shared_ptr<Weight> Weight::pack(const WeightSource& source, ThreadPool& pool, int threads,
                                      const std::atomic<bool>* abort) {
-  check_source(source);
-  const bool floats = is_float_format(source.stored);
+  check_weight_source(source);
+  const bool floats = is_float_format(source.stored), float8 = source.stored == Format::kF8E4M3;
   std::vector<Piece> pieces;
   std::vector<PartPlan> plans;
   std::map<std::string, std::unique_ptr<File>> files;
@@ -209,12 +68,14 @@ std::shared_ptr<Weight> Weight::pack(const WeightSource& source, ThreadPool& poo
   };
   const int64_t all_rows = checked_mul(source.experts, source.rows, "weight");
   int64_t covered = 0;
+  std::vector<ScaleValues> grids(source.parts.size());
   for (size_t i = 0; i < source.parts.size(); i++) {
     const WeightPart& part = source.parts[i];
     plans.push_back(plan_part(source, static_cast<int>(i), covered, &pieces));
     covered = checked_add(covered, part.rows, "weight");
     plans.back().file = open(part);
     if (part.scales) plans.back().scale_file = open(*part.scales);
+    if (part.grid) grids[i] = ScaleValues(source.name, *part.grid, open(*part.grid), last_value(source, part));
   }
   if (covered != all_rows) {
     refuse(source, ErrorCode::kShape,
@@ -237,6 +98,7 @@ std::shared_ptr<Weight> Weight::pack(const WeightSource& source, ThreadPool& poo
   const int width = std::max(1, std::min(threads, pool.threads()));
   std::vector<std::unique_ptr<std::byte[]>> buffers(width);
   std::vector<std::vector<float>> rows(width);
+  std::vector<std::vector<float>> turned(width), groups(width);
   std::vector<std::vector<std::byte>> scales(width), joined(width);  // of parts whose scales lie apart
 
   pool.parallel_for(static_cast<int64_t>(pieces.size()), width, [&](int64_t task, int worker) {
@@ -282,20 +144,41 @@ std::shared_ptr<Weight> Weight::pack(const WeightSource& source, ThreadPool& poo
     std::vector<float>& values = rows[worker];
     if (convert) values.resize(source.columns);
     const int64_t first = piece.by_columns ? 0 : piece.first, count = piece.by_columns ? part.rows : piece.count;
+    int64_t row_step = plan.row_step;
+    Format decoded = source.stored;
+    if (plan.gathered && !floats && !float8) {  // blocks of every column, decoded side by side
+      std::vector<float>& columns = turned[worker];
+      columns.resize(checked_mul(source.columns, count, "weight"));
+      for (int64_t c = 0; c < source.columns; c++) {
+        decode_block_row(source.stored, from + c * column_step, count, columns.data() + c * count);
+      }
+      from = reinterpret_cast<const std::byte*>(columns.data());
+      decoded = Format::kF32;
+      row_step = sizeof(float);
+      column_step = count * row_step;
+    }
+    // Of f8_e4m3: from the part's first value, and from column to column.
+    const int64_t value_step = part.row_stride == 0 ? source.columns : part.row_stride;
+    const int64_t value_column = part.column_stride == 0 ? 1 : part.column_stride;
     for (int64_t i = 0; i < count; i++) {
       const int64_t row = plan.first_row + first + i, expert = row / source.rows, n = row % source.rows;
       std::byte* panel = packed + expert * weight->expert_stride_ + n / kPanel * weight->layout_.bytes;
-      const std::byte* stored = from + i * plan.row_step;
+      const std::byte* stored = from + i * row_step;
       const int lane = static_cast<int>(n % kPanel);
       if (part.scales) {
         join_mxfp4(stored, apart + i * plan.scale_step, source.columns / kChunk, joined[worker].data());
         stored = joined[worker].data();
       }
+      const int64_t value = (first + i) * value_step;
+      const ScaleValues& grid = grids[piece.part];
       if (convert) {
         check_abort();
-        if (floats) decode_float_row(source.stored, stored, column_step, source.columns, values.data());
+        if (float8) decode_float8_row(source, grid, stored, column_step, value, value_column, values.data());
+        else if (is_float_format(decoded)) decode_float_row(decoded, stored, column_step, source.columns, values.data());
         else decode_block_row(source.stored, stored, source.columns, values.data());
         pack_converted(source, row, values, weight->format_, weight->layout_, panel, lane);
+      } else if (float8) {
+        pack_scaled_row(source, grid, stored, column_step, value, value_column, weight->layout_, &groups[worker], panel, lane);
       } else if (!floats) {
         pack_block_row(source.stored, weight->layout_, stored, panel, lane);
       } else {
@@ -308,7 +191,7 @@ std::shared_ptr<Weight> Weight::pack(const WeightSource& source, ThreadPool& poo
 }
 
 int64_t packed_weight_bytes(Format format, int64_t experts, int64_t rows, int64_t columns) {
-  check_sizes("weight", format, experts, rows, columns);
+  check_weight_sizes("weight", format, experts, rows, columns);
   const int64_t panels = (checked_add(rows, kPanel - 1, "weight")) / kPanel;
   return checked_mul(checked_mul(panels, panel_layout(format, columns).bytes, "weight"), experts, "weight");
 }
@@ -328,11 +211,11 @@ std::byte* Weight::allocate() {
 }
 
 std::shared_ptr<Weight> Weight::of_range(const PackedRange& range, int64_t file_bytes) {
-  check_sizes(range.name, range.format, range.experts, range.rows, range.columns);
+  check_weight_sizes(range.name, range.format, range.experts, range.rows, range.columns);
   std::shared_ptr<Weight> weight(new Weight(range.format, range.experts, range.rows, range.columns));
   if (range.offset < 0 || range.offset % kPanelAlign != 0 || range.offset > file_bytes ||
       weight->bytes_ > file_bytes - range.offset) {
-    refuse(range.name, ErrorCode::kFormat,
+    refuse_weight(range.name, ErrorCode::kFormat,
            "got " + std::to_string(weight->bytes_) + " bytes at byte " + std::to_string(range.offset) +
                ", expected a multiple of " + std::to_string(kPanelAlign) + " and an end within " +
                std::to_string(file_bytes) + " bytes");
@@ -366,7 +249,7 @@ std::shared_ptr<Weight> Weight::convert(const Weight& from, Format as, const std
   source.experts = static_cast<int64_t>(experts.size());
   source.rows = from.rows();
   source.columns = from.columns();
-  check_sizes(source.name, as, source.experts, source.rows, source.columns);
+  check_weight_sizes(source.name, as, source.experts, source.rows, source.columns);
   if (as != from.format() && !is_float_format(as) && !has_quantizer(as)) {
     refuse(source, ErrorCode::kFormat, std::string("got ") + format_info(as).name + ", expected a format that values can be quantised to");
   }
@@ -429,8 +312,8 @@ void Weight::read(int64_t expert, int64_t row, int64_t rows, float* out) const {
 
 void Weight::store(int64_t expert, int64_t row, int64_t rows, std::byte* out) const {
   check_rows(expert, row, rows);
-  if (is_packed_only(format_)) {
-    fail(ErrorCode::kUnsupported, "[weight] got format %s, expected one that files store", format_info(format_).name);
+  if (!has_stored_rows(format_)) {
+    fail(ErrorCode::kUnsupported, "[weight] got format %s, expected one whose rows files store by themselves", format_info(format_).name);
   }
   const int64_t bytes = stored_row_bytes(format_, columns());
   for (int64_t i = 0; i < rows; i++) {

@@ -22,16 +22,30 @@ struct WeightBytes {
   int64_t bytes = 0;                  // of the range; dense parts must match it exactly
 };
 
+// The scales of a stack of matrices of f8_e4m3: one for each block of block_rows × block_columns values of each matrix
+// [rows, columns], the last blocks of a matrix may be smaller. Scales lie as [matrices, ceil(rows / block_rows),
+// ceil(columns / block_columns)] in a float format.
+struct ScaleGrid : WeightBytes {
+  Format format = Format::kF32;
+  int64_t block_rows = 0, block_columns = 0;
+  int64_t rows = 0, columns = 0;
+  int64_t first = 0;  // where in the stack the part begins, in values
+};
+
 // Consecutive rows of the flattened [experts · rows] of a weight: either a range of a file or memory.
 struct WeightPart : WeightBytes {
   int64_t rows = 0;
-  // Float formats: elements from one row (column) to the next, so that transposed and interleaved storage can be
-  // read. Both 0: dense rows.
+  // Float formats and f8_e4m3: elements from one row (column) to the next, so that transposed and interleaved storage can
+  // be read. Both 0: dense rows. Block formats may lie transposed (row_stride 1, whole blocks of rows) where `as` is
+  // another format.
   int64_t row_stride = 0;
   int64_t column_stride = 0;
   // mxfp4 only: the scales lie apart, a byte for every 32 values, and the bytes of the part are codes (join_mxfp4). Rows may
   // then have a row_stride, a multiple of 32 values.
   std::optional<WeightBytes> scales;
+  // f8_e4m3 only; without them values are what their codes stand for. Packed as they are, scales must not change within a
+  // group of 128 values of a row.
+  std::optional<ScaleGrid> grid;
 };
 
 struct WeightSource {
@@ -103,7 +117,7 @@ class Weight {
   // Dequantises rows [row, row + rows) of one expert to out [rows, columns]. Throws kShape outside the weight.
   void read(int64_t expert, int64_t row, int64_t rows, float* out) const;
   // The same rows as files store them, stored_row_bytes() each: the bytes that were packed. Throws kUnsupported for formats
-  // that exist packed only.
+  // that exist packed only, and for f8_e4m3.
   void store(int64_t expert, int64_t row, int64_t rows, std::byte* out) const;
 
  private:

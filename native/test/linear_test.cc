@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/float8.h"
 #include "formats/format_table.h"
 #include "formats/half.h"
 #include "runtime/kernel.h"
@@ -43,6 +44,11 @@ std::vector<std::byte> random_rows(Format f, int64_t rows, int64_t columns) {
     return bytes;
   }
   for (std::byte& b : bytes) b = static_cast<std::byte>(random_bits());
+  if (f == Format::kF8E4M3) {
+    for (std::byte& b : bytes)
+      if (is_float8_nan(std::to_integer<uint8_t>(b))) b = std::byte{0x3f};
+    return bytes;
+  }
   const int64_t size = format_info(f).bytes_per_block;
   for (size_t at = 0; at < bytes.size(); at += size) {
     if (format_info(f).scales == ScaleKind::kExponent) {
@@ -72,6 +78,18 @@ std::shared_ptr<Weight> pack(Format f, int64_t experts, int64_t rows, int64_t co
   part.rows = experts * rows;
   part.memory = bytes.data();
   part.bytes = static_cast<int64_t>(bytes.size());
+  std::vector<float> scales;
+  if (f == Format::kF8E4M3) {  // a scale for 8 rows and 128 columns of each expert
+    scales.resize(experts * ((rows + 7) / 8) * ((columns + 127) / 128));
+    for (float& s : scales) s = 1e-3f * random_float();
+    ScaleGrid& grid = part.grid.emplace();
+    grid.memory = reinterpret_cast<const std::byte*>(scales.data());
+    grid.bytes = static_cast<int64_t>(scales.size() * sizeof(float));
+    grid.block_rows = 8;
+    grid.block_columns = 128;
+    grid.rows = rows;
+    grid.columns = columns;
+  }
   source.parts.push_back(part);
   return Weight::pack(source, pool(), 2);
 }
@@ -191,8 +209,8 @@ double error_of_product(const std::vector<float>& y, const std::vector<float>& x
 constexpr double kTolerance[3] = {2e-6, 8e-3, 1.5e-2};
 
 int mode_of(Format f, int compute) {
-  if (compute == 2) return is_float_format(f) ? 0 : 2;
-  if (compute == 1) return is_float_format(f) ? 1 : 0;
+  if (compute == 2) return is_integer_format(f) ? 2 : 0;
+  if (compute == 1) return is_integer_format(f) ? 0 : 1;
   return 0;
 }
 
@@ -252,7 +270,7 @@ void test_products() {
 void test_long_rows() {
   const int64_t n = 83, k = 4096 + 96, rows = 70;
   const std::vector<float> x = random_matrix(rows, k);
-  for (const Format f : {Format::kF16, Format::kQ4_1, Format::kInt8, Format::kInt8G64, Format::kInt4G64, Format::kInt4G128}) {
+  for (const Format f : {Format::kF16, Format::kF8E4M3, Format::kQ4_1, Format::kInt8, Format::kInt8G64, Format::kInt4G64, Format::kInt4G128}) {
     const auto w = random_weight(f, 1, n, k);
     std::vector<float> values(n * k), oracle[3];
     w->read(0, 0, n, values.data());
@@ -297,7 +315,7 @@ void test_grouped() {
   const int64_t n = 40, k = 160, rows = 60;
   const std::vector<std::vector<int32_t>> cases = {
       {0, 0, 1, 1, 20, 60}, {0, 60, 60, 60, 60, 60}, {0, 0, 0, 0, 0, 60}, {0, 3, 9, 17, 30, 45}, {0, 0, 0, 0, 0, 0}};
-  for (const Format f : {Format::kF32, Format::kBF16, Format::kQ8_0, Format::kQ4_1, Format::kInt8, Format::kInt4G128}) {
+  for (const Format f : {Format::kF32, Format::kBF16, Format::kF8E4M3, Format::kQ8_0, Format::kQ4_1, Format::kInt8, Format::kInt4G128}) {
     const auto w = random_weight(f, 5, n, k), single = random_weight(f, 1, n, k), equal = single->repeated(5);
     CHECK(equal->bytes() == single->bytes() && equal->experts() == 5 && equal->panel(4, 0) == single->panel(0, 0));
     const std::vector<float> x = random_matrix(rows, k), dy = random_matrix(rows, n);

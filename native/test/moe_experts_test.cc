@@ -41,6 +41,8 @@ WeightPtr random_weight(Format packed, int64_t E, int64_t rows, int64_t columns,
       if (f == Format::kF32) std::memcpy(&bytes[4 * i], &values[i], 4);
       if (f != Format::kF32) put(&bytes[2 * i], f == Format::kF16 ? f32_to_f16(values[i]) : f32_to_bf16(values[i]));
     }
+  } else if (f == Format::kF8E4M3) {  // of either sign, below 0.25: there are no scales
+    for (std::byte& b : bytes) b = static_cast<std::byte>((engine() & 0x80) | engine() % 0x28);
   } else {
     for (std::byte& b : bytes) b = static_cast<std::byte>(engine());
     const size_t size = static_cast<size_t>(format_info(f).bytes_per_block);
@@ -197,8 +199,8 @@ void same_as_composed(const char* name, const Layer& l, int activation, int comp
   }
 }
 
-// Modes that differ from f32 for a format: bf16 for floats, int8 for blocks.
-bool differs(Format f, int compute) { return compute == 0 || (compute == 1) == is_float_format(f); }
+// Modes that differ from f32 for a format: int8 for scaled integers, bf16 for the others.
+bool differs(Format f, int compute) { return compute == 0 || (compute == 2) == is_integer_format(f); }
 
 // Every format, alone and beside another one, in every mode.
 void formats() {

@@ -2,11 +2,13 @@ import { readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { Place } from './checked.js';
 import { ioCode, withReader } from './file-reader.js';
+import { joinFloat8 } from './float8.js';
 import { type GgufFile, ggufMagic, readGguf } from './gguf.js';
 import { type JsonObject, readJsonFile } from './json-file.js';
 import { joinMxfp4 } from './mxfp4.js';
 import { packedMagic } from './packed-layout.js';
 import { type PackedFile, readPacked } from './packed-read.js';
+import { type Quantization, readQuantization } from './quantization.js';
 import { maxSafetensorsHeaderBytes, readSafetensors, readShardedSafetensors } from './safetensors.js';
 import { TensorTable } from './tensor-file.js';
 
@@ -33,8 +35,10 @@ export interface GgufCheckpoint extends GgufFile {
 export interface HuggingFaceCheckpoint {
   readonly kind: 'huggingface';
   readonly folder: string;
-  /** config.json as it stands (snake_case keys). */
+  /** config.json as it stands (snake_case keys), without its quantization_config. */
   readonly config: JsonObject;
+  /** How the weights are quantised; null: they are floats. */
+  readonly quantization: Quantization | null;
   /** generation_config.json as it stands, where there is one. */
   readonly generationConfig: JsonObject | undefined;
   readonly textFiles: TextFiles;
@@ -101,19 +105,30 @@ function openFolder(folder: string): Checkpoint {
   );
 }
 
-/**
- * `openCheckpoint`, where a folder with config.json may have no weights: it then describes a model without tensors. How its
- * weights were quantised is left out of the config, as it does not say what the model is.
- */
+/** `openCheckpoint`, where a folder with config.json may have no weights: it then describes a model without tensors. */
 export function openDescription(path: string): Checkpoint {
   const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
   if (!isFolder) return openCheckpoint(path);
   const names = listFolder(path);
   const hasWeights = names.some((name) => name.endsWith('.safetensors') || name === indexFile);
   if (!names.includes('config.json') || hasWeights) return openCheckpoint(path);
-  const { quantization_config: _, ...config } = readJsonFile(join(path, 'config.json'), configLimits);
+  const described = readConfig(path);
   const tensors = new TensorTable(path, []);
-  return { kind: 'huggingface', folder: path, config, generationConfig: undefined, textFiles: {}, tensors };
+  return {
+    kind: 'huggingface',
+    folder: path,
+    ...described,
+    generationConfig: undefined,
+    textFiles: {},
+    tensors,
+  };
+}
+
+/** How weights are quantised does not say what the model is: it stands apart from the rest of the config. */
+function readConfig(folder: string): Pick<HuggingFaceCheckpoint, 'config' | 'quantization'> {
+  const path = join(folder, 'config.json');
+  const { quantization_config, ...config } = readJsonFile(path, configLimits);
+  return { config, quantization: readQuantization({ quantization_config }, new Place(path)) };
 }
 
 /**
@@ -123,7 +138,7 @@ export function openDescription(path: string): Checkpoint {
  */
 export function openHuggingFaceFolder(folder: string, weights?: string): HuggingFaceCheckpoint {
   const names = listFolder(folder);
-  const config = readJsonFile(join(folder, 'config.json'), configLimits);
+  const { config, quantization } = readConfig(folder);
   const generation = 'generation_config.json';
   const generationConfig = names.includes(generation)
     ? readJsonFile(join(folder, generation), configLimits)
@@ -132,8 +147,8 @@ export function openHuggingFaceFolder(folder: string, weights?: string): Hugging
   for (const [key, name] of Object.entries(textFileNames)) {
     if (names.includes(name)) textFiles[key as keyof TextFiles] = join(folder, name);
   }
-  const tensors = joinMxfp4(openWeights(folder, names, weights));
-  return { kind: 'huggingface', folder, config, generationConfig, textFiles, tensors };
+  const tensors = joinFloat8(joinMxfp4(openWeights(folder, names, weights)), quantization);
+  return { kind: 'huggingface', folder, config, quantization, generationConfig, textFiles, tensors };
 }
 
 function openWeights(folder: string, names: readonly string[], weights: string | undefined): TensorTable {

@@ -48,6 +48,7 @@ export const storageFormats = {
   tq1_0: block(256, 54),
   tq2_0: block(256, 66),
   mxfp4: block(32, 17),
+  f8_e4m3: plain(1),
   // GGUF formats without a decoder here.
   q8_1: known(32, 36),
   q8_k: known(256, 292),
@@ -64,7 +65,6 @@ export const storageFormats = {
   u32: known(1, 4),
   u64: known(1, 8),
   c64: known(1, 8),
-  f8_e4m3: known(1, 1),
   f8_e5m2: known(1, 1),
   f8_e8m0: known(1, 1),
   f6_e2m3: known(4, 3),
@@ -86,11 +86,24 @@ export interface TensorEntry {
   readonly offset: number;
   readonly bytes: number;
   /** mxfp4 of safetensors: where its scales lie, a byte for every 32 values; the tensor's own bytes are codes alone. */
-  readonly scales?: { readonly path: string; readonly offset: number; readonly bytes: number };
+  readonly scales?: ByteRange;
+  /** f8_e4m3: its scales, one for each block of rows and columns; without them codes stand for themselves. */
+  readonly grid?: ByteRange & {
+    readonly format: 'f32' | 'f16' | 'bf16';
+    readonly blockRows: number;
+    readonly blockColumns: number;
+  };
+}
+
+interface ByteRange {
+  readonly path: string;
+  readonly offset: number;
+  readonly bytes: number;
 }
 
 /** Bytes of a tensor in its files. */
-export const fileBytes = ({ bytes, scales }: TensorEntry): number => bytes + (scales?.bytes ?? 0);
+export const fileBytes = ({ bytes, scales, grid }: TensorEntry): number =>
+  bytes + (scales?.bytes ?? 0) + (grid?.bytes ?? 0);
 
 /** How many bytes `shape` takes in `format`; ERR_FORMAT where blocks do not fill the last dimension. */
 export function storageBytes(place: Place, shape: readonly number[], format: StorageFormat): number {

@@ -1,4 +1,5 @@
 /** What the headers of a model's files tell: parameters, formats, memory. Nothing is loaded. */
+import type { Quantization } from '../checkpoint/quantization.js';
 import { fileBytes, type TensorEntry } from '../checkpoint/tensor-file.js';
 import {
   automaticKvType,
@@ -15,6 +16,7 @@ import {
 } from '../inspect/memory.js';
 import { type ParameterCount, type Role, sumParameters } from '../inspect/parameters.js';
 import type { AnyFiles } from '../models/family.js';
+import { packedFormat } from '../models/packed-format.js';
 import type { Part } from '../models/parameters.js';
 import { activeShare, cachedOf } from '../models/stacks.js';
 import { KV_BLOCK } from '../nn/kv-blocks.js';
@@ -92,11 +94,21 @@ const CONFIG_FORMATS: ReadonlyMap<unknown, WeightFormat> = new Map<unknown, Weig
   ['float16', 'f16'],
 ]);
 
+/** What published checkpoints quantise. */
+const QUANTIZED: Readonly<Record<Quantization['method'], { format: WeightFormat; roles: readonly Role[] }>> =
+  {
+    mxfp4: { format: 'mxfp4', roles: ['experts'] },
+    float8: { format: 'f8_e4m3', roles: ['attention', 'feedForward', 'experts'] },
+  };
+
 /** The matrices that a config without weights means, in the format that it names, else bf16. */
 function plannedOf({ parts, checkpoint }: AnyFiles): Found {
-  const config: Record<string, unknown> = checkpoint.kind === 'huggingface' ? checkpoint.config : {};
-  const format = CONFIG_FORMATS.get(config.dtype ?? config.torch_dtype) ?? 'bf16';
-  const matrices = parts.flatMap((part) => (part.kind === 'matrix' ? [sizeOf(part, format)] : []));
+  const folder = checkpoint.kind === 'huggingface' ? checkpoint : null;
+  const usual = CONFIG_FORMATS.get(folder?.config.dtype ?? folder?.config.torch_dtype) ?? 'bf16';
+  const quantized = folder?.quantization && QUANTIZED[folder.quantization.method];
+  const formatOf = ({ role }: Part): WeightFormat =>
+    quantized?.roles.includes(role) ? quantized.format : usual;
+  const matrices = parts.flatMap((part) => (part.kind === 'matrix' ? [sizeOf(part, formatOf(part))] : []));
   return { used: null, extra: [], matrices };
 }
 
@@ -113,8 +125,10 @@ function foundOf({ parts, names, checkpoint: { tensors } }: AnyFiles): Found {
     const stored = names?.tensorsOf(part) ?? [part.name];
     for (const name of stored) seen.set(tensors.get(name).name, part.role);
     if (part.kind === 'vector') continue;
-    const { format } = tensors.get(stored[0] as string);
-    if (isWeightFormat(format)) matrices.push(sizeOf(part, format));
+    const entry = tensors.get(stored[0] as string);
+    const place = names?.placesOf(part).next().value;
+    const format = place ? packedFormat(entry, place, part.shape.at(-1) as number) : entry.format;
+    if (format !== undefined && isWeightFormat(format)) matrices.push(sizeOf(part, format));
     else packable = false;
   }
   const used: { role: Role; shape: readonly number[] }[] = [];

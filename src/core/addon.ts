@@ -71,7 +71,10 @@ export interface WeightBytes {
 export interface WeightPart extends WeightBytes {
   /** Default: as many as the bytes hold; with `scales` it must be given. */
   rows?: number;
-  /** Elements from one row, or column, to the next; float formats only, rows also with `scales`. Default: row-major. */
+  /**
+   * Elements from one row, or column, to the next; float formats and f8_e4m3, rows also with `scales`, and blocks that lie
+   * transposed where `as` is another format. Default: row-major.
+   */
   rowStride?: number;
   columnStride?: number;
   /**
@@ -79,6 +82,18 @@ export interface WeightPart extends WeightBytes {
    * codes, 16 bytes for 32 values, two neighbours in a byte.
    */
   scales?: WeightBytes;
+  /** f8_e4m3 only: its scales. Default: 1. */
+  grid?: ScaleGrid;
+}
+/** Scales of a stack of matrices [rows, columns], one for each block of each matrix, in a float format. */
+export interface ScaleGrid extends WeightBytes {
+  format: string;
+  blockRows: number;
+  blockColumns: number;
+  rows: number;
+  columns: number;
+  /** Where in the stack the part begins, in values. */
+  first: number;
 }
 export interface WeightInfo {
   format: string;

@@ -1,6 +1,6 @@
 import { SwitchyardError } from './errors.js';
 
-/** Formats that weights have in files, in the order of native/formats/format.h. */
+/** Formats that weights have in files, in the order of native/formats/format.h. f8_e4m3 has its scales in a tensor apart. */
 export const STORED_FORMATS = [
   'f32',
   'f16',
@@ -20,6 +20,7 @@ export const STORED_FORMATS = [
   'mxfp4',
   'tq1_0',
   'tq2_0',
+  'f8_e4m3',
 ] as const;
 /**
  * Formats that exist packed only, made by quantising. int8 has one scale a row, the others one for 64 or 128 values of
@@ -37,8 +38,12 @@ export const isWeightFormat = (name: string): name is WeightFormat =>
   (WEIGHT_FORMATS as readonly string[]).includes(name);
 export const isStoredFormat = (name: string): name is StoredFormat =>
   (STORED_FORMATS as readonly string[]).includes(name);
+/** Whether a row's bytes in a file hold all of the row. */
+export const hasStoredRows = (format: WeightFormat): format is StoredFormat =>
+  isStoredFormat(format) && format !== 'f8_e4m3';
 /** Whether values are stored in blocks of small integers with scales. */
-export const isQuantized = (format: WeightFormat): boolean => !['f32', 'f16', 'bf16'].includes(format);
+export const isQuantized = (format: WeightFormat): boolean =>
+  !['f32', 'f16', 'bf16', 'f8_e4m3'].includes(format);
 
 /** How linear layers compute: f32 is exact; bf16 and int8 round the activations for speed. */
 export const COMPUTE_MODES = ['f32', 'bf16', 'int8'] as const;

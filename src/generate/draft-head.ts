@@ -10,7 +10,7 @@ import { pagedAttention } from '../core/ops/attention.js';
 import { takeRows } from '../core/ops/indexing.js';
 import { CHAIN_ROW_WORDS, sample } from '../core/ops/sampling.js';
 import { Tensor } from '../core/tensor.js';
-import { cacheWidths } from '../models/config.js';
+import { cacheWidth } from '../models/config.js';
 import type { Decoder } from '../models/decoder.js';
 import type { Attend } from '../nn/attention.js';
 import { KV_BLOCK } from '../nn/kv-blocks.js';
@@ -91,7 +91,7 @@ export function mtp(
       { hint: 'drafters.ngram() and drafters.model() fit any model' },
     );
   const head: PredictionHead = {
-    cache: cacheWidths(config)[config.nLayers] as KvWidths,
+    cache: cacheWidth(config),
     forward({ hidden, tokens, positions, attend, rows }, compute) {
       const out = decoder.predict(0, { hidden, tokens, positions, attend: () => attend }, compute);
       // logits of the rows that are asked for, not of all

@@ -59,7 +59,7 @@ export const decoderSteps = (decoder: Decoder): StepModel => ({
   dModel: decoder.config.dModel,
   topK: decoder.config.moe?.topK ?? 0,
   // layers that predict further ahead have a cache where they are used (draft-head.ts)
-  cache: cacheWidths({ ...decoder.config, nPredictionLayers: 0 }),
+  cache: cacheWidths(decoder.config),
   memory: null,
   forward: ({ tokens, positions, attend, rows }, compute) =>
     decoder.forward({ tokens, positions, attend, rows }, compute),

@@ -24,6 +24,7 @@ const BLOCK_LAYOUT: Readonly<Partial<Record<WeightFormat, readonly [number, numb
   mxfp4: [4, 16, 0],
   tq1_0: [2, 32, 0],
   tq2_0: [2, 32, 0],
+  f8_e4m3: [8, 64, 0, 128],
   int8: [8, 64, 0, Infinity],
   int8_g64: [8, 32, 0, 64],
   int8_g128: [8, 32, 0, 128],
@@ -50,7 +51,7 @@ function panelBytes(format: WeightFormat, columns: number): number {
   const layout = BLOCK_LAYOUT[format];
   if (!layout) return format === 'f32' ? 4 * PANEL * columns : 4 * PANEL * Math.ceil(columns / 2);
   const [bits, scales, supers, group = 32] = layout;
-  const chunks = columns / 32;
+  const chunks = Math.ceil(columns / 32);
   const codes = chunks * bits * 64;
   const entries = group === Infinity ? 1 : Math.ceil(columns / group);
   return alignUp(alignUp(codes + entries * scales) + Math.ceil(chunks / 8) * supers);

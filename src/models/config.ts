@@ -203,21 +203,17 @@ export const allLayers = (nLayers: number, from = 0): number[] =>
 export const windowOf = ({ window, windowLayers }: LayersConfig, layer: number): number =>
   windowLayers === null || windowLayers.includes(layer) ? window : 0;
 
-/** What each layer keeps of a token, those that predict further ahead behind the others. */
-export function cacheWidths({
-  nLayers,
-  nPredictionLayers = 0,
-  nKvHeads,
-  headDim,
-  latent,
-}: Pick<DecoderConfig, 'nLayers' | 'nKvHeads' | 'headDim' | 'latent'> & {
-  readonly nPredictionLayers?: number;
-}): KvWidths[] {
-  const widths = latent
+type Cached = Pick<DecoderConfig, 'nKvHeads' | 'headDim' | 'latent'>;
+
+/** What a layer keeps of a token. */
+export const cacheWidth = ({ nKvHeads, headDim, latent }: Cached): KvWidths =>
+  latent
     ? { heads: 1, key: latent.rank + latent.rotaryDim, value: latent.rank, valuesInKeys: true }
     : { heads: nKvHeads, key: headDim, value: headDim };
-  return Array.from({ length: nLayers + nPredictionLayers }, () => widths);
-}
+
+/** The same for every layer of a model; layers that predict further ahead keep theirs in a cache of their own, once asked for. */
+export const cacheWidths = (config: Cached & Pick<DecoderConfig, 'nLayers'>): KvWidths[] =>
+  Array.from({ length: config.nLayers }, () => cacheWidth(config));
 
 /** Refuses sizes that contradict each other, which no single key can show. */
 export function checkConfig(config: DecoderConfig, where: string): DecoderConfig {

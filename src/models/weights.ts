@@ -9,6 +9,7 @@ import { sameShape, shapeText, sizeOf } from '../core/shape.js';
 import { type Tensor, tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
 import type { Place, StoredNames } from './names.js';
+import { isDense, packedFormat, scaleGrid } from './packed-format.js';
 import type { Part } from './parameters.js';
 import type { LoadProgress, TensorSource } from './tensor-source.js';
 
@@ -95,8 +96,9 @@ export class WeightLoader implements TensorSource {
     part: Part,
     places: Iterable<Place>,
     { experts, rows, columns }: Sizes,
-    as?: WeightFormat,
+    target?: WeightFormat,
   ): Promise<Weight> {
+    let as = target;
     let first: TensorEntry | null = null;
     const parts: WeightPart[] = [];
     for (const place of places) {
@@ -107,6 +109,8 @@ export class WeightLoader implements TensorSource {
           'ERR_UNSUPPORTED',
           `[${entry.path}] got experts of formats ${first.format} and ${entry.format} (${entry.name}), expected one format for all experts of a layer`,
         );
+      // all experts of a stack are packed alike
+      as ??= changed(entry, packedFormat(entry, place, columns));
       const next = partOf(entry, place, columns);
       const last = parts.at(-1);
       if (last && continues(last, next)) parts[parts.length - 1] = joined(last, next);
@@ -146,19 +150,20 @@ export class WeightLoader implements TensorSource {
   }
 }
 
+const changed = ({ format }: TensorEntry, packed: StoredFormat | undefined): StoredFormat | undefined =>
+  packed === format ? undefined : packed;
+
 function bytesPerValue(format: StoredFormat): number {
   const { valuesPerBlock, bytesPerBlock } = storageFormats[format];
   return bytesPerBlock / valuesPerBlock;
 }
 
 /** Rows that lie one after another need no strides, and may be of a block format. */
-function partOf(
-  entry: TensorEntry,
-  { offset, rows, rowStride, columnStride }: Place,
-  columns: number,
-): WeightPart {
-  const isDense = columnStride === 1 && (rowStride === columns || rows === 1);
-  const span = isDense ? rows * columns : (rows - 1) * rowStride + (columns - 1) * columnStride + 1;
+function partOf(entry: TensorEntry, place: Place, columns: number): WeightPart {
+  const { offset, rows, rowStride, columnStride } = place;
+  const dense = isDense(place, columns);
+  const span = dense ? rows * columns : (rows - 1) * rowStride + (columns - 1) * columnStride + 1;
+  const grid = scaleGrid(entry, offset);
   const range = ({ path, offset: start, bytes }: Omit<WeightBytes, 'data'>): WeightBytes => {
     const perValue = bytes / sizeOf(entry.shape);
     return { ...(path && { path }), offset: start + offset * perValue, bytes: span * perValue };
@@ -166,14 +171,17 @@ function partOf(
   return {
     ...range(entry),
     rows,
-    ...(!isDense && { rowStride, columnStride }),
+    ...(!dense && { rowStride, columnStride }),
     ...(entry.scales && { scales: range(entry.scales) }),
+    ...(grid && { grid }),
   };
 }
 
 const continues = (a: WeightPart, b: WeightPart): boolean =>
   a.rowStride === undefined &&
   b.rowStride === undefined &&
+  !a.grid &&
+  !b.grid &&
   follows(a, b) &&
   (!a.scales || !b.scales || follows(a.scales, b.scales));
 const follows = (a: WeightBytes, b: WeightBytes): boolean =>

@@ -58,6 +58,8 @@ function bytesOf({ format, experts, rows, columns }: WeightSpec, seed: number): 
     }
     return bytes;
   }
+  // No NaN; without scales, so small ones: below 1.
+  if (format === 'f8_e4m3') return Uint8Array.from({ length: count }, () => (next() * 256) & 0xb7);
   const numbers = Array.from({ length: count }, () => next() * 2 - 1);
   const array =
     format === 'f32'

@@ -112,5 +112,5 @@ it('refuses experts that are quantised in another way', async () => {
     {},
     { config: { ...config, quantization_config: { quant_method: 'gptq' } }, tensors: [] },
   );
-  await expect(loadLanguageModel(path)).rejects.toMatchObject({ code: 'ERR_FORMAT' });
+  await expect(loadLanguageModel(path)).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED' });
 });

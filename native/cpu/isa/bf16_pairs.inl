@@ -1,4 +1,4 @@
-// Pairs of bf16 from the three float formats, and the bf16 form of activations; needs AVX-512 BF16.
+// Pairs of bf16 from the float formats and f8_e4m3, and the bf16 form of activations; needs AVX-512 BF16.
 
 inline __m512i bf16_words(__m512 x) { return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x))); }
 inline __m512i bf16_pair(__m512 even, __m512 odd) {
@@ -11,6 +11,13 @@ inline __m512i load_pair(const std::byte* panel, int64_t i, int64_t k_all) {
   if constexpr (f == Format::kF32) {
     const std::byte* at = panel + i * 128;
     return bf16_pair(f_load(at), 2 * i + 1 < k_all ? f_load(at + 64) : f_zero());
+  } else if constexpr (f == Format::kF8E4M3) {
+    constexpr int64_t kPerScale = kFormatTable[static_cast<int>(f)].group / 2;
+    const std::byte* scales = panel + (k_all + kChunk - 1) / kChunk * chunk_code_bytes(8);
+    const I codes = i_load(panel + i / 2 * 64);
+    const F s = f_load(scales + i / kPerScale * scale_bytes(ScaleKind::kFloat));
+    const int at = static_cast<int>(i % 2 * 2);
+    return bf16_pair(f_mul(s, f_float8(codes, at)), f_mul(s, f_float8(codes, at + 1)));
   } else {
     const I pair = i_load(panel + i * 64);
     if constexpr (f == Format::kBF16) return pair;

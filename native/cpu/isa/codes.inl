@@ -12,6 +12,7 @@ struct Spec {
   static constexpr bool kHasMin = kInfo.scales == ScaleKind::kScaleMin || kInfo.scales == ScaleKind::kSuperMin;
   static constexpr int kLowBits = kBits == 3 ? 2 : kBits == 5 || kBits == 6 ? 4 : kBits;
   static constexpr bool kTable = kInfo.values != nullptr;
+  static constexpr bool kFloat8 = kInfo.scales == ScaleKind::kFloat;
   // Bits of the codes as integer products take them: the values of a table are moved up by `zero`.
   static constexpr int kDotBits = !kTable ? kBits : kInfo.zero == 128 ? 8 : 5;
 };
@@ -57,11 +58,13 @@ inline I code_vector(const std::byte* chunk, int v) {
   }
 }
 
-// Value 4v + i of a chunk before scaling, in f32: its code, or what the table has for it.
+// Value 4v + i of a chunk before scaling, in f32: its code, or what the code stands for.
 template <Format f>
 inline F code_value(const std::byte* chunk, int v, int i) {
   if constexpr (Spec<f>::kTable) {
     return f_lookup(i_load(chunk + 64 * (v % 4)), 2 * i + v / 4, Spec<f>::kInfo.values);
+  } else if constexpr (Spec<f>::kFloat8) {
+    return f_float8(i_load(chunk + 64 * v), i);
   } else if constexpr (Spec<f>::kBits == 4) {
     return f_nibble(i_load(chunk + 64 * (v % 4)), 2 * i + v / 4);
   } else {
@@ -75,7 +78,7 @@ inline void load_scale(const std::byte* scales, const std::byte* supers, int hal
   using S = Spec<f>;
   if constexpr (S::kInfo.scales == ScaleKind::kScale) {
     *s = f_load_f16(scales);
-  } else if constexpr (S::kInfo.scales == ScaleKind::kRow) {
+  } else if constexpr (S::kInfo.scales == ScaleKind::kRow || S::kFloat8) {
     *s = f_load(scales);
   } else if constexpr (S::kInfo.scales == ScaleKind::kExponent) {
     *s = f_load_exponent(scales);

@@ -35,6 +35,7 @@ void fill_linear_avx512_bf16(LinearTable* table) {
   table->bf16[static_cast<int>(Format::kF32)] = bf16_panels<Format::kF32>;
   table->bf16[static_cast<int>(Format::kF16)] = bf16_panels<Format::kF16>;
   table->bf16[static_cast<int>(Format::kBF16)] = bf16_panels<Format::kBF16>;
+  table->bf16[static_cast<int>(Format::kF8E4M3)] = bf16_panels<Format::kF8E4M3>;
 }
 
 }  // namespace switchyard

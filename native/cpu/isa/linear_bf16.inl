@@ -15,7 +15,8 @@ void bf16_block(const PanelJob& job, const std::byte* panel, const std::byte* x,
     SY_UNROLL(4)
     for (int p = 0; p < P; p++) {
       w[p] = load_pair<f>(panel + p * stride, i, k_all);
-      if constexpr (R <= kStreamRows) prefetch(panel + p * stride + i * (f == Format::kF32 ? 128 : 64) + kPrefetch);
+      constexpr int kPairBytes = f == Format::kF32 ? 128 : f == Format::kF8E4M3 ? 32 : 64;
+      if constexpr (R <= kStreamRows) prefetch(panel + p * stride + i * kPairBytes + kPrefetch);
     }
     SY_UNROLL(16)
     for (int r = 0; r < R; r++) {

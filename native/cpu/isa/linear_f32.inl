@@ -68,6 +68,18 @@ void direct(const PanelJob& job, const std::byte* panel, float* y, int64_t outpu
         }
       }
     }
+    if constexpr (S::kFloat8) {  // other formats have whole chunks
+      const std::byte* codes = panel + k_all / kChunk * S::kCodeBytes;
+      const std::byte* scales = panel + job.layout.scales_at + k_all / kChunk / S::kScaleChunks * S::kScaleBytes;
+      for (int64_t k = k_all / kChunk * kChunk; k < k_all; k++) {
+        const int at = static_cast<int>(k % kChunk);
+        for (int p = 0; p < P; p++) {
+          F s, m;
+          load_scale_f32<f>(scales + p * stride, nullptr, 0, &s, &m);
+          step(k, p, f_fma(s, code_value<f>(codes + p * stride, at / 4, at % 4), m));
+        }
+      }
+    }
   }
   for (int p = 0; p < P; p++) {
     const int64_t n = outputs - 16 * p < 16 ? outputs - 16 * p : 16;
@@ -106,7 +118,8 @@ void f32_direct(const PanelJob& job) {
   f32_direct_from<f, kDirectRows>(job);
 }
 
-// Values k0 … k0 + n - 1 of a panel to out [n][16]. k0 is a multiple of 32, and n too, but for the end of float formats.
+// Values k0 … k0 + n - 1 of a panel to out [n][16]. k0 is a multiple of 32, and n too, but for the end of float formats and
+// of f8_e4m3, of which whole chunks are written: out has room for n rounded up.
 template <Format f>
 void expand(const std::byte* panel, const PanelLayout& layout, int64_t k0, int64_t n, float* out) {
   using S = Spec<f>;
@@ -119,7 +132,7 @@ void expand(const std::byte* panel, const PanelLayout& layout, int64_t k0, int64
       if (k + 1 < n) f_store(out + 16 * k + 16, pair_value<f>(pair, 1));
     }
   } else {
-    for (int64_t c = k0 / kChunk; c < (k0 + n) / kChunk; c++) {
+    for (int64_t c = k0 / kChunk; c < (k0 + n + kChunk - 1) / kChunk; c++) {
       const std::byte* codes = panel + c * S::kCodeBytes;
       const std::byte* scales = panel + layout.scales_at + c / S::kScaleChunks * S::kScaleBytes;
       const std::byte* supers = panel + layout.supers_at + c / kSuperChunks * S::kSuperBytes;

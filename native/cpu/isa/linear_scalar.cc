@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "cpu/linear_table.h"
+#include "formats/float8.h"
 #include "formats/half.h"
 
 namespace switchyard {

@@ -94,6 +94,13 @@ inline F f_pair_bf16(const I& x, int odd) {
 inline F f_byte(const I& x, int i) { return f_from_i32(i == 3 ? i_shr(x, 24) : i_and(i == 0 ? x : i_shr(x, 8 * i), 255)); }
 inline F f_nibble(const I& x, int i) { return f_from_i32(i == 7 ? i_shr(x, 28) : i_and(i == 0 ? x : i_shr(x, 4 * i), 15)); }
 
+// Byte i of every lane as float8_times_2_120th() has it: a signed shift leaves the sign where f32 has it.
+inline F f_float8(const I& x, int i) {
+  const I top = i == 3 ? x : i_shl(x, 24 - 8 * i);
+  const I bits = i_and({_mm256_srai_epi32(top.a, 4), _mm256_srai_epi32(top.b, 4)}, 0x87f00000u);
+  return {_mm256_castsi256_ps(bits.a), _mm256_castsi256_ps(bits.b)};
+}
+
 // table[nibble i] of every lane, and table[byte] of every byte below 16.
 inline __m256 table_values(__m256i at, const F& table) {
   const __m256 low = _mm256_permutevar8x32_ps(table.a, at), high = _mm256_permutevar8x32_ps(table.b, at);

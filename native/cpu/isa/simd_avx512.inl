@@ -54,6 +54,12 @@ inline F f_nibble(I a, int i) {
   return _mm512_permutexvar_ps(i == 0 ? a : i_shr(a, 4 * i), table);
 }
 
+// Byte i of every lane as float8_times_2_120th() has it: a signed shift leaves the sign where f32 has it.
+inline F f_float8(I a, int i) {
+  const I spread = _mm512_srai_epi32(i == 3 ? a : i_shl(a, 24 - 8 * i), 4);
+  return _mm512_castsi512_ps(i_and(spread, 0x87f00000u));
+}
+
 // table[nibble i] of every lane, and table[byte] of every byte below 16.
 inline F f_lookup(I a, int i, const int8_t* table) {
   const F values = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load_bytes(table)));

@@ -124,6 +124,17 @@ inline F f_pair_bf16(const I& a, int odd) {
 inline F f_byte(const I& a, int i) { return f_from_i32(i_and(i_shr(a, 8 * i), 255)); }
 inline F f_nibble(const I& a, int i) { return f_from_i32(i_and(i_shr(a, 4 * i), 15)); }
 
+// Byte i of every lane as float8_times_2_120th() has it: a signed shift leaves the sign where f32 has it.
+inline F f_float8(const I& a, int i) {
+  const I top = i_shl(a, 24 - 8 * i);
+  F r;
+  SY_LANES {
+    const int32x4_t spread = vshrq_n_s32(vreinterpretq_s32_u32(top.v[j]), 4);
+    r.v[j] = vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_s32(spread), vdupq_n_u32(0x87f00000u)));
+  }
+  return r;
+}
+
 // table[nibble i] of every lane, and table[byte] of every byte below 16.
 inline F f_lookup(const I& a, int i, const int8_t* table) {
   const int8x16_t values = vld1q_s8(table);

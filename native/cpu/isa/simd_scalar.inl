@@ -93,6 +93,13 @@ inline F f_nibble(const I& a, int i) {
   return r;
 }
 
+// Byte i of every lane as float8_times_2_120th() has it.
+inline F f_float8(const I& a, int i) {
+  F r;
+  SY_LANES r.v[j] = float8_times_2_120th(static_cast<uint8_t>(a.v[j] >> 8 * i));
+  return r;
+}
+
 // table[nibble i] of every lane, and table[byte] of every byte below 16.
 inline F f_lookup(const I& a, int i, const int8_t* table) {
   F r;

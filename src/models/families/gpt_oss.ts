@@ -1,5 +1,4 @@
 import { allLayers, USUAL_MOE } from '../config.js';
-import type { ConfigReader } from '../config-reader.js';
 import type { Family } from '../family.js';
 import { GGUF_POST_ATTENTION_NORM } from '../gguf-names.js';
 import { type NameTable, named } from '../names.js';
@@ -29,7 +28,6 @@ export const gptOss: Family = {
     c.raw('initial_context_length'); // stands in rope_scaling too
     c.only('moe_intermediate_size', base.dFf);
     c.only('scoring_func', 'softmax_of_chosen');
-    checkQuantization(c);
     return {
       ...base,
       sinks: true,
@@ -50,13 +48,6 @@ export const gptOss: Family = {
   },
   huggingFaceNames: ({ moe }) => [...llamaNames, ...expertNames(moe?.dFf ?? 1)],
 };
-
-/** Published checkpoints hold experts in MXFP4, which their tensors show; other ways to quantise are refused. */
-function checkQuantization(c: ConfigReader): void {
-  const config = c.raw('quantization_config') as { quant_method?: unknown } | undefined;
-  if (config !== undefined && config?.quant_method !== 'mxfp4')
-    throw c.fail('quantization_config', `quant_method "mxfp4"`);
-}
 
 const OURS = 'layers.{i}.';
 const THEIRS = 'model.layers.{i}.';

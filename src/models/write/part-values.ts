@@ -2,7 +2,7 @@
 import type { StorageFormat } from '../../checkpoint/tensor-file.js';
 import type { Device } from '../../core/device.js';
 import { mismatch } from '../../core/errors.js';
-import { isStoredFormat } from '../../core/format.js';
+import { hasStoredRows } from '../../core/format.js';
 import { Weight } from '../../core/weight.js';
 import type { DecoderConfig } from '../config.js';
 import type { ParameterMap, Part } from '../parameters.js';
@@ -52,7 +52,7 @@ export class PartValues {
   formatOf({ name }: Part): StorageFormat | undefined {
     const parameter = this.parameters.get(name);
     if (!(parameter instanceof Weight)) return 'f32';
-    return isStoredFormat(parameter.format) ? parameter.format : undefined;
+    return hasStoredRows(parameter.format) ? parameter.format : undefined;
   }
 
   /** `count` rows from row `first` on, counted over experts. */

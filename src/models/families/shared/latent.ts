@@ -18,7 +18,6 @@ export function readLatentLike(
   c.only('head_dim', rotaryDim);
   c.only('qk_head_dim', headDim);
   c.raw('ep_size'); // how training spread experts
-  c.raw('quantization_config'); // what it says shows in the tensors, which loading checks
   const base = readLlamaLike(c, family, { maxSeqLen, headDim: rotaryDim, interleaved });
   const scaling = base.rope?.scaling;
   const stretch = scaling?.type === 'yarn' && scaling.mscaleAllDim ? scaling : null;
