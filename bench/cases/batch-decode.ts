@@ -1,7 +1,8 @@
-import type { StepOptions, StepOutput } from '../../src/generate/engine.js';
+import type { StepOptions } from '../../src/generate/engine.js';
 import type { LanguageModel } from '../../src/generate/language-model.js';
 import { samplers } from '../../src/generate/samplers/index.js';
 import { Sampling } from '../../src/generate/sampling.js';
+import type { StepOutput } from '../../src/generate/step-form.js';
 import { type Bench, defineCase } from '../harness/case.js';
 import { contest, converted } from '../harness/contest.js';
 import { leastTime, workOfStep } from '../harness/cost.js';

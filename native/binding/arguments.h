@@ -64,12 +64,16 @@ const std::shared_ptr<T>& handle(Napi::Value value) {
   return holder;
 }
 
+// `nulls`: null is allowed, and stays so.
 template <class T>
-std::vector<std::shared_ptr<T>> handles(Napi::Value value, const char* name) {
+std::vector<std::shared_ptr<T>> handles(Napi::Value value, const char* name, bool nulls = false) {
   if (!value.IsArray()) wrong_argument(value, name, std::string("an array of ") + HandleType<T>::name + "s");
   const Napi::Array array = value.As<Napi::Array>();
   std::vector<std::shared_ptr<T>> list(array.Length());
-  for (uint32_t i = 0; i < list.size(); i++) list[i] = handle<T>(array.Get(i));
+  for (uint32_t i = 0; i < list.size(); i++) {
+    const Napi::Value item = array.Get(i);
+    if (!nulls || !item.IsNull()) list[i] = handle<T>(item);
+  }
   return list;
 }
 

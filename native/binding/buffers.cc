@@ -1,4 +1,4 @@
-// createBuffer, bufferFrom, readBuffer, writeBuffer, bufferBytes, disposeBuffer, memoryUsage
+// createBuffer, partOfBuffer, bufferFrom, readBuffer, writeBuffer, bufferBytes, disposeBuffer, memoryUsage
 #include <cstring>
 
 #include "binding/arguments.h"
@@ -12,6 +12,13 @@ Napi::Value create_buffer(State& state, const Napi::CallbackInfo& info) {
   auto buffer = state.buffers->allocate(integer(info[0], "createBuffer", 0, kMostBytes), true);
   state.sync_memory(info.Env());
   return make_handle(info.Env(), std::move(buffer));
+}
+
+// (buffer, offset, bytes)
+Napi::Value part_of_buffer(State&, const Napi::CallbackInfo& info) {
+  const auto whole = handle<Buffer>(info[0]);
+  const int64_t offset = integer(info[1], "partOfBuffer", 0), bytes = integer(info[2], "partOfBuffer", 0);
+  return make_handle(info.Env(), std::make_shared<Buffer>(whole, offset, bytes));
 }
 
 Napi::Value buffer_from(State& state, const Napi::CallbackInfo& info) {
@@ -73,6 +80,7 @@ Napi::Value memory_usage(State& state, const Napi::CallbackInfo& info) {
 
 void init_buffers(Napi::Env env, Napi::Object exports) {
   exports.Set("createBuffer", Napi::Function::New<entry<create_buffer>>(env, "createBuffer"));
+  exports.Set("partOfBuffer", Napi::Function::New<entry<part_of_buffer>>(env, "partOfBuffer"));
   exports.Set("bufferFrom", Napi::Function::New<entry<buffer_from>>(env, "bufferFrom"));
   exports.Set("readBuffer", Napi::Function::New<entry<read_buffer>>(env, "readBuffer"));
   exports.Set("writeBuffer", Napi::Function::New<entry<write_buffer>>(env, "writeBuffer"));

@@ -13,6 +13,9 @@ namespace {
 // Always kept: the outputs of decode steps (a row of logits is 0.2 to 0.6 MB) and of small prompts.
 constexpr int64_t kLeastKept = int64_t{64} << 20;
 
+// What kernels may assume of the outputs of a program.
+constexpr int64_t kPartAlign = 64;
+
 // Sizes of blocks: eight steps to each power of two, so that few sizes serve all at 12.5 % waste or less.
 int64_t block_size(int64_t bytes) {
   if (bytes <= 512) return (bytes + 63) / 64 * 64 + (bytes == 0 ? 64 : 0);
@@ -23,11 +26,27 @@ int64_t block_size(int64_t bytes) {
 }  // namespace
 
 Buffer::Buffer(std::shared_ptr<BufferPool> pool, Block block, int64_t bytes)
-    : pool_(std::move(pool)), block_(std::move(block)), bytes_(bytes) {
+    : pool_(std::move(pool)), block_(std::move(block)), data_(block_.data()), bytes_(bytes) {
   pool_->count(bytes_, 1);
 }
 
-Buffer::~Buffer() { pool_->give_back(std::move(block_), bytes_); }
+Buffer::Buffer(std::shared_ptr<Buffer> whole, int64_t offset, int64_t bytes)
+    : whole_(std::move(whole)), data_(whole_->data()), bytes_(bytes) {
+  if (offset < 0 || offset % kPartAlign != 0 || bytes < 0 || offset > whole_->bytes() || bytes > whole_->bytes() - offset) {
+    fail(ErrorCode::kShape, "[buffer] got a part of %lld bytes at %lld, expected one within %lld at a multiple of %lld",
+         static_cast<long long>(bytes), static_cast<long long>(offset), static_cast<long long>(whole_->bytes()),
+         static_cast<long long>(kPartAlign));
+  }
+  data_ += offset;
+}
+
+Buffer::~Buffer() {
+  if (pool_) pool_->give_back(std::move(block_), bytes_);
+}
+
+bool Buffer::overlaps(const Buffer& other) const {
+  return bytes_ > 0 && other.bytes_ > 0 && data_ < other.data_ + other.bytes_ && other.data_ < data_ + bytes_;
+}
 
 BufferPool::BufferPool(std::shared_ptr<MemoryUsage> usage) : usage_(std::move(usage)), most_kept_(kLeastKept) {}
 

@@ -14,20 +14,26 @@ namespace switchyard {
 class BufferPool;
 
 // 64-byte aligned, fixed size, held by shared_ptr: by a JavaScript handle, by runs in flight and by programs whose
-// constant it is. Its memory goes back to the pool with the last of them, on whatever thread that is.
+// constant it is. Its memory goes back to the pool with the last of them, on whatever thread that is. A part of another
+// buffer is that buffer's memory and holds it.
 class Buffer {
  public:
   Buffer(std::shared_ptr<BufferPool> pool, Block block, int64_t bytes);
+  // `offset` must be a multiple of 64. Throws Error(kShape) for bytes that do not lie within `whole`.
+  Buffer(std::shared_ptr<Buffer> whole, int64_t offset, int64_t bytes);
   ~Buffer();
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 
-  std::byte* data() const { return block_.data(); }
+  std::byte* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
+  bool overlaps(const Buffer& other) const;
 
  private:
-  std::shared_ptr<BufferPool> pool_;
+  std::shared_ptr<BufferPool> pool_;  // null for a part
   Block block_;
+  std::shared_ptr<Buffer> whole_;
+  std::byte* data_;
   int64_t bytes_;
 };
 

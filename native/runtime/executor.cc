@@ -16,9 +16,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::microseconds kSpin{200};
 constexpr size_t kMostEvents = 1'000'000;
 
-double microseconds(Clock::time_point t) {
-  return std::chrono::duration<double, std::micro>(t.time_since_epoch()).count();
-}
+double microseconds(Clock::duration d) { return std::chrono::duration<double, std::micro>(d).count(); }
 
 }  // namespace
 
@@ -51,6 +49,10 @@ void Executor::stop() {
   wake_.notify_one();
   if (!thread_.joinable()) return;
   thread_.join();
+  {
+    std::unique_lock lock(mutex_);
+    wake_.wait(lock, [this] { return !here_; });
+  }
   for (Block* block : {&arena_, &shared_scratch_, &worker_scratch_}) reserve(*block, -1);
 }
 
@@ -66,13 +68,30 @@ std::unique_ptr<Task> Executor::next() {
     for (int i = 0; i < 32; i++) cpu_relax();
   }
   std::unique_lock lock(mutex_);
-  wake_.wait(lock, [this] { return stopping() || !queue_.empty(); });
+  wake_.wait(lock, [this] { return stopping() || (!queue_.empty() && !here_); });
   if (queue_.empty()) return nullptr;
   std::unique_ptr<Task> task = std::move(queue_.front());
   queue_.pop_front();
   queued_.fetch_sub(1, std::memory_order_relaxed);
   running_ = task.get();
   return task;
+}
+
+bool Executor::perform_here(Task& task) {
+  {
+    std::lock_guard lock(mutex_);
+    if (stopping_) fail(ErrorCode::kDisposed, "[runtime] got a use after dispose(), expected a live runtime");
+    if (running_ != nullptr || here_ || !queue_.empty()) return false;
+    here_ = true;
+  }
+  const auto leave = [this](void*) {
+    std::lock_guard lock(mutex_);
+    here_ = false;
+    if (stopping_ || !queue_.empty()) wake_.notify_all();
+  };
+  const std::unique_ptr<void, decltype(leave)> guard(this, leave);
+  task.perform(*this);
+  return true;
 }
 
 void Executor::loop() {
@@ -114,20 +133,21 @@ std::byte* Executor::reserve(Block& block, int64_t bytes) {
   return block.data();
 }
 
-std::vector<std::shared_ptr<Buffer>> Executor::run(Program& program, std::span<const std::shared_ptr<Buffer>> inputs,
-                                                   std::span<const int64_t> ints, const RunOptions& options) {
-  program.check_run(inputs, ints.size());
+void Executor::run(Program& program, std::span<const std::shared_ptr<Buffer>> inputs,
+                   std::span<std::shared_ptr<Buffer>> outputs, std::span<const int64_t> ints,
+                   const RunOptions& options) {
+  const auto start = Clock::now();
   program.check_files();
   // Another runtime may hold the same program; its operands are bound to one run at a time.
   std::lock_guard lock(program.mutex);
   program.set_ints(ints);
 
-  int64_t output_bytes = 0;
-  for (const int64_t bytes : program.output_bytes()) output_bytes += bytes;
-  buffers_->expect(output_bytes);
-  std::vector<std::shared_ptr<Buffer>> outputs;
-  outputs.reserve(program.output_bytes().size());
-  for (const int64_t bytes : program.output_bytes()) outputs.push_back(buffers_->allocate(bytes, false));
+  int64_t fresh_bytes = 0;
+  for (size_t i = 0; i < outputs.size(); i++) fresh_bytes += outputs[i] ? 0 : program.output_bytes()[i];
+  buffers_->expect(fresh_bytes);
+  for (size_t i = 0; i < outputs.size(); i++) {
+    if (!outputs[i]) outputs[i] = buffers_->allocate(program.output_bytes()[i], false);
+  }
 
   Context context;
   context.pool = &pool_;
@@ -147,7 +167,7 @@ std::vector<std::shared_ptr<Buffer>> Executor::run(Program& program, std::span<c
     throw;
   }
   program.check_files();
-  return outputs;
+  program.microseconds.store(microseconds(Clock::now() - start), std::memory_order_relaxed);
 }
 
 void Executor::run_steps(Program& program, const Context& context, const RunOptions& options) {
@@ -176,8 +196,8 @@ void Executor::run_traced(const Program& program, uint32_t number, const Instruc
   std::lock_guard lock(trace_mutex_);
   if (trace_.size() >= kMostEvents) return;
   const auto add = [&](std::string_view phase, Clock::time_point from, Clock::time_point to) {
-    trace_.push_back({instruction.kernel->name, phase, program.id, number, microseconds(from),
-                      std::chrono::duration<double, std::micro>(to - from).count()});
+    trace_.push_back({instruction.kernel->name, phase, program.id, number, microseconds(from.time_since_epoch()),
+                      microseconds(to - from)});
   };
   add({}, start, end);
   for (size_t i = 0; i < log.marks.size(); i++) {

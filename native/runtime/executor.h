@@ -65,12 +65,16 @@ class Executor {
   // The events since the last call (beyond a million, the newest instructions are dropped).
   std::vector<TraceEvent> take_trace();
 
-  // For tasks, on the runtime thread.
+  // Performs the task now, on the calling thread, unless another is performed or waits: then it returns false. Throws
+  // what the task throws; after stop() kDisposed.
+  bool perform_here(Task& task);
+
+  // For tasks, while they are performed.
   ThreadPool& pool() { return pool_; }
   bool stopping() const { return stopping_.load(std::memory_order_relaxed); }
-  // Checks, binds and runs a program. Returns its outputs.
-  std::vector<std::shared_ptr<Buffer>> run(Program& program, std::span<const std::shared_ptr<Buffer>> inputs,
-                                           std::span<const int64_t> ints, const RunOptions& options);
+  // Runs a program on what Program::check_run has accepted; allocates the outputs that are null.
+  void run(Program& program, std::span<const std::shared_ptr<Buffer>> inputs,
+           std::span<std::shared_ptr<Buffer>> outputs, std::span<const int64_t> ints, const RunOptions& options);
 
  private:
   void loop();
@@ -92,7 +96,8 @@ class Executor {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::unique_ptr<Task>> queue_;
-  Task* running_ = nullptr;  // guarded by mutex_
+  Task* running_ = nullptr;  // guarded by mutex_; on the runtime thread
+  bool here_ = false;        // guarded by mutex_; perform_here has the runtime
   std::atomic<int> queued_{0};  // what the spinning thread watches
   std::atomic<bool> stopping_{false};
   std::mutex stop_mutex_;

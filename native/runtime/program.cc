@@ -27,7 +27,8 @@ void Program::prepare(Step& step) {
   step.prepared = true;
 }
 
-void Program::check_run(std::span<const std::shared_ptr<Buffer>> inputs, size_t ints) const {
+void Program::check_run(std::span<const std::shared_ptr<Buffer>> inputs,
+                        std::span<const std::shared_ptr<Buffer>> outputs, size_t ints) const {
   if (inputs.size() != input_bytes_.size()) {
     fail(ErrorCode::kShape, "[run] got %zu inputs, expected %zu", inputs.size(), input_bytes_.size());
   }
@@ -37,15 +38,34 @@ void Program::check_run(std::span<const std::shared_ptr<Buffer>> inputs, size_t 
     fail(ErrorCode::kShape, "[run] got %lld bytes for input %zu, expected %lld",
          static_cast<long long>(inputs[i]->bytes()), i, static_cast<long long>(input_bytes_[i]));
   }
-  const auto apart = [](bool ok, size_t input) {
-    if (!ok) fail(ErrorCode::kOption, "[run] got input %zu in the buffer of one that is written, expected them apart", input);
-  };
-  for (size_t i = 0; i < inputs.size(); i++) {
-    for (const uint32_t w : written_inputs_) {
-      apart(i == w || inputs[i] != inputs[w], i);
-      apart(std::find(constants_.begin(), constants_.end(), inputs[w]) == constants_.end(), w);
+  if (outputs.size() != output_bytes_.size()) {
+    fail(ErrorCode::kShape, "[run] got %zu outputs, expected %zu", outputs.size(), output_bytes_.size());
+  }
+  const auto apart = [](const Buffer& written, const Buffer& other, const char* what, size_t number) {
+    if (written.overlaps(other)) {
+      fail(ErrorCode::kOption, "[run] got %s %zu in memory that is written, expected them apart", what, number);
     }
-    for (const uint32_t w : written_constants_) apart(inputs[i] != constants_[w], i);
+  };
+  for (const uint32_t w : written_inputs_) {
+    for (size_t i = 0; i < inputs.size(); i++) {
+      if (i != w) apart(*inputs[w], *inputs[i], "input", i);
+    }
+    for (const auto& constant : constants_) apart(*inputs[w], *constant, "input", w);
+  }
+  for (const uint32_t w : written_constants_) {
+    for (size_t i = 0; i < inputs.size(); i++) apart(*constants_[w], *inputs[i], "input", i);
+  }
+  for (size_t o = 0; o < outputs.size(); o++) {
+    if (!outputs[o]) continue;
+    if (outputs[o]->bytes() != output_bytes_[o]) {
+      fail(ErrorCode::kShape, "[run] got %lld bytes for output %zu, expected %lld",
+           static_cast<long long>(outputs[o]->bytes()), o, static_cast<long long>(output_bytes_[o]));
+    }
+    for (const auto& input : inputs) apart(*input, *outputs[o], "output", o);
+    for (const auto& constant : constants_) apart(*constant, *outputs[o], "output", o);
+    for (size_t before = 0; before < o; before++) {
+      if (outputs[before]) apart(*outputs[before], *outputs[o], "output", o);
+    }
   }
 }
 

@@ -1,7 +1,9 @@
 // A program: instructions over numbered operands, checked once when it is loaded (docs/program-format.md).
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -49,14 +51,18 @@ class Program {
                                        std::vector<std::shared_ptr<Buffer>> constants,
                                        std::vector<ProgramWeight> weights);
 
-  // Throws unless a run can start with these: their number, the exact bytes of each input, and that an input or
-  // constant which is written shares its buffer with no other.
-  void check_run(std::span<const std::shared_ptr<Buffer>> inputs, size_t ints) const;
+  // Throws unless runs can start with these: their number, the exact bytes of each, and that what is written (outputs;
+  // inputs and constants by kernels that may) shares its memory with nothing else. Outputs that are null are allocated
+  // by each run.
+  void check_run(std::span<const std::shared_ptr<Buffer>> inputs, std::span<const std::shared_ptr<Buffer>> outputs,
+                 size_t ints) const;
 
   // Throws Error(kIo) where a file that weights are mapped from was cut or could not be read.
   void check_files() const;
 
   uint64_t id = 0;  // set by the owner; what trace events say
+  // How long the last run took; infinity before the first. It says how long the next may take.
+  std::atomic<double> microseconds{std::numeric_limits<double>::infinity()};
 
   // The rest is for the executor, which holds `mutex` meanwhile: operands and attributes are bound in place.
   std::mutex mutex;

@@ -180,10 +180,33 @@ void in_place_writes() {
   store(p);
   auto program = f.load(p.encode());
   auto a = f.floats({1, 2, 3, 4}), b = f.floats({1, 1, 1, 1});
-  const std::vector<std::shared_ptr<Buffer>> apart = {a, b}, same = {a, a}, constant = {f.constant, b};
-  CHECK(error_of([&] { program->check_run(apart, 1); }) == "");
-  CHECK(holds(error_of([&] { program->check_run(same, 1); }), "expected them apart"));
-  CHECK(holds(error_of([&] { program->check_run(constant, 1); }), "expected them apart"));
+  const std::vector<std::shared_ptr<Buffer>> apart = {a, b}, same = {a, a}, constant = {f.constant, b}, one = {nullptr};
+  CHECK(error_of([&] { program->check_run(apart, one, 1); }) == "");
+  CHECK(holds(error_of([&] { program->check_run(same, one, 1); }), "expected them apart"));
+  CHECK(holds(error_of([&] { program->check_run(constant, one, 1); }), "expected them apart"));
+}
+
+void bound_outputs() {
+  Fixture f;
+  auto program = f.load(good().encode());
+  const auto whole = f.pool->allocate(256, true);
+  const auto part = [&](int64_t offset, int64_t bytes = 16) { return std::make_shared<Buffer>(whole, offset, bytes); };
+  CHECK(holds(error_of([&] { part(8); }), "a multiple of 64"));
+  CHECK(holds(error_of([&] { part(-64); }), "within 256"));
+  CHECK(holds(error_of([&] { part(192, 65); }), "within 256"));
+  CHECK(holds(error_of([&] { part(320, 0); }), "within 256"));
+  CHECK(part(64)->overlaps(*part(64)) && part(0, 128)->overlaps(*part(64)) && whole->overlaps(*part(192)));
+  CHECK(!part(0, 64)->overlaps(*part(64)) && !part(64, 0)->overlaps(*whole) && !whole->overlaps(*f.constant));
+
+  const std::vector<std::shared_ptr<Buffer>> inputs = {part(0), part(64)};
+  const auto check = [&](std::shared_ptr<Buffer> output) {
+    return error_of([&] { program->check_run(inputs, std::vector{std::move(output)}, 1); });
+  };
+  CHECK(check(part(128)) == "");
+  CHECK(holds(check(part(0)), "expected them apart"));
+  CHECK(holds(check(f.constant), "expected them apart"));
+  CHECK(holds(check(part(128, 20)), "got 20 bytes for output 0"));
+  CHECK(holds(error_of([&] { program->check_run(inputs, {}, 1); }), "got 0 outputs"));
 }
 
 // ---- the executor ----
@@ -193,7 +216,11 @@ struct Run : Task {
   std::vector<std::shared_ptr<Buffer>> inputs, outputs;
   std::vector<int64_t> ints;
   RunOptions options;
-  void perform(Executor& executor) override { outputs = executor.run(*program, inputs, ints, options); }
+  void perform(Executor& executor) override {
+    outputs.assign(program->output_bytes().size(), nullptr);
+    program->check_run(inputs, outputs, ints.size());
+    executor.run(*program, inputs, outputs, ints, options);
+  }
 };
 
 struct Runner {
@@ -267,6 +294,48 @@ void runs_programs() {
   runner.executor.stop();
   CHECK(f.usage->arena == 0);
   CHECK(holds(error_of([&] { runner.executor.submit(make_run(program, {in, in}, {1})); }), "ERR_DISPOSED"));
+}
+
+// A caller's thread and the runtime's take turns, and stop() waits for both.
+void performs_on_the_calling_thread() {
+  Fixture f;
+  auto program = f.load(good().encode());
+  const auto in = f.floats({1, 2, 3, 4});
+  Runner runner(f, 2);
+  auto here = make_run(program, {in, in}, {2});
+  CHECK(std::isinf(program->microseconds.load()));
+  CHECK(runner.executor.perform_here(*here));
+  CHECK(reinterpret_cast<float*>(here->outputs[0]->data())[0] == 2 * 11 * 11 + 1);
+  CHECK(program->microseconds.load() < 1e6);
+  CHECK(holds(error_of([&] { runner.executor.perform_here(*make_run(program, {in, in}, {0})); }), "wrong power"));
+
+  ProgramText p;
+  p.outputs = 1;
+  p.buffers = {{3, 0, 0, 0, {4}}};
+  p.instructions.push_back({"nap", {}, {0}, {int_attr(20)}});
+  auto slow = Program::load(p.encode(), f.kernels, {}, {});
+  runner.executor.submit(make_run(slow, {}, {}));
+  CHECK(!runner.executor.perform_here(*here));  // one waits or runs
+  CHECK(outcome(*runner.wait()) == "");
+  CHECK(slow->microseconds.load() >= 20e3);
+  CHECK(runner.executor.perform_here(*here));
+
+  std::string got;
+  const auto naps_elsewhere = [&] {
+    std::thread thread([&] { got = error_of([&] { runner.executor.perform_here(*make_run(slow, {}, {})); }); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return thread;
+  };
+  std::thread other = naps_elsewhere();
+  runner.executor.submit(make_run(program, {in, in}, {2}));  // waits for that thread
+  CHECK(outcome(*runner.wait()) == "");
+  other.join();
+  CHECK(got == "");
+  other = naps_elsewhere();
+  runner.executor.stop();
+  CHECK(f.usage->arena == 0);
+  other.join();
+  CHECK(holds(error_of([&] { runner.executor.perform_here(*here); }), "ERR_DISPOSED"));
 }
 
 void aborts_and_stops() {
@@ -368,7 +437,9 @@ void the_outputs_of_a_step_are_kept_for_the_next() {
 int main() {
   refuses_wrong_programs();
   in_place_writes();
+  bound_outputs();
   runs_programs();
+  performs_on_the_calling_thread();
   aborts_and_stops();
   mutations_never_crash();
   buffers_are_reused_and_counted();

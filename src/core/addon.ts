@@ -17,6 +17,10 @@ export interface NativeWeight {
 export interface NativeRuntime {
   readonly [brand]: 'runtime';
 }
+/** A program with the buffers that it runs on. */
+export interface NativeRun {
+  readonly [brand]: 'run';
+}
 export interface NativeAbort {
   readonly [brand]: 'abort';
 }
@@ -180,6 +184,8 @@ export interface Addon {
 
   /** Zeros. */
   createBuffer(bytes: number): NativeBuffer;
+  /** Bytes of another buffer, from a multiple of 64 on: the same memory, which it keeps alive. */
+  partOfBuffer(buffer: NativeBuffer, byteOffset: number, bytes: number): NativeBuffer;
   /** A copy of the view's bytes. */
   bufferFrom(data: ArrayBufferView): NativeBuffer;
   /** Fills the whole of `target` from the buffer's bytes at `byteOffset` (default 0). */
@@ -202,6 +208,26 @@ export interface Addon {
     ints: number[],
     options?: RunOptions,
   ): Promise<NativeBuffer[]>;
+  /**
+   * A program without run-time integers, with the buffers of all its runs, checked once. An output that is null is allocated
+   * by each run; the others are overwritten by it.
+   */
+  bindRun(
+    runtime: NativeRuntime,
+    program: NativeProgram,
+    inputs: readonly NativeBuffer[],
+    outputs: readonly (NativeBuffer | null)[],
+    options?: Omit<RunOptions, 'abort'>,
+  ): NativeRun;
+  /** `run`, of what is bound. Resolves to the outputs that each run allocates. */
+  start(run: NativeRun, abort?: NativeAbort): Promise<NativeBuffer[]>;
+  /**
+   * The same at once, on the calling thread, which then makes no use of another. null, and nothing is run: the last run of the
+   * program took more than 50 µs, or there was none; or the runtime has something else to do.
+   */
+  runHere(run: NativeRun, abort?: NativeAbort): NativeBuffer[] | null;
+  /** Lets go of the program and the buffers. Twice is fine. */
+  disposeRun(run: NativeRun): void;
   /** Reads and packs a weight on the runtime's pool, off the event loop. */
   packWeight(runtime: NativeRuntime, source: WeightSource, abort?: NativeAbort): Promise<NativeWeight>;
   /** In the order of `source.weights`. Runs on them are ERR_IO once the file was cut. */

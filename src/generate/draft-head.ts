@@ -3,12 +3,10 @@
  * says what follows (multi-token prediction, DeepSeek-AI 2024, DeepSeek-V3, section 2.2; EAGLE, Li et al. 2024). Its one layer
  * attends over its own cache. Further guesses take its own state in place of the model's.
  */
-import type { NativeBuffer } from '../core/addon.js';
 import { checkOptions, checkWhole, DisposedError, mismatch } from '../core/errors.js';
 import type { ComputeMode } from '../core/format.js';
-import { pagedAttention } from '../core/ops/attention.js';
 import { takeRows } from '../core/ops/indexing.js';
-import { CHAIN_ROW_WORDS, sample } from '../core/ops/sampling.js';
+import { sample } from '../core/ops/sampling.js';
 import { Tensor } from '../core/tensor.js';
 import { cacheWidth } from '../models/config.js';
 import type { Decoder } from '../models/decoder.js';
@@ -17,10 +15,12 @@ import { KV_BLOCK } from '../nn/kv-blocks.js';
 import { KvCache, type KvWidths } from '../nn/kv-cache.js';
 import { KvSequence } from '../nn/kv-sequence.js';
 import { MAX_CHUNK, type StepEngine } from './engine.js';
+import { InTurn } from './in-turn.js';
 import { paddedTokens } from './padding.js';
 import { ChainBatch, chainCapacity } from './samplers/chain-batch.js';
 import type { Sampling } from './sampling.js';
 import { checkDrafter, type Draft, type DraftContext, type Drafter } from './speculative.js';
+import { attendOver, fillStep, type StepValues, stepInputs, writeChains } from './step-inputs.js';
 import { StepProgram } from './step-program.js';
 
 export interface PredictionInputs {
@@ -144,12 +144,14 @@ interface Guess {
   readonly hidden: Float32Array;
 }
 
+type HeadProgram = StepProgram<StepValues<Tensor> & { hidden: Tensor }, { token: Tensor; hidden: Tensor }>;
+
 /** Runs the head for one text at a time. */
 class HeadRunner {
   readonly cache: KvCache;
-  readonly #programs = new Map<string, Promise<StepProgram>>();
+  readonly #programs = new Map<string, Promise<HeadProgram>>();
   readonly #chains = new ChainBatch();
-  #queue: Promise<unknown> = Promise.resolve();
+  readonly #guesses = new InTurn();
   #disposed = false;
 
   constructor(
@@ -168,21 +170,19 @@ class HeadRunner {
     tokens: readonly number[],
     sampling: Sampling,
   ): Promise<Guess> {
-    const turn = this.#queue.then(async () => {
+    return this.#guesses.run(async () => {
       for (let at = 0; ; at += MAX_CHUNK) {
         const end = at + MAX_CHUNK;
         const guess = await this.#step(sequence, states.slice(at, end), tokens.slice(at, end), sampling);
         if (end >= states.length) return guess;
       }
     });
-    this.#queue = turn.catch(() => undefined);
-    return turn;
   }
 
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    await this.#queue;
+    await this.#guesses.idle();
     for (const program of this.#programs.values()) (await program).dispose();
     this.cache.dispose();
   }
@@ -194,43 +194,19 @@ class HeadRunner {
     sampling: Sampling,
   ): Promise<Guess> {
     if (this.#disposed) throw new DisposedError('drafter');
-    const { addon } = this.engine.device;
     const { dModel } = this.engine.model;
-    const chains = this.#chains;
-    chains.clear();
-    sampling.write(chains);
-    const n = paddedTokens(fed.length);
-    const program = await this.#program(n, chainCapacity(chains.data.length));
-    const [tokens, positions, slots, offsets, lengths, table, rows] = program.arrays as [
-      Int32Array,
-      Int32Array,
-      Int32Array,
-      Int32Array,
-      Int32Array,
-      Int32Array,
-      Int32Array,
-    ];
-    const start = sequence.length;
-    tokens.fill(0).set(fed);
-    slots.fill(-1).set(sequence.extend(fed));
+    writeChains(this.#chains, [sampling]);
+    const program = await this.#program(paddedTokens(fed.length), chainCapacity(this.#chains.data.length));
+    const { ints, floats } = program.inputs;
+    fillStep(ints, [{ sequence, tokens: fed, sampling }]);
     sequence.commit();
-    for (let i = 0; i < fed.length; i++) positions[i] = start + i;
-    offsets[1] = fed.length;
-    lengths[0] = sequence.length;
-    table.set(sequence.blocks);
-    rows[0] = fed.length - 1;
-    const hidden = new Float32Array(fed.length * dModel);
-    for (const [i, state] of states.entries()) hidden.set(state, i * dModel);
-    program.fill(new Int32Array(hidden.buffer), chains.rows, chains.data);
-    const outputs = await program.run();
-    const [token, state] = [new Int32Array(1), new Float32Array(dModel)];
-    addon.readBuffer(outputs[0] as NativeBuffer, token);
-    addon.readBuffer(outputs[1] as NativeBuffer, state);
-    for (const buffer of outputs) addon.disposeBuffer(buffer);
-    return { token: token[0] as number, hidden: state };
+    for (const [i, state] of states.entries()) floats.hidden.set(state, i * dModel);
+    await program.run({ spare: this.#chains.copyTo(ints) });
+    const { results } = program;
+    return { token: results.ints.token[0] as number, hidden: results.floats.hidden.slice() };
   }
 
-  #program(n: number, words: number): Promise<StepProgram> {
+  #program(n: number, words: number): Promise<HeadProgram> {
     const key = `${n} ${words}`;
     let program = this.#programs.get(key);
     if (!program) {
@@ -240,32 +216,17 @@ class HeadRunner {
     return program;
   }
 
-  #build(n: number, words: number): Promise<StepProgram> {
+  #build(tokens: number, words: number): Promise<HeadProgram> {
     const { device, compute, contextLength, model } = this.engine;
-    const i32 = (...shape: number[]): Tensor => Tensor.placeholder('i32', shape);
-    const [tokens, positions, slots, offsets, lengths, rows] = [
-      i32(n),
-      i32(n),
-      i32(n),
-      i32(2),
-      i32(1),
-      i32(1),
-    ];
-    const blockTable = i32(1, Math.ceil(contextLength / KV_BLOCK));
-    const hidden = Tensor.placeholder('f32', [n, model.dModel]);
-    const chains = [i32(1, CHAIN_ROW_WORDS), i32(words)] as const;
-    const attend: Attend = (q, k, v, options) => {
-      const keys = {
-        ...this.cache.write(0, k, v, slots),
-        lengths,
-        blockTable,
-      };
-      return pagedAttention(q, keys, offsets, options);
-    };
-    const out = this.head.forward({ hidden, tokens, positions, attend, rows }, compute);
-    const choice = sample({ logits: out.logits, rows: chains[0], data: chains[1] });
-    const outputs = [choice.tokens, takeRows(out.hidden, rows)];
-    const inputs = [tokens, positions, slots, offsets, lengths, blockTable, rows];
-    return StepProgram.build(device, inputs, outputs, [hidden, ...chains]);
+    const step = stepInputs({ tokens, rows: 1, sampled: 1, words, contextLength });
+    const { positions, picked: rows, chains, data } = step;
+    const inputs = { hidden: Tensor.placeholder('f32', [tokens, model.dModel]), ...step };
+    const attend = attendOver(this.cache, 0, step);
+    const out = this.head.forward({ ...inputs, positions, attend, rows }, compute);
+    const choice = sample({ logits: out.logits, rows: chains, data });
+    return StepProgram.build(device, inputs, {
+      token: choice.tokens,
+      hidden: takeRows(out.hidden, rows),
+    });
   }
 }

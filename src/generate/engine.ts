@@ -1,53 +1,33 @@
 /** Runs steps of a decoder over a paged cache: prompts, chunks of prompts and single tokens, of one sequence or many. */
-import { setImmediate as turn } from 'node:timers/promises';
-import type { NativeAbort, NativeBuffer } from '../core/addon.js';
+import type { NativeAbort } from '../core/addon.js';
 import type { Device } from '../core/device.js';
 import { DisposedError } from '../core/errors.js';
 import type { ComputeMode, KvType } from '../core/format.js';
-import { type PagedKeys, pagedAttention } from '../core/ops/attention.js';
 import { kvCopy } from '../core/ops/kv-copy.js';
-import { logSoftmax } from '../core/ops/norm.js';
-import { CHAIN_ROW_WORDS, processLogits, sample, tokenLogprobs } from '../core/ops/sampling.js';
-import { concat, reshape, slice } from '../core/ops/shape.js';
 import { Tensor } from '../core/tensor.js';
-import type { Attend } from '../nn/attention.js';
-import type { AttendMemory } from '../nn/cross-attention.js';
-import { KV_BLOCK } from '../nn/kv-blocks.js';
 import { KvCache } from '../nn/kv-cache.js';
 import { type BlockCopy, KvSequence, type KvSequenceOptions } from '../nn/kv-sequence.js';
 import { HookedRows } from './hooked-rows.js';
-import { type Memory, SourceMemory } from './memory.js';
+import { InTurn } from './in-turn.js';
+import { SourceMemory } from './memory.js';
 import { paddedRows, paddedTokens } from './padding.js';
 import { ChainBatch, chainCapacity } from './samplers/chain-batch.js';
-import type { Choice, Sampling } from './sampling.js';
+import {
+  buildStep,
+  type FormedProgram,
+  formText,
+  readStep,
+  type StepBase,
+  type StepForm,
+  type StepOutput,
+} from './step-form.js';
+import { fillStep, type StepRow, samplingsOf, writeChains } from './step-inputs.js';
 import type { StepModel } from './step-model.js';
-import { StepProgram } from './step-program.js';
-import { paddedTop, readTop } from './top-tokens.js';
+import { keepAlive, StepProgram } from './step-program.js';
+import { paddedTop } from './top-tokens.js';
 
 /** Tokens of one step at most: large enough for the matrix units, small enough that an abort is quick. */
 export const MAX_CHUNK = 512;
-
-/** One sequence's part in a step. */
-export interface StepRow {
-  readonly sequence: KvSequence;
-  /** Tokens to feed, at least one. */
-  readonly tokens: readonly number[];
-  /** How the token behind them is chosen; null: the tokens are only written to the cache. */
-  readonly sampling: Sampling | null;
-  /** How tokens behind the ones before the last are chosen, the last of them behind the last but one: drafts to be checked. */
-  readonly earlier?: readonly Sampling[];
-  /** Tokens at the beginning that see each other in both directions; they must come in one step. Default 0. */
-  readonly prefixLength?: number;
-  /** What the tokens attend over besides, where the model has an encoder. */
-  readonly memory?: Memory | null;
-  /** Where `sequence.extend` has put the tokens. Default: the step extends the sequence itself. */
-  readonly slots?: readonly number[];
-}
-
-const samplingsOf = ({ earlier = [], sampling }: StepRow): readonly Sampling[] =>
-  sampling ? [...earlier, sampling] : [];
-
-export type StepResult = Choice;
 
 export interface StepOptions {
   abort?: NativeAbort;
@@ -63,46 +43,15 @@ export interface StepOptions {
   top?: number;
 }
 
-export interface StepOutput {
-  /** For each row with a sampling, in order; its earlier ones first. */
-  readonly results: StepResult[];
-  /** Per sparse layer, i32 [N, K] of the tokens fed, in order. */
-  readonly experts: Int32Array[];
-  /** f32 [results, V], if asked for. */
-  readonly logits: Float32Array | null;
-  /** f32 [results, V]: log-probabilities, processed, if asked for. */
-  readonly scores: Float32Array | null;
-  /** f32 [N, D] of the tokens fed, if asked for. */
-  readonly hidden: Float32Array | null;
-}
-
-/** What decides the program of a step. */
-interface StepForm {
-  readonly tokens: number;
-  readonly rows: number;
-  readonly sampled: number;
-  /** Words of the chains and histories. */
-  readonly words: number;
-  /** Some sequence has a prefix. */
-  readonly prefix: boolean;
-  readonly routing: boolean;
-  readonly logits: boolean;
-  readonly scores: boolean;
-  readonly hidden: boolean;
-  /** Likeliest tokens behind each choice; -1: not even ranks. */
-  readonly top: number;
-}
-
-export class StepEngine {
+export class StepEngine implements StepBase {
   readonly cache: KvCache;
   /** What steps attend over besides, where the model has an encoder. */
   readonly memory: SourceMemory | null;
-  readonly #programs = new Map<string, StepProgram>();
-  readonly #copies = new Map<number, StepProgram>();
-  readonly #tableWidth: number;
+  readonly #programs = new Map<string, FormedProgram>();
+  readonly #copies = new Map<number, StepProgram<{ pairs: Tensor }>>();
   readonly #chains = new ChainBatch();
   readonly #hooked: HookedRows;
-  #queue: Promise<unknown> = Promise.resolve();
+  readonly #steps = new InTurn();
   #disposed = false;
 
   constructor(
@@ -116,7 +65,6 @@ export class StepEngine {
     this.cache = new KvCache(device, { layers: model.cache, tokens: cacheTokens, type: kvCache });
     this.memory =
       model.memory && new SourceMemory(device, model.memory, compute, contextLength, cacheTokens, kvCache);
-    this.#tableWidth = Math.ceil(contextLength / KV_BLOCK);
     this.#hooked = new HookedRows(device, model.vocabSize);
   }
 
@@ -126,13 +74,7 @@ export class StepEngine {
 
   /** Runs after all steps asked for before. */
   step(rows: readonly StepRow[], options: StepOptions = {}): Promise<StepOutput> {
-    return this.#inTurn(() => this.#step(rows, options));
-  }
-
-  #inTurn<T>(task: () => Promise<T>): Promise<T> {
-    const turn = this.#queue.then(task);
-    this.#queue = turn.catch(() => undefined);
-    return turn;
+    return this.#steps.run(() => this.#step(rows, options));
   }
 
   /** Builds the programs of usual steps, so that the first tokens need not wait for them. */
@@ -140,12 +82,12 @@ export class StepEngine {
     const flags = { prefix: false, routing: false, logits: false, scores: false, hidden: false, top: -1 };
     const greedy = { sampled: 1, words: chainCapacity(0), ...flags };
     for (const tokens of this.memory ? [1] : [1, 32, MAX_CHUNK])
-      await this.#inTurn(() => this.#program({ tokens, rows: 1, ...greedy }));
+      await this.#steps.run(() => this.#program({ tokens, rows: 1, ...greedy }));
   }
 
   async dispose(): Promise<void> {
     this.#disposed = true;
-    await this.#queue;
+    await this.#steps.idle();
     for (const program of [...this.#programs.values(), ...this.#copies.values()]) program.dispose();
     this.#programs.clear();
     this.#copies.clear();
@@ -161,188 +103,43 @@ export class StepEngine {
     if (this.#disposed) throw new DisposedError('model');
     const real = rows.reduce((n, row) => n + row.tokens.length, 0);
     const sampling = rows.flatMap(samplingsOf);
+    const sampled = sampling.length;
+    const hooked = sampling.some((one) => one.hooked);
+    const chains = this.#chains;
+    writeChains(chains, sampling);
     const form = {
       tokens: paddedTokens(real),
       rows: paddedRows(rows.length),
-      sampled: paddedRows(sampling.length),
-      words: this.#writeChains(sampling),
+      sampled: paddedRows(sampled),
+      words: chainCapacity(chains.data.length),
       prefix: rows.some((row) => (row.prefixLength ?? 0) > 0),
       routing,
-      logits: sampling.length > 0 && (logits || sampling.some(({ hooked }) => hooked)),
-      scores: scores && sampling.length > 0,
+      logits: sampled > 0 && (logits || hooked),
+      scores: sampled > 0 && scores,
       hidden,
-      top: top === undefined || sampling.length === 0 ? -1 : paddedTop(top, this.model.vocabSize),
+      top: top === undefined || sampled === 0 ? -1 : paddedTop(top, this.model.vocabSize),
     };
     const program = await this.#program(form);
-    this.#fill(program, rows);
+    const { ints } = program.inputs;
+    fillStep(ints, rows);
+    const spare = chains.copyTo(ints);
     await this.#copy(this.cache.takeCopies(), abort);
-    const outputs = await program.run(abort);
+    const large = await program.run({ abort, spare });
     for (const row of rows) if (!row.slots) row.sequence.commit();
-    const output = this.#collect(outputs, real, sampling.length, form);
-    await this.#hooked.choose(sampling, output, form.top);
+    const output = readStep(this, form, program, large, { real, sampled });
+    if (hooked) await this.#hooked.choose(sampling, output, form.top);
     return output;
   }
 
-  /** Returns the words that the chains take in the program. */
-  #writeChains(sampling: readonly Sampling[]): number {
-    const chains = this.#chains;
-    chains.clear();
-    for (const one of sampling) one.write(chains);
-    for (let i = sampling.length; i < paddedRows(sampling.length); i++) chains.padding();
-    return chainCapacity(chains.data.length);
-  }
-
-  #fill(program: StepProgram, rows: readonly StepRow[]): void {
-    const [tokens, positions, slots, offsets, lengths, table, picked] = program.arrays as [
-      Int32Array,
-      Int32Array,
-      Int32Array,
-      Int32Array,
-      Int32Array,
-      Int32Array,
-      Int32Array,
-    ];
-    const rest = program.arrays.slice(7);
-    const [memoryLengths, memoryTable] = this.memory ? rest.splice(0, 2) : [];
-    const [prefix] = rest;
-    tokens.fill(0);
-    positions.fill(0);
-    slots.fill(-1);
-    let at = 0;
-    let s = 0;
-    rows.forEach((row, r) => {
-      const places = row.slots ?? row.sequence.extend(row.tokens);
-      const start = row.sequence.length - row.tokens.length;
-      tokens.set(row.tokens, at);
-      slots.set(places, at);
-      for (let i = 0; i < row.tokens.length; i++) positions[at + i] = start + i;
-      at += row.tokens.length;
-      offsets[r + 1] = at;
-      lengths[r] = row.sequence.length;
-      if (prefix) prefix[r] = row.prefixLength ?? 0;
-      table.set(row.sequence.blocks, r * this.#tableWidth);
-      const memory = row.memory?.sequence;
-      if (memoryLengths && memory) {
-        memoryLengths[r] = memory.length;
-        memoryTable?.set(memory.blocks, r * this.#tableWidth);
-      }
-      for (let left = samplingsOf(row).length; left > 0; left--) picked[s++] = at - left;
-    });
-    // Rows and choices of padding: sequences without tokens, and the first token's logits once more.
-    offsets.fill(at, rows.length + 1);
-    lengths.fill(0, rows.length);
-    memoryLengths?.fill(0, rows.length);
-    picked.fill(0, s);
-    program.fill(this.#chains.rows, this.#chains.data);
-  }
-
-  #collect(outputs: NativeBuffer[], real: number, sampled: number, form: StepForm): StepOutput {
-    const { addon } = this.device;
-    const { topK, vocabSize, dModel } = this.model;
-    const results: StepResult[] = [];
-    let at = form.sampled > 0 ? 3 : 1; // without a sampled row the first output is only there to be computed
-    let logits: Float32Array | null = null;
-    if (sampled > 0) {
-      const tokens = new Int32Array(sampled);
-      const logprobs = new Float32Array(sampled);
-      addon.readBuffer(outputs[0] as NativeBuffer, tokens);
-      addon.readBuffer(outputs[1] as NativeBuffer, logprobs);
-      const chosen = new Float32Array(sampled);
-      addon.readBuffer(outputs[2] as NativeBuffer, chosen);
-      for (const [i, token] of tokens.entries())
-        results.push({ token, logprob: logprobs[i] as number, chosen: chosen[i] as number });
-    }
-    if (form.logits) {
-      logits = new Float32Array(sampled * vocabSize);
-      addon.readBuffer(outputs[at++] as NativeBuffer, logits);
-    }
-    let scores: Float32Array | null = null;
-    if (form.scores) {
-      scores = new Float32Array(sampled * vocabSize);
-      addon.readBuffer(outputs[at++] as NativeBuffer, scores);
-    }
-    let hidden: Float32Array | null = null;
-    if (form.hidden) {
-      hidden = new Float32Array(real * dModel);
-      addon.readBuffer(outputs[at++] as NativeBuffer, hidden);
-    }
-    if (form.top >= 0) readTop(addon, outputs.slice(at, at + 4), results, form.top);
-    if (form.top >= 0) at += 4;
-    const experts = form.routing
-      ? outputs.slice(at).map((buffer) => {
-          const ids = new Int32Array(real * topK);
-          addon.readBuffer(buffer, ids);
-          return ids;
-        })
-      : [];
-    for (const buffer of outputs) addon.disposeBuffer(buffer);
-    return { results, experts, logits, scores, hidden };
-  }
-
   /** Called by one step at a time. */
-  async #program(form: StepForm): Promise<StepProgram> {
-    const key = Object.values(form).join(' ');
-    let program = this.#programs.get(key);
+  async #program(form: StepForm): Promise<FormedProgram> {
+    const text = formText(form);
+    let program = this.#programs.get(text);
     if (!program) {
-      program = await this.#build(form);
-      this.#programs.set(key, program);
+      program = await buildStep(this, form);
+      this.#programs.set(text, program);
     }
     return program;
-  }
-
-  async #build(form: StepForm): Promise<StepProgram> {
-    const { tokens: n, rows: s, sampled, words, routing, logits } = form;
-    const i32 = (...shape: number[]): Tensor => Tensor.placeholder('i32', shape);
-    const [tokens, positions, slots] = [i32(n), i32(n), i32(n)];
-    const [offsets, lengths, blockTable, picked] = [
-      i32(s + 1),
-      i32(s),
-      i32(s, this.#tableWidth),
-      i32(sampled),
-    ];
-    const prefix = form.prefix ? i32(s) : null;
-    const chains = [i32(sampled, CHAIN_ROW_WORDS), i32(words)] as const;
-    const attend =
-      (layer: number): Attend =>
-      (q, k, v, options) => {
-        const keys: PagedKeys = {
-          ...this.cache.write(layer, k, v, slots),
-          lengths,
-          blockTable,
-        };
-        return pagedAttention(q, keys, offsets, { ...options, prefix });
-      };
-    const [memoryLengths, memoryTable] = [i32(s), i32(s, this.#tableWidth)];
-    const attendMemory =
-      (layer: number): AttendMemory =>
-      (q, options) => {
-        const { cache } = this.memory as SourceMemory;
-        const [k, v] = [cache.k[layer] as Tensor, cache.v[layer] as PagedKeys['v']];
-        const keys = { k, v, lengths: memoryLengths, blockTable: memoryTable };
-        return pagedAttention(q, keys, offsets, { ...options, causal: false });
-      };
-    const out = this.model.forward({ tokens, positions, attend, attendMemory, rows: picked }, this.compute);
-    const inputs = [tokens, positions, slots, offsets, lengths, blockTable, picked];
-    if (this.memory) inputs.push(memoryLengths, memoryTable);
-    if (prefix) inputs.push(prefix);
-    const outputs: Tensor[] = [];
-    if (sampled > 0) {
-      const [rows, data] = chains;
-      const choice = sample({ logits: out.logits, rows, data });
-      outputs.push(choice.tokens, choice.logprobs, choice.chosen);
-      if (logits) outputs.push(out.logits);
-      if (form.scores) outputs.push(processLogits({ logits: logSoftmax(out.logits), rows, data }));
-    } else {
-      outputs.push(...out.hiddenStates.slice(-1)); // keeps the cache writes of all layers alive
-    }
-    if (form.hidden) outputs.push(this.model.normed(out.hiddenStates.at(-1) as Tensor));
-    if (form.top >= 0) {
-      const likely = tokenLogprobs(out.logits, outputs[0] as Tensor, { n: form.top });
-      outputs.push(...Object.values(likely));
-    }
-    if (routing) outputs.push(...out.routing.map((r) => r.expertIds));
-    await turn();
-    return StepProgram.build(this.device, inputs, outputs, chains);
   }
 
   /** Copies blocks in all layers. */
@@ -354,15 +151,12 @@ export class StepEngine {
       const pairs = Tensor.placeholder('i32', [n, 2]);
       const caches = this.cache.tensors.filter((cache) => cache.size > 0);
       const copied = caches.map((cache) => kvCopy(cache, pairs));
-      // one element of each cache keeps the copies alive
-      const first = copied.map((cache) => slice(reshape(cache, [cache.size]), 0, 0, 1));
-      program = await StepProgram.build(this.device, [pairs], [concat(first, 0)]);
+      program = await StepProgram.build(this.device, { pairs }, {}, [keepAlive(copied)]);
       this.#copies.set(n, program);
     }
-    const pairs = program.arrays[0] as Int32Array;
+    const { pairs } = program.inputs.ints;
     pairs.fill(-1);
-    pairs.set(copies.flatMap(({ from, to }) => [from, to]));
-    program.fill();
-    for (const buffer of await program.run(abort)) this.device.addon.disposeBuffer(buffer);
+    for (const [i, { from, to }] of copies.entries()) pairs.set([from, to], 2 * i);
+    for (const buffer of await program.run({ abort })) this.device.addon.disposeBuffer(buffer);
   }
 }

@@ -1,12 +1,12 @@
 /** Rows whose scores pass through JavaScript on their way to a token. */
-import type { NativeBuffer } from '../core/addon.js';
 import type { Device } from '../core/device.js';
 import { CHAIN_ROW_WORDS, processLogits, sample, tokenLogprobs } from '../core/ops/sampling.js';
-import { Executable } from '../core/program/compile.js';
+import type { PackedTensors } from '../core/packed-tensors.js';
 import { Tensor } from '../core/tensor.js';
 import { ChainBatch, chainCapacity } from './samplers/chain-batch.js';
 import type { Choice, Sampling } from './sampling.js';
-import { readTop } from './top-tokens.js';
+import { StepProgram } from './step-program.js';
+import { type LikelyTensors, withLikely } from './top-tokens.js';
 
 /** What a step has chosen, with the logits that it chose from. */
 interface Chosen {
@@ -14,14 +14,15 @@ interface Chosen {
   readonly logits: Float32Array | null;
 }
 
-interface Program {
-  readonly executable: Executable;
-  readonly buffers: readonly NativeBuffer[];
-}
+type Named<K extends string> = { readonly [name in K]: Tensor };
+/** Inputs and results of all programs; each has those that its work needs. */
+type RowInputs = Named<'logits' | 'token' | 'chains' | 'data'>;
+type RowResults = Named<'token' | 'chosen' | 'scores' | 'logprob'> & LikelyTensors;
+type RowProgram = StepProgram<RowInputs, RowResults>;
 
 export class HookedRows {
   readonly #chains = new ChainBatch();
-  readonly #programs = new Map<string, Program>();
+  readonly #programs = new Map<string, RowProgram>();
 
   constructor(
     readonly device: Device,
@@ -45,102 +46,64 @@ export class HookedRows {
   async #row(sampling: Sampling, logits: Float32Array, top: number): Promise<Choice> {
     let scores = logits;
     for (const { write, hook } of sampling.hooks()) {
-      scores = await this.#process(scores, write);
+      const { floats } = await this.#chain('process', scores, write);
+      scores = floats.scores.slice();
       await hook(scores);
     }
-    const program = this.#chainProgram('sample', scores, (batch) => sampling.write(batch));
-    const [choice] = (await this.#run(program, (buffers) => [
-      { token: this.#int(buffers[0]), logprob: 0, chosen: this.#float(buffers[2]) },
-    ])) as [Choice];
+    const { ints, floats } = await this.#chain('sample', scores, (batch) => sampling.write(batch));
+    const choice = { token: ints.token[0] as number, logprob: 0, chosen: floats.chosen[0] as number };
     if (choice.token < 0) return choice;
-    const likely = this.#program('likely', Math.max(0, top));
-    this.#fill(likely, [logits, Int32Array.of(choice.token)]);
-    const [full] = (await this.#run(likely, (buffers) => {
-      const results = [{ ...choice, logprob: this.#float(buffers[0]) }];
-      if (top >= 0) readTop(this.device.addon, buffers, results, top);
-      return results;
-    })) as [Choice];
-    return full;
+    const likely = await this.#program('likely', Math.max(0, top));
+    likely.inputs.floats.logits.set(logits);
+    likely.inputs.ints.token[0] = choice.token;
+    await likely.run();
+    const full = { ...choice, logprob: likely.results.floats.logprob[0] as number };
+    return top < 0 ? full : withLikely(full, likely.results, top, 0);
   }
 
-  async #process(scores: Float32Array, write: (batch: ChainBatch) => void): Promise<Float32Array> {
-    const processed = new Float32Array(this.vocabSize);
-    const program = this.#chainProgram('process', scores, write);
-    await this.#run(program, ([buffer]) => this.device.addon.readBuffer(buffer as NativeBuffer, processed));
-    return processed;
-  }
-
-  #int(buffer: NativeBuffer | undefined): number {
-    const value = new Int32Array(1);
-    this.device.addon.readBuffer(buffer as NativeBuffer, value);
-    return value[0] as number;
-  }
-
-  #float(buffer: NativeBuffer | undefined): number {
-    const value = new Float32Array(1);
-    this.device.addon.readBuffer(buffer as NativeBuffer, value);
-    return value[0] as number;
-  }
-
-  /** A program over one row's chain, filled. */
-  #chainProgram(
+  /** What one row's chain makes of scores. */
+  async #chain(
     what: 'process' | 'sample',
     scores: Float32Array,
     write: (batch: ChainBatch) => void,
-  ): Program {
+  ): Promise<PackedTensors<RowResults>> {
     this.#chains.clear();
     write(this.#chains);
-    const { rows, data } = this.#chains;
-    const program = this.#program(what, chainCapacity(data.length));
-    this.#fill(program, [scores, rows, data]);
-    return program;
-  }
-
-  #fill({ buffers }: Program, arrays: readonly (Float32Array | Int32Array)[]): void {
-    arrays.forEach((array, i) => {
-      if (array.length > 0) this.device.addon.writeBuffer(buffers[i] as NativeBuffer, array);
-    });
-  }
-
-  async #run<T>({ executable, buffers }: Program, read: (outputs: NativeBuffer[]) => T): Promise<T> {
-    const outputs = await executable.run(buffers);
-    const result = read(outputs);
-    for (const buffer of outputs) this.device.addon.disposeBuffer(buffer);
-    return result;
+    const program = await this.#program(what, chainCapacity(this.#chains.data.length));
+    program.inputs.floats.logits.set(scores);
+    await program.run({ spare: this.#chains.copyTo(program.inputs.ints) });
+    return program.results;
   }
 
   /** @param size words of the data, or likeliest tokens */
-  #program(what: 'process' | 'sample' | 'likely', size: number): Program {
+  async #program(what: 'process' | 'sample' | 'likely', size: number): Promise<RowProgram> {
     const key = `${what} ${size}`;
     let program = this.#programs.get(key);
     if (!program) {
-      const logits = Tensor.placeholder('f32', [1, this.vocabSize]);
-      const rest =
-        what === 'likely'
-          ? [Tensor.placeholder('i32', [1])]
-          : [Tensor.placeholder('i32', [1, CHAIN_ROW_WORDS]), Tensor.placeholder('i32', [size])];
-      const [rows, data] = rest as [Tensor, Tensor];
-      const outputs =
-        what === 'likely'
-          ? Object.values(tokenLogprobs(logits, rows, { n: size }))
-          : what === 'process'
-            ? [processLogits({ logits, rows, data })]
-            : Object.values(sample({ logits, rows, data }));
-      const inputs = [logits, ...rest];
-      program = {
-        executable: Executable.build(this.device, inputs, outputs),
-        buffers: inputs.map((t) => this.device.addon.createBuffer(t.bytes)),
-      };
+      program = (await this.#build(what, size)) as RowProgram;
       this.#programs.set(key, program);
     }
     return program;
   }
 
-  dispose(): void {
-    for (const { executable, buffers } of this.#programs.values()) {
-      executable.dispose();
-      for (const b of buffers) this.device.addon.disposeBuffer(b);
+  async #build(what: 'process' | 'sample' | 'likely', size: number): Promise<unknown> {
+    const logits = Tensor.placeholder('f32', [1, this.vocabSize]);
+    if (what === 'likely') {
+      const token = Tensor.placeholder('i32', [1]);
+      const { logprobs, ...likely } = tokenLogprobs(logits, token, { n: size });
+      return StepProgram.build(this.device, { logits, token }, { logprob: logprobs, ...likely });
     }
+    const chains = Tensor.placeholder('i32', [1, CHAIN_ROW_WORDS]);
+    const data = Tensor.placeholder('i32', [size]);
+    const row = { logits, rows: chains, data };
+    const inputs = { logits, chains, data };
+    if (what === 'process') return StepProgram.build(this.device, inputs, { scores: processLogits(row) });
+    const { tokens, chosen } = sample(row);
+    return StepProgram.build(this.device, inputs, { token: tokens, chosen });
+  }
+
+  dispose(): void {
+    for (const program of this.#programs.values()) program.dispose();
     this.#programs.clear();
   }
 }

@@ -1,9 +1,8 @@
 /** One sequence as its user sees it: tokens go in, choices come out, and where its keys lie is the scheduler's affair. */
 import { SwitchyardError } from '../core/errors.js';
 import type { KvSequence } from '../nn/kv-sequence.js';
-import type { StepResult } from './engine.js';
 import type { Memory } from './memory.js';
-import type { Sampling } from './sampling.js';
+import type { Choice, Sampling } from './sampling.js';
 
 export interface LaneOptions {
   /** Lanes of a higher priority run first, and may take the blocks of others. Default 0. */
@@ -39,7 +38,7 @@ export interface Ask {
 
 export interface Answer {
   /** One for each of `earlier`, and one for `sampling`. */
-  readonly results: readonly StepResult[];
+  readonly results: readonly Choice[];
   /** [results, V], if asked for. */
   readonly logits: Float32Array | null;
   /** [results, V], -inf for tokens that are removed, if asked for. */

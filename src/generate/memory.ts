@@ -2,14 +2,14 @@
 import type { Device } from '../core/device.js';
 import { DisposedError, mismatch } from '../core/errors.js';
 import type { ComputeMode, KvType } from '../core/format.js';
-import { concat, reshape, slice } from '../core/ops/shape.js';
-import { Tensor } from '../core/tensor.js';
+import type { Tensor } from '../core/tensor.js';
 import { KV_BLOCK } from '../nn/kv-blocks.js';
 import { KvCache } from '../nn/kv-cache.js';
 import { KvSequence } from '../nn/kv-sequence.js';
 import { paddedRows, paddedTokens } from './padding.js';
+import { type Fed, fedInputs, fillFed } from './step-inputs.js';
 import type { MemoryModel } from './step-model.js';
-import { StepProgram } from './step-program.js';
+import { keepAlive, StepProgram } from './step-program.js';
 
 /** Tokens of several texts that are encoded together at most. */
 const MOST_TOGETHER = 512;
@@ -45,7 +45,7 @@ interface Request {
 /** Encodes texts in the order in which they are asked for; those that the cache has no room for wait until others are freed. */
 export class SourceMemory {
   readonly cache: KvCache;
-  readonly #programs = new Map<string, StepProgram>();
+  readonly #programs = new Map<string, StepProgram<Fed<Tensor>>>();
   readonly #requests: Request[] = [];
   #running: Promise<void> | null = null;
   #disposed = false;
@@ -130,42 +130,25 @@ export class SourceMemory {
   async #write(requests: readonly Request[], sequences: readonly KvSequence[]): Promise<void> {
     const count = requests.reduce((n, { source }) => n + source.length, 0);
     const program = await this.#program(paddedTokens(count), paddedRows(requests.length));
-    const [tokens, positions, slots, offsets] = program.arrays as [
-      Int32Array,
-      Int32Array,
-      Int32Array,
-      Int32Array,
-    ];
-    tokens.fill(0);
-    positions.fill(0);
-    slots.fill(-1);
-    let at = 0;
-    for (const [s, { source }] of requests.entries()) {
-      tokens.set(source, at);
-      slots.set((sequences[s] as KvSequence).extend(source), at);
-      for (let i = 0; i < source.length; i++) positions[at + i] = i;
-      at += source.length;
-      offsets[s + 1] = at;
-    }
-    offsets.fill(at, requests.length + 1); // rows of padding have no tokens
-    program.fill();
+    const rows = requests.map(({ source }, i) => ({
+      sequence: sequences[i] as KvSequence,
+      tokens: source,
+    }));
+    fillFed(program.inputs.ints, rows);
     for (const buffer of await program.run()) this.device.addon.disposeBuffer(buffer);
     for (const sequence of sequences) sequence.commit();
   }
 
-  async #program(n: number, s: number): Promise<StepProgram> {
+  async #program(n: number, s: number): Promise<StepProgram<Fed<Tensor>>> {
     const key = `${n} ${s}`;
     let program = this.#programs.get(key);
     if (program) return program;
-    const i32 = (size: number): Tensor => Tensor.placeholder('i32', [size]);
-    const [tokens, positions, slots, offsets] = [i32(n), i32(n), i32(n), i32(s + 1)];
-    const layers = this.model.encode({ tokens, positions, offsets }, this.compute);
+    const inputs = fedInputs(n, s);
+    const layers = this.model.encode(inputs, this.compute);
     const caches = layers
-      .flatMap(({ k, v }, i) => Object.values(this.cache.write(i, k, v, slots)))
+      .flatMap(({ k, v }, i) => Object.values(this.cache.write(i, k, v, inputs.slots)))
       .filter((cache) => typeof cache !== 'number');
-    // one element of each cache keeps the writes alive
-    const first = caches.map((cache) => slice(reshape(cache, [cache.size]), 0, 0, 1));
-    program = await StepProgram.build(this.device, [tokens, positions, slots, offsets], [concat(first, 0)]);
+    program = await StepProgram.build(this.device, inputs, {}, [keepAlive(caches)]);
     this.#programs.set(key, program);
     return program;
   }

@@ -11,8 +11,10 @@ import type { NativeAbort } from '../core/addon.js';
 import { SwitchyardError } from '../core/errors.js';
 import { KV_BLOCK } from '../nn/kv-blocks.js';
 import type { KvSequence, SequenceMark } from '../nn/kv-sequence.js';
-import { MAX_CHUNK, type StepEngine, type StepOutput, type StepRow } from './engine.js';
+import { MAX_CHUNK, type StepEngine } from './engine.js';
 import { Lane, type LaneOptions, type LaneOwner, type Waiting } from './lane.js';
+import type { StepOutput } from './step-form.js';
+import type { StepRow } from './step-inputs.js';
 
 /** Tokens up to which a lane in the cache counts as decoding: one, or a few drafts. */
 const DECODING = 16;

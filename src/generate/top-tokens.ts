@@ -1,5 +1,6 @@
 /** Ranks and likeliest tokens of choices, as the native op gives them. */
-import type { Addon, NativeBuffer } from '../core/addon.js';
+import type { PackedTensors } from '../core/packed-tensors.js';
+import type { Tensor } from '../core/tensor.js';
 import type { Choice } from './sampling.js';
 
 const LEAST = 8;
@@ -11,25 +12,22 @@ export function paddedTop(top: number, vocabSize: number): number {
   return Math.min(padded, vocabSize);
 }
 
+/** i32 ranks [rows], i32 tokens [rows, n] and f32 log-probabilities of the n likeliest. */
+export type LikelyTensors = { readonly [name in 'ranks' | 'topTokens' | 'topLogprobs']: Tensor };
+
 /**
- * Adds what `tokenLogprobs` gave to the choices of the first rows.
- * @param buffers logprobs, ranks, tokens and log-probabilities of the n likeliest
+ * A choice with what `tokenLogprobs` gave of the n likeliest tokens in its place.
+ * @param row the choice's number in the step
  */
-export function readTop(addon: Addon, buffers: readonly NativeBuffer[], results: Choice[], n: number): void {
-  const count = results.length;
-  const ranks = new Int32Array(count);
-  const tokens = new Int32Array(count * n);
-  const logprobs = new Float32Array(count * n);
-  addon.readBuffer(buffers[1] as NativeBuffer, ranks);
-  if (n > 0) {
-    addon.readBuffer(buffers[2] as NativeBuffer, tokens);
-    addon.readBuffer(buffers[3] as NativeBuffer, logprobs);
-  }
-  for (const [i, choice] of results.entries()) {
-    const top = Array.from({ length: n }, (_, j) => ({
-      token: tokens[i * n + j] as number,
-      logprob: logprobs[i * n + j] as number,
-    }));
-    results[i] = { ...choice, rank: ranks[i] as number, top };
-  }
+export function withLikely(
+  choice: Choice,
+  { ints, floats }: PackedTensors<LikelyTensors>,
+  n: number,
+  row: number,
+): Choice {
+  const top = Array.from({ length: n }, (_, j) => ({
+    token: ints.topTokens[row * n + j] as number,
+    logprob: floats.topLogprobs[row * n + j] as number,
+  }));
+  return { ...choice, rank: ints.ranks[row] as number, top };
 }

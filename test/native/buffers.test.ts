@@ -80,6 +80,31 @@ describe('reading and writing', () => {
   });
 });
 
+describe('a part', () => {
+  it('is the memory of its buffer, and keeps it', () => {
+    const whole = native.createBuffer(200);
+    const part = native.partOfBuffer(native.partOfBuffer(whole, 64, 128), 64, 8);
+    native.writeBuffer(whole, Int32Array.of(5, 6), 128);
+    native.disposeBuffer(whole);
+    const words = new Int32Array(2);
+    native.readBuffer(part, words);
+    expect([...words]).toEqual([5, 6]);
+    expect(native.bufferBytes(part)).toBe(8);
+  });
+
+  it.each([
+    [1, 8],
+    [-64, 8],
+    [64, 137],
+    [256, 0],
+    [64, -1],
+    [Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
+  ])('refuses bytes from %i on, %i of them, of 200', async (offset, bytes) => {
+    const code = await codeOf(() => native.partOfBuffer(native.createBuffer(200), offset, bytes));
+    expect(code).toBe(offset < 0 || bytes < 0 ? 'ERR_OPTION' : 'ERR_SHAPE');
+  });
+});
+
 describe('handles', () => {
   it('may be disposed twice, and nothing else after', async () => {
     const buffer = native.createBuffer(8);

@@ -166,6 +166,99 @@ describe('run', () => {
   });
 });
 
+/** out = a + b, of four numbers each. */
+const sum: ProgramText = {
+  inputs: 2,
+  outputs: 2,
+  buffers: [
+    { kind: 'input', dims: [4] },
+    { kind: 'input', index: 1, dims: [4] },
+    { kind: 'output', dims: [4] },
+    { kind: 'output', index: 1, dims: [4] },
+  ],
+  instructions: [2, 3].map((output) => ({
+    kernel: 'elementwise',
+    inputs: [0, 1],
+    outputs: [output],
+    attributes: [{ ints: [add, 0, 1, 0] }],
+  })),
+};
+
+describe('a bound run', () => {
+  const program = native.createProgram(encodeProgram(sum), [], []);
+  const inputs = native.createBuffer(256);
+  const [a, b] = [native.partOfBuffer(inputs, 0, 16), native.partOfBuffer(inputs, 64, 16)];
+  const result = native.createBuffer(16);
+  const bound = native.bindRun(runtime, program, [a, b], [null, result], { threads: 2 });
+
+  it.each(['on the runtime thread', 'here'])(
+    'reads parts of a buffer and overwrites its output, %s',
+    async (where) => {
+      await native.start(bound); // so that it is known how long a run takes
+      for (let i = 0; i < 20; i++) {
+        native.writeBuffer(inputs, Float32Array.of(i, 1, 2, 3), 0);
+        native.writeBuffer(inputs, Float32Array.of(10, 20, 30, 40), 64);
+        const fresh = where === 'here' ? native.runHere(bound) : await native.start(bound);
+        if (!fresh) continue; // the machine took long for the run before
+        expect(fresh).toHaveLength(1);
+        expect(readFloats(fresh[0] as NativeBuffer)).toEqual([i + 10, 21, 32, 43]);
+        expect(readFloats(result)).toEqual([i + 10, 21, 32, 43]);
+      }
+    },
+  );
+
+  it('is not run here before it has run, nor when it takes long, nor beside another', async () => {
+    const copies = native.createProgram(copyProgram(2 ** 16, 100), [], []);
+    const long = native.bindRun(runtime, copies, [native.createBuffer(2 ** 18)], [null]);
+    expect(native.runHere(long)).toBeNull();
+    await native.start(long);
+    expect(native.runHere(long)).toBeNull();
+    const running = native.start(long);
+    expect(native.runHere(bound)).toBeNull();
+    await running;
+  });
+
+  it('is aborted as others are', async () => {
+    const abort = native.createAbort();
+    native.abort(abort);
+    await native.start(bound);
+    expect(await codeOf(() => native.start(bound, abort))).toBe('ERR_ABORTED');
+    await native.start(bound);
+    expect([undefined, 'ERR_ABORTED']).toContain(await codeOf(() => native.runHere(bound, abort)));
+  });
+
+  it('lives without its parts, until it is disposed of', async () => {
+    const [one, two, out] = [floats([1, 2, 3, 4]), floats([5, 6, 7, 8]), native.createBuffer(16)];
+    const owned = native.createProgram(encodeProgram(sum), [], []);
+    const held = native.bindRun(runtime, owned, [one, two], [out, null]);
+    native.disposeProgram(owned);
+    for (const buffer of [one, two]) native.disposeBuffer(buffer);
+    await native.start(held);
+    expect(readFloats(out)).toEqual([6, 8, 10, 12]);
+    native.disposeRun(held);
+    native.disposeRun(held);
+    expect(await codeOf(() => native.start(held))).toBe('ERR_DISPOSED');
+    expect(await codeOf(() => native.runHere(held))).toBe('ERR_DISPOSED');
+  });
+
+  it.each([
+    ['an input for an output', [a, b], [a, null], 'ERR_OPTION'],
+    ['one output twice', [a, b], [result, result], 'ERR_OPTION'],
+    ['an output over an input', [a, b], [native.partOfBuffer(inputs, 64, 16), null], 'ERR_OPTION'],
+    ['an output of another size', [a, b], [native.createBuffer(20), null], 'ERR_SHAPE'],
+    ['one output of two', [a, b], [null], 'ERR_SHAPE'],
+    ['one input of two', [a], [null, null], 'ERR_SHAPE'],
+    ['null for an input', [a, null as unknown as NativeBuffer], [null, null], 'ERR_OPTION'],
+    ['a number for an output', [a, b], [1 as unknown as NativeBuffer, null], 'ERR_OPTION'],
+  ] as const)('refuses %s', async (_, given, outputs, code) => {
+    expect(await codeOf(() => native.bindRun(runtime, program, given, outputs))).toBe(code);
+  });
+
+  it('refuses a program with run-time integers', async () => {
+    expect(await codeOf(() => native.bindRun(runtime, load(small), [input], [null]))).toBe('ERR_SHAPE');
+  });
+});
+
 describe('createProgram', () => {
   it('refuses what is no program', async () => {
     for (const bytes of [0, 1, 47, 48, 1000]) {

@@ -1,12 +1,13 @@
 /** From functions of tensors to programs that run again and again. */
 import { setImmediate as turn } from 'node:timers/promises';
-import type { NativeAbort, NativeBuffer, NativeProgram } from '../addon.js';
+import type { NativeAbort, NativeBuffer, NativeProgram, RunOptions as NativeRunOptions } from '../addon.js';
 import { type Device, defaultDevice } from '../device.js';
 import { SwitchyardError } from '../errors.js';
 import type { RuntimeInt } from '../op.js';
 import { shapeText } from '../shape.js';
 import { connectRuntime, Tensor } from '../tensor.js';
 import { treeForm, treeLeaves, treeMap } from '../tree.js';
+import { BoundProgram } from './bound.js';
 import { describeProgram } from './describe.js';
 import { encode } from './encode.js';
 import type { Lowering } from './ir.js';
@@ -123,15 +124,46 @@ export class Executable {
       return value;
     });
     const outputs = await device.addon.run(device.native, this.native, inputs as NativeBuffer[], slots, {
-      threads: device.threads,
-      tier: device.isa,
+      ...this.#settings,
       ...(abort ? { abort } : {}),
-      ...(device.tracer ? { trace: true } : {}),
     });
-    device.tracer?.collect(device);
-    if (this.twin)
-      compareWithTwin(device, this.lowering.outputs, outputs, await this.twin.run(inputs, { ints }));
+    if (this.#watched) await this.#watch(inputs, outputs, ints);
     return outputs;
+  }
+
+  /**
+   * For runs that follow each other on the same buffers. No run-time integers.
+   * @param outputs null: allocated by each run
+   */
+  bind(inputs: readonly NativeBuffer[], outputs: readonly (NativeBuffer | null)[]): BoundProgram {
+    const { addon, native } = this.device;
+    const watch = this.#watched ? (all: readonly NativeBuffer[]) => this.#watch(inputs, all) : null;
+    return new BoundProgram(
+      addon,
+      addon.bindRun(native, this.native, inputs, outputs, this.#settings),
+      outputs,
+      watch,
+    );
+  }
+
+  get #settings(): Omit<NativeRunOptions, 'abort'> {
+    const { threads, isa, tracer } = this.device;
+    return { threads, tier: isa, trace: tracer !== null };
+  }
+
+  get #watched(): boolean {
+    return this.device.tracer !== null || this.twin !== null;
+  }
+
+  /** Hands the timings of a run to the tracer, and compares its outputs with those of the twin. */
+  async #watch(
+    inputs: readonly NativeBuffer[],
+    outputs: readonly NativeBuffer[],
+    ints: Ints = {},
+  ): Promise<void> {
+    const { device, twin } = this;
+    device.tracer?.collect(device);
+    if (twin) compareWithTwin(device, this.lowering.outputs, outputs, await twin.run(inputs, { ints }));
   }
 }
 

@@ -42,6 +42,13 @@ export class ChainBatch {
     return this.#data.subarray(0, this.#length);
   }
 
+  /** Copies rows and data to the inputs of a program. @returns words of the data that are spare */
+  copyTo({ chains, data }: { readonly chains: Int32Array; readonly data: Int32Array }): number {
+    chains.set(this.rows);
+    data.set(this.data);
+    return data.length - this.#length;
+  }
+
   clear(): void {
     this.#length = 0;
     this.#count = 0;
