@@ -109,7 +109,7 @@ export function scalingKeys({ scaling }: RopeConfig, arch: string): GgufValues {
     case 'longrope':
       put('type', 'longrope');
       put('original_context_length', scaling.originalMaxSeqLen);
-      put('attn_factor', { f32: scaling.attentionFactor });
+      put('attn_factor', { f32: oneFactor(scaling) });
       break;
     default:
       throw mismatch('ERR_UNSUPPORTED', 'save', `rotary scaling '${scaling.type}'`, 'one that GGUF has');
@@ -144,6 +144,14 @@ export function sayable(scaling: RopeScaling, tensors: ReadonlyMap<string, Float
   if (scaling.type !== 'longrope') return scaling;
   const { shortScale, longScale } = scaling;
   const divisors = { shortFactors: list(SHORT), longFactors: list(LONG) };
-  if (shortScale === null || shortScale !== longScale) return { ...scaling, ...divisors };
-  return { ...scaling, ...divisors, attentionFactor: shortScale, shortScale: null, longScale: null };
+  if (shortScale !== longScale) return { ...scaling, ...divisors };
+  return { ...scaling, ...divisors, attentionFactor: oneFactor(scaling), shortScale: null, longScale: null };
 }
+
+/** What LongRoPE multiplies cosines and sines with, for models whose texts of any length have the same. */
+const oneFactor = ({
+  shortScale,
+  longScale,
+  attentionFactor,
+}: Extract<RopeScaling, { type: 'longrope' }>): number =>
+  shortScale !== null && shortScale === longScale ? shortScale : attentionFactor;

@@ -44,7 +44,10 @@ const BLOCKS: Partial<Record<WeightFormat, Block>> = {
 export const valuesPerBlock = (format: WeightFormat): number => BLOCKS[format]?.values ?? 1;
 
 /** The bytes of a checkpoint that hold the weight: floats around zero, or blocks of any codes with small scales. */
-function bytesOf({ format, experts, rows, columns }: WeightSpec, seed: number): Uint8Array {
+export function storedBytes(
+  { format, experts, rows, columns }: Omit<WeightSpec, 'kind'>,
+  seed: number,
+): Uint8Array {
   const next = generator(seed);
   const count = experts * rows * columns;
   const block = BLOCKS[format];
@@ -72,7 +75,7 @@ export async function packWeight(spec: WeightSpec, seed = 1): Promise<Weight> {
   const device = defaultDevice();
   const { format, experts, rows, columns } = spec;
   const stored = isStoredFormat(format) ? format : 'f32';
-  const data = bytesOf({ ...spec, format: stored }, seed);
+  const data = storedBytes({ ...spec, format: stored }, seed);
   const native = await device.addon.packWeight(device.native, {
     format: stored,
     as: format,
