@@ -214,16 +214,20 @@ function partsOf<C>(list: (config: C) => Part[], config: C, { tensors }: Checkpo
   }
 }
 
+/** The family of a decoder's GGUF file. */
+export function ggufFamily(metadata: GgufMetadata, has: (tensor: string) => boolean): Family | undefined {
+  const arch = metadata.getString('general.architecture');
+  const candidates = FAMILIES.filter((f) => f.ggufArchitecture === arch);
+  return candidates.find((f) => f.ownsGguf?.(metadata, has)) ?? candidates.find((f) => !f.ownsGguf);
+}
+
 function readConfig(checkpoint: Checkpoint): [DecoderConfig, NameTable | null] {
   if (checkpoint.kind === 'switchyard') return [readPlainConfig(checkpoint.config, checkpoint.path), null];
   if (checkpoint.kind === 'gguf') {
-    const arch = checkpoint.metadata.getString('general.architecture');
-    const candidates = FAMILIES.filter((f) => f.ggufArchitecture === arch);
-    const family =
-      candidates.find((f) => f.ownsGguf?.(checkpoint.metadata, (name) => checkpoint.tensors.has(name))) ??
-      candidates.find((f) => !f.ownsGguf);
+    const { metadata, tensors, path } = checkpoint;
+    const family = ggufFamily(metadata, (name) => tensors.has(name));
     if (!family)
-      throw unsupported(checkpoint.path, arch, [
+      throw unsupported(path, metadata.getString('general.architecture'), [
         ...new Set(FAMILIES.flatMap((f) => f.ggufArchitecture ?? [])),
         ...STACK_FAMILIES.flatMap((f) => f.gguf?.architecture ?? []),
       ]);

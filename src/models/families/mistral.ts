@@ -6,6 +6,7 @@ export const mistral: Family = {
   modelType: 'mistral',
   ggufArchitecture: 'llama',
   ggufInterleaved: true,
+  ggufImplies: { sliding_window: null },
   ownsGguf: (metadata) =>
     metadata.getInt('llama.attention.sliding_window', 0) > 0 &&
     metadata.getInt('llama.expert_count', 0) === 0,

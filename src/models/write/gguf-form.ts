@@ -13,7 +13,7 @@ import { sayable, scalingTensors } from '../gguf-rope.js';
 import { type NameTable, StoredNames } from '../names.js';
 import type { Part } from '../parameters.js';
 import { poolingValues } from '../pooling.js';
-import { familyOf, ggufStackConfig, stackFamilyOf } from '../registry.js';
+import { familyOf, ggufFamily, ggufStackConfig, stackFamilyOf } from '../registry.js';
 import type { EncoderConfig } from '../stack-config.js';
 import { ggufMetadata } from './gguf-config.js';
 import type { WrittenDecoder, WrittenEncoder, WrittenEncoderDecoder, WrittenModel } from './model.js';
@@ -46,7 +46,14 @@ function decoderForm(path: string, { config, parts }: WrittenDecoder): GgufForm 
   const plans = planned([...(family.ggufNames ?? []), ...ggufNames], parts);
   const divisors = scalingTensors(config);
   const tensors = tableOf(path, [...plans.map(({ name }) => name), ...divisors.keys()]);
-  const target = said(path, () => ggufConfig({ path, metadata: asRead(path, metadata), tensors }, family));
+  const target = said(path, () => {
+    const read = asRead(path, metadata);
+    // Several families may share an architecture: readers choose by what the file says.
+    return ggufConfig(
+      { path, metadata: read, tensors },
+      ggufFamily(read, (name) => tensors.has(name)) ?? family,
+    );
+  });
   checkSameModel(path, withDivisors(config, divisors), withDivisors(target, divisors));
   return { metadata, plans, changes: differences(config, target), divisors };
 }
