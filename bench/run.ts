@@ -51,6 +51,7 @@ const program = new Command('bench')
   .option('--smoke', 'every case once at tiny size: shows that it runs, says nothing about speed')
   .option('--list', 'the cases and their words')
   .option('--model <paths...>', 'GGUF files or folders; default: SWITCHYARD_MODEL, else the shared SmolLM2')
+  .option('--draft <path>', 'a smaller model of the same vocabulary, for guesses')
   .option('--threads <n>', 'threads that kernels use; default: all cores', whole)
   .option('--format <names...>', 'weight formats of cases with random weights')
   .option('--shape <names...>', 'sparse layers by a part of their names: olmoe, mixtral, qwen3')
@@ -66,6 +67,7 @@ interface Flags {
   smoke?: boolean;
   list?: boolean;
   model?: string[];
+  draft?: string;
   threads?: number;
   format?: string[];
   shape?: string[];
@@ -82,6 +84,7 @@ const optionsFor = (model: string | null): BenchOptions => ({
   smoke: flags.smoke ?? false,
   threads: flags.threads ?? (Number(process.env.SWITCHYARD_THREADS) || availableParallelism()),
   model,
+  draft: flags.draft ?? null,
   formats: flags.format ?? [],
   shapes: flags.shape ?? [],
   tokens: flags.tokens ?? [],

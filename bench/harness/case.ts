@@ -8,6 +8,8 @@ export interface BenchOptions {
   readonly threads: number;
   /** GGUF file or folder. */
   readonly model: string | null;
+  /** A smaller model of the same vocabulary that guesses for it. */
+  readonly draft: string | null;
   /** Sparse layers by a part of their names; empty: the case's own choice. */
   readonly shapes: readonly string[];
   /** Numbers of tokens that meet a sparse layer; empty: the case's own choice. */

@@ -159,6 +159,11 @@ export class Continuation {
     return finishedValue(this.#constraint, this.text);
   }
 
+  /** Whether a grammar says what the text may be. */
+  get constrained(): boolean {
+    return this.#constraint !== null;
+  }
+
   /** Whether the prompt has to be read for its echo. */
   get wantsEcho(): boolean {
     return this.#echo && this.echoed === null;

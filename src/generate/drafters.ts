@@ -2,6 +2,7 @@
 import { checkOptions, checkWhole, mismatch, SwitchyardError } from '../core/errors.js';
 import type { Tokenizer } from '../text/tokenizer.js';
 import { draftHead, mtp } from './draft-head.js';
+import { grammarDraft } from './grammar-drafter.js';
 import type { Lane } from './lane.js';
 import type { Scheduler } from './scheduler.js';
 import { checkDrafter, type Draft, type DraftContext, type Drafter } from './speculative.js';
@@ -129,5 +130,45 @@ function checkVocabulary({ config, tokenizer }: DraftingModel, other: Tokenizer,
   }
 }
 
+/** Each guesses where those before it have no guess. */
+export function firstOf(drafters: readonly Drafter[]): Drafter {
+  if (!Array.isArray(drafters) || drafters.length === 0)
+    throw mismatch('ERR_OPTION', 'firstOf', String(drafters), 'an array of drafters');
+  const all = drafters.map(checkDrafter);
+  return checkDrafter({
+    name: `firstOf(${all.map(({ name }) => name).join(', ')})`,
+    tokens: Math.max(...all.map(({ tokens }) => tokens)),
+    readsHidden: all.some(({ readsHidden }) => readsHidden === true),
+    start(run) {
+      const drafts: Draft[] = [];
+      const close = async (): Promise<void> => {
+        await Promise.all(drafts.map((draft) => draft.close()));
+      };
+      try {
+        for (const drafter of all) drafts.push(drafter.start(run));
+      } catch (error) {
+        void close();
+        throw error;
+      }
+      const propose = async (context: DraftContext): Promise<readonly number[]> => {
+        for (const [i, draft] of drafts.entries()) {
+          const most = Math.min(context.most, (all[i] as Drafter).tokens);
+          const guesses = await draft.propose({ ...context, most });
+          if (guesses.length > 0) return guesses;
+        }
+        return [];
+      };
+      return { propose, close };
+    },
+  });
+}
+
 /** All of them under one name, for `import { drafters }`. */
-export const drafters = { ngram, model: draftModel, head: draftHead, mtp } as const;
+export const drafters = {
+  ngram,
+  model: draftModel,
+  head: draftHead,
+  mtp,
+  grammar: grammarDraft,
+  firstOf,
+} as const;

@@ -101,6 +101,15 @@ export class Sampling {
     return this.#running.every((running) => running.allows?.(token) ?? true);
   }
 
+  /** The text that a grammar forces to stand next; '' where none does. Asked when nothing is pending. */
+  async forced(): Promise<string> {
+    for (const running of this.#running) {
+      const text = await running.forced?.();
+      if (text) return text;
+    }
+    return '';
+  }
+
   /** Whether scores pass through JavaScript. */
   get hooked(): boolean {
     return this.#running.some(({ hook }) => hook !== undefined);

@@ -3,10 +3,16 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { compiledGrammar } from '../../src/generate/constrain/grammar-engine.js';
+import { drafters } from '../../src/generate/drafters.js';
+import type { GenerateOptions } from '../../src/generate/generation.js';
+import { tokensBehind } from '../../src/generate/grammar-drafter.js';
 import type { LanguageModel } from '../../src/generate/language-model.js';
 import { loadLanguageModel } from '../../src/generate/load-model.js';
+import type { Drafter } from '../../src/generate/speculative.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
+import { fixturesFolder } from '../helpers/fixtures.js';
 import { writeTinyFolder } from '../helpers/tiny-model.js';
+import { tokenizerOfFolder } from '../helpers/tokenizers.js';
 
 const path = join(temporaryFolder(), 'dense');
 const END = 256;
@@ -84,6 +90,122 @@ describe('beams', () => {
         code: 'ERR_OPTION',
         message: expect.stringMatching(/no token that is allowed/),
       });
+  });
+});
+
+describe('guesses of a grammar', () => {
+  const schema = {
+    type: 'object',
+    properties: {
+      kind: { enum: ['router', 'expert'] },
+      sizes: { type: 'array', items: { type: 'integer', minimum: 1, maximum: 99 }, minItems: 2, maxItems: 2 },
+    },
+    required: ['kind', 'sizes'],
+    additionalProperties: false,
+  };
+  const kinds: [string, GenerateOptions][] = [
+    ['a schema on one line', { jsonSchema: schema, jsonLayout: 'line' }],
+    ['a schema with blanks as it likes', { jsonSchema: schema, jsonLayout: 'free' }],
+    ['a grammar', { grammar: 'root ::= "one two three " ("four five" | "six seven") " eight"' }],
+    ['an expression', { regex: '(spam eggs ){2}[ab]nd so on' }],
+  ];
+  it.each(kinds)('%s leave the text as it is', async (_, constraint) => {
+    for (const drawn of [{}, { temperature: 1, seed: 2 }]) {
+      const options = { ...constraint, ...drawn, maxTokens: 120 };
+      const { timings: __, ...want } = await model.generate(prompt, options).result();
+      for (const speculation of [
+        drafters.grammar(),
+        drafters.grammar({ tokens: 16 }),
+        drafters.firstOf([drafters.grammar(), drafters.ngram()]),
+      ]) {
+        const run = await model.generate(prompt, { ...options, speculation }).result();
+        const { timings: ___, speculation: counts, ...got } = run;
+        expect(got).toEqual(want);
+        expect(counts?.accepted).toBeGreaterThan(10);
+        // letters are tokens here: what is forced has one cut, and holds always
+        if (speculation.name === 'grammar') expect(counts?.accepted).toBe(counts?.drafted);
+      }
+    }
+  });
+
+  it('on one line say json.dumps', async () => {
+    const options = {
+      jsonSchema: schema,
+      jsonLayout: 'line' as const,
+      temperature: 1,
+      seed: 1,
+      maxTokens: 120,
+    };
+    const { text } = await model.generate(prompt, options).result();
+    expect(text).toMatch(/^\{"kind": "(router|expert)", "sizes": \[\d+, \d+\]\}$/);
+  });
+
+  it('come first, then others', async () => {
+    const asked: string[] = [];
+    const named = (name: string, guesses: number[]): Drafter => ({
+      name,
+      tokens: 3,
+      start: () => ({
+        propose: ({ most }) => {
+          asked.push(`${name} ${most}`);
+          return guesses;
+        },
+        close: async () => void asked.push(`${name} closed`),
+      }),
+    });
+    const speculation = drafters.firstOf([named('a', []), named('b', [97])]);
+    await model.generate(prompt, { maxTokens: 4, regex: 'a{9}', speculation }).result();
+    expect(asked).toEqual(['a 2', 'b 2', 'a closed', 'b closed']);
+  });
+
+  it.each<[string, () => GenerateOptions, RegExp]>([
+    ['no grammar', () => ({ speculation: drafters.grammar() }), /drafters.grammar\(\) without a grammar/],
+    [
+      'no grammar, behind others',
+      () => ({ speculation: drafters.firstOf([drafters.model(model), drafters.grammar()]) }),
+      /without a grammar/,
+    ],
+    ['no drafters', () => ({ speculation: drafters.firstOf([]) }), /an array of drafters/],
+    [
+      'what is none',
+      () => ({ speculation: drafters.firstOf(['ngram' as never]) }),
+      /got ngram, expected a drafter/,
+    ],
+    [
+      'a layout without a schema',
+      () => ({ regex: 'a', jsonLayout: 'line' }),
+      /jsonLayout line without jsonSchema/,
+    ],
+    ['an unknown layout', () => ({ jsonSchema: {}, jsonLayout: 'wide' as never }), /jsonLayout wide/],
+  ])('%s is refused', async (_, options, message) => {
+    const run = async () => model.generate(prompt, options()).result();
+    await expect(run()).rejects.toMatchObject({
+      code: 'ERR_OPTION',
+      message: expect.stringMatching(message),
+    });
+  });
+});
+
+describe.skipIf(fixturesFolder === undefined)('forced text behind a text', () => {
+  it.each(['llama', 'bloom', 'gemma', 't5'])('is cut as in the whole: %s', (folder) => {
+    const tokenizer = tokenizerOfFolder(join(fixturesFolder as string, folder));
+    const encode = (text: string): number[] => tokenizer.encode(text, { addSpecialTokens: false });
+    const word = fc.constantFrom('the', ' router', 'a', 'x y', '{"', '": "', ', ', 'expert ', 'é', '1', '\n');
+    const words = fc.array(word, { minLength: 1, maxLength: 8 }).map((list) => list.join(''));
+    let whole = 0;
+    fc.assert(
+      fc.property(words, words, (before, text) => {
+        const ids = tokensBehind(tokenizer, encode(before), text);
+        const start = tokenizer.decode(encode(before));
+        const all = encode(start + text);
+        if (tokenizer.decode(all.slice(0, -ids.length)) === start) {
+          expect(ids).toEqual(all.slice(-ids.length));
+          whole++;
+        } else expect(ids).toEqual(encode(text));
+      }),
+      { seed: 2, numRuns: 100 },
+    );
+    expect(whole).toBeGreaterThan(30);
   });
 });
 

@@ -5,6 +5,7 @@ export const benchOptions = (given: Partial<BenchOptions> = {}): BenchOptions =>
   smoke: false,
   threads: 1,
   model: null,
+  draft: null,
   formats: [],
   shapes: [],
   tokens: [],

@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import { SwitchyardError } from '../../core/errors.js';
 import type { Tokenizer } from '../../text/tokenizer.js';
-import { COMPILE_MS, type GrammarSpec } from './grammar.js';
+import { COMPILE_MS, type GrammarSpec, PARSE_MS } from './grammar.js';
 import { vocabularyOf } from './vocabulary.js';
 import { WORKER_SOURCE } from './worker-source.js';
 
@@ -70,7 +70,8 @@ export class CompiledGrammar {
     this.#worker.on('exit', () => end(null));
     this.#worker.unref(); // whoever waits for an answer has a timer
     this.#ready = this.#inTime(start, START_MS).then(async () => {
-      await this.#inTime(this.#call('compile', spec), COMPILE_MS);
+      await this.#inTime(this.#call('parse', spec), PARSE_MS);
+      await this.#inTime(this.#call('compile', null), COMPILE_MS);
     });
     this.#ready.catch((error) => this.#fail(error));
   }
@@ -82,13 +83,22 @@ export class CompiledGrammar {
 
   /** What may stand behind tokens; texts that are asked about in turn cost a few of their last tokens. */
   async state(tokens: readonly number[]): Promise<MatcherState> {
-    const words = Int32Array.from(tokens); // of now
-    await this.#ready;
-    return (await this.#inTime(this.#call('state', { tokens: words }), TOKEN_MS)) as MatcherState;
+    return (await this.#ask('state', tokens)) as MatcherState;
+  }
+
+  /** The text that must stand behind tokens; often none. */
+  async forced(tokens: readonly number[]): Promise<string> {
+    return (await this.#ask('forced', tokens)) as string;
   }
 
   async stop(): Promise<void> {
     await this.#worker.terminate();
+  }
+
+  async #ask(what: 'state' | 'forced', tokens: readonly number[]): Promise<unknown> {
+    const words = Int32Array.from(tokens); // of now
+    await this.#ready;
+    return this.#inTime(this.#call(what, { tokens: words }), TOKEN_MS);
   }
 
   #call(name: string, value: unknown): Promise<unknown> {

@@ -18,7 +18,7 @@ const reason = (error) => {
   return fatal ? fatal.replace(/^.*?\\\\.(cc|h):\\\\d+: /, '') : String((error && error.message) || error);
 };
 
-let engine, compiled;
+let engine, grammar, compiled;
 
 // Tokens that a matcher goes, rather than that another is made.
 const NEAR = 16;
@@ -34,11 +34,12 @@ async function setUp() {
   return engine.GrammarCompiler.createGrammarCompiler(info, false);
 }
 
-async function compile(compiler, { type, source }) {
-  if (type === 'json') return compiler.compileJSONSchema(source, true, undefined, undefined, true, 8);
-  if (type === 'grammar') return compiler.compileGrammar(source);
-  const grammar = await engine.Grammar.fromStructuralTag({ type: 'regex', pattern: source });
-  return compiler.compileGrammar(grammar);
+function parse({ type, source, layout }) {
+  const { Grammar } = engine;
+  if (type === 'json' && layout === 'line') return Grammar.fromJSONSchema(source, false, -1, [', ', ': '], true);
+  if (type === 'json') return Grammar.fromJSONSchema(source, true, undefined, undefined, true, 8);
+  if (type === 'grammar') return Grammar.fromEBNF(source);
+  return Grammar.fromStructuralTag({ type: 'regex', pattern: source });
 }
 
 // Matchers stand behind texts, and each may be led behind another: back to where both part, and forward from there.
@@ -62,20 +63,38 @@ async function matcherFor(tokens) {
   return one;
 }
 
+// A matcher behind the tokens; null: the grammar does not allow them.
+async function behind(tokens) {
+  const one = await matcherFor(tokens);
+  while (one.tokens.length < tokens.length) {
+    const token = tokens[one.tokens.length];
+    if (one.matcher.isTerminated() || !one.matcher.acceptToken(token)) return null;
+    one.tokens.push(token);
+  }
+  return one.matcher;
+}
+
 const tasks = {
-  async compile(spec) {
-    compiled = await compile(await compiler, spec);
+  async parse(spec) {
+    await compiler;
+    grammar = await parse(spec);
+    return {};
+  },
+  // For each state of the grammar which tokens may stand there.
+  async compile() {
+    compiled = await (await compiler).compileGrammar(grammar);
     return {};
   },
   // What may stand behind the tokens. mask null: the text is complete.
   async state({ tokens }) {
-    const one = await matcherFor(tokens);
-    while (one.tokens.length < tokens.length) {
-      const token = tokens[one.tokens.length];
-      if (one.matcher.isTerminated() || !one.matcher.acceptToken(token)) return { accepted: false, mask: null };
-      one.tokens.push(token);
-    }
-    return { accepted: true, mask: one.matcher.isTerminated() ? null : await one.matcher.getNextTokenBitmask() };
+    const matcher = await behind(tokens);
+    if (!matcher) return { accepted: false, mask: null };
+    return { accepted: true, mask: matcher.isTerminated() ? null : await matcher.getNextTokenBitmask() };
+  },
+  // The text that must stand behind the tokens.
+  async forced({ tokens }) {
+    const matcher = await behind(tokens);
+    return matcher && !matcher.isTerminated() ? matcher.findJumpForwardString() : '';
   },
 };
 

@@ -82,6 +82,10 @@ class Constrained implements RunningProcessor {
     return mask !== null && (((mask[token >> 5] ?? 0) >> (token & 31)) & 1) === 1;
   }
 
+  forced(): Promise<string> {
+    return this.use.grammar.forced(this.#tokens);
+  }
+
   fork(): Constrained {
     return new Constrained(this.use, this.#tokens, this.#asked, this.#state);
   }

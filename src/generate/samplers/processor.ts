@@ -39,6 +39,8 @@ export interface RunningProcessor {
   readonly pending?: Promise<void> | null;
   /** Whether the token may stand next, asked when nothing is pending; absent: any may. */
   allows?(token: number): boolean;
+  /** The text that must stand next, asked when nothing is pending; absent: none. */
+  forced?(): Promise<string>;
   /** Changes the scores in JavaScript instead of writing a record. */
   hook?(scores: Float32Array, tokens: Int32Array): void | Promise<void>;
 }
