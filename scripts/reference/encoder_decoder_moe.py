@@ -1,13 +1,15 @@
 """Reference results of encoder-decoders with experts that no library computes as published.
 
-    python3 encoder_decoder_moe.py ../../test/fixtures
+    python3 encoder_decoder_moe.py ../../test/fixtures [NAME...]
 
-writes nllb_moe/ and st_moe/, small models with random weights: config.json, model.safetensors, tokenizer.json, and in
+writes nllb_moe/, nllb_moe_drop/ and nllb_moe_places/ (experts that are full), and st_moe/, small models with random weights: config.json, model.safetensors, tokenizer.json, and in
 expected.json and expected.safetensors what plain loops over tokens give for them, in float64 (stored as float32).
 
 * NLLB-MoE: "No Language Left Behind" (2022), section 6.2, in the conventions of its published checkpoint: layer norms before
   each block, sinusoidal positions that count real tokens, embeddings times sqrt(D), every sparse_step-th layer sparse, top-2
-  of a softmax with weights that sum to 1, and outputs times 1 - p for the expert output masking of training.
+  of a softmax with weights that sum to 1, and outputs times 1 - p for the expert output masking of training. Experts have places
+  for a share of a batch's tokens, padding counted, or a number of places (fairseq's top-2 gate); all first choices are served
+  before any second one, and what a token keeps takes over the weight of what it loses, or does not.
 * ST-MoE: Zoph et al. (2022), with the layers of T5 v1.1 (Raffel et al. 2020; Shazeer 2020): RMS norms, GEGLU experts, a bias by
   distance, top-2, and so many places of an expert in each sequence, all first choices served before any second one. There is
   no published checkpoint in this form: config and names are those of Switch Transformer where it has them.
@@ -77,8 +79,11 @@ def attend(q, k, v, heads, scale, sees, bias=None):
     return out
 
 
-def route(logits, capacity, scale):
-    """Top-2 of one sequence: weights and experts by falling weight; -1 where the expert was full."""
+def route(logits, capacity, scale, first=False, renormalise=False):
+    """
+    Top-2 of tokens that share the places of experts: weights and experts by falling weight; -1 where the expert was full. Served in order,
+    or `first` those with the largest probability. `renormalise`: what a token keeps has all of its weight.
+    """
     probabilities = torch.softmax(logits, -1)
     three = probabilities.topk(3, -1).values
     if (three[:, :2] - three[:, 1:]).min() < 1e-4:
@@ -87,13 +92,17 @@ def route(logits, capacity, scale):
     weights = weights / weights.sum(-1, keepdim=True) * scale
     taken = [0] * logits.shape[1]
     kept = experts.clone()
+    order = sorted(range(len(logits)), key=lambda t: -float(probabilities[t].max())) if first else range(len(logits))
     for choice in range(2):
-        for token in range(len(logits)):
+        for token in order:
             expert = int(experts[token, choice])
             if taken[expert] >= capacity:
                 kept[token, choice] = -1
             else:
                 taken[expert] += 1
+    if renormalise:
+        weights = weights * (kept >= 0)
+        weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-30) * scale
     return weights, kept, experts, probabilities
 
 
@@ -110,9 +119,9 @@ class Reference:
         bias = self.w.get(f"{name}.bias")
         return y if bias is None else y + bias
 
-    def sparse(self, x, part, layer, router, expert, capacity, scale=1.0):
+    def sparse(self, x, part, layer, router, expert, capacity, scale=1.0, **how):
         logits = self.linear(x, router)
-        weights, kept, wished, probabilities = route(logits, capacity, scale)
+        weights, kept, wished, probabilities = route(logits, capacity, scale, **how)
         out = torch.zeros_like(x)
         for token in range(len(x)):
             for choice in range(2):
@@ -132,6 +141,10 @@ class Reference:
 
 
 class Nllb(Reference):
+    """Several sequences side by side: with a capacity, experts have places for a share of all tokens, padding counted (fairseq's top-2 gate)."""
+
+    cached = False  # a step over a cache is a call of one token, in which nothing is dropped
+
     def embed(self, ids):
         d = self.c["d_model"]
         first = self.c["pad_token_id"] + 1
@@ -145,35 +158,61 @@ class Nllb(Reference):
         mixed = attend(q, k, v, heads, (self.c["d_model"] // heads) ** -0.5, sees)
         return self.linear(mixed, f"{name}.out_proj")
 
-    def feed_forward(self, x, part, layer):
+    def capacity(self, part, tokens):
+        fraction, places = self.c["moe_eval_capacity_token_fraction"], self.c["expert_capacity"]
+        return tokens if self.cached and part == "decoder" else math.ceil(fraction * tokens) if fraction > 0 else places
+
+    def feed_forward(self, rows, part, layer):
         name = f"model.{part}.layers.{layer}.ffn"
         dense = lambda at, y: self.linear(torch.relu(self.linear(y, f"{at}.fc1")), f"{at}.fc2")
         step = self.c[f"{part}_sparse_step"]
         if (layer + 1) % step != 0:
-            return dense(name, x)
+            return [dense(name, x) for x in rows]
         expert = lambda e, y: dense(f"{name}.experts.expert_{e}", y)
-        return self.sparse(x, part, layer, f"{name}.router.classifier", expert, len(x), 1 - self.c["moe_token_dropout"])
+        lengths = [len(x) for x in rows]
+        out = self.sparse(torch.cat(rows), part, layer, f"{name}.router.classifier", expert, self.capacity(part, len(rows) * max(lengths)),
+                          1 - self.c["moe_token_dropout"], first=self.c["batch_prioritized_routing"],
+                          renormalise=not self.c["normalize_router_prob_before_dropping"])
+        return out.split(lengths)
 
-    def stack(self, ids, part, sees, memory=None):
-        x = self.embed(ids)
-        states = [x]
+    def stack(self, rows, part, sees, memories=None):
+        rows = [self.embed(ids) for ids in rows]
+        states = [rows]
         heads = self.c[f"{part}_attention_heads"]
         for i in range(self.c[f"{part}_layers"]):
             at = f"model.{part}.layers.{i}"
-            y = self.norm(x, f"{at}.self_attn_layer_norm")
-            x = x + self.attention(y, y, f"{at}.self_attn", heads, sees)
-            if memory is not None:
-                y = self.norm(x, f"{at}.cross_attention_layer_norm")
-                x = x + self.attention(y, memory, f"{at}.cross_attention", heads, lambda t, s: True)
-            x = x + self.feed_forward(self.norm(x, f"{at}.ff_layer_norm"), part, i)
-            states.append(x)
-        states[-1] = self.norm(x, f"model.{part}.layer_norm")
+
+            def attended(x, y, kind, memory, sees):
+                return x + self.attention(y, memory, f"{at}.{kind}", heads, sees)
+
+            normed = [self.norm(x, f"{at}.self_attn_layer_norm") for x in rows]
+            rows = [attended(x, y, "self_attn", y, sees) for x, y in zip(rows, normed)]
+            if memories is not None:
+                normed = [self.norm(x, f"{at}.cross_attention_layer_norm") for x in rows]
+                rows = [attended(x, y, "cross_attention", m, lambda t, s: True) for x, y, m in zip(rows, normed, memories)]
+            out = self.feed_forward([self.norm(x, f"{at}.ff_layer_norm") for x in rows], part, i)
+            rows = [x + y for x, y in zip(rows, out)]
+            states.append(rows)
+        states[-1] = [self.norm(x, f"model.{part}.layer_norm") for x in rows]
         self.states[part] = states
         return states[-1]
 
+    def batch(self, sources, targets):
+        """Logits of each row; `record` and `states` are then of all."""
+        memories = self.stack(sources, "encoder", lambda t, s: True)
+        return [x @ self.w["model.shared.weight"].T for x in self.stack(targets, "decoder", lambda t, s: s <= t, memories)]
+
+    def row(self, i, sources, targets):
+        """What the pass over a batch gave for its row i, as a pass over that row alone would leave it."""
+        alone = type(self)(self.c, {})
+        alone.states = {part: [state[i] for state in states] for part, states in self.states.items()}
+        for key, values in self.record.items():
+            lengths = [len(row) for row in (sources if key.startswith("encoder") else targets)]
+            alone.record[key] = tuple(t.split(lengths)[i] for t in values)
+        return alone
+
     def logits(self, ids, decoder_ids):
-        memory = self.stack(ids, "encoder", lambda t, s: True)
-        return self.stack(decoder_ids, "decoder", lambda t, s: s <= t, memory) @ self.w["model.shared.weight"].T
+        return self.batch([ids], [decoder_ids])[0]
 
 
 class StMoe(Reference):
@@ -320,9 +359,8 @@ def write(folder, name, make, config, weights, seed):
             fill = torch.zeros((n - len(value), *value.shape[1:]), dtype=value.dtype)
             gathered.setdefault(key, []).append(torch.cat([value, fill]))
 
-        for s, t in rows:
-            model = make(config, weights)
-            gather(f"{tag}.logits", model.logits(s, t), target)
+        for model, logits in passes(make(config, weights), rows):
+            gather(f"{tag}.logits", logits, target)
             gather(f"{tag}.encoder_last_hidden_state", model.states["encoder"][-1], width)
             if tag == "single":
                 for part, n in (("encoder", width), ("decoder", target)):
@@ -338,6 +376,8 @@ def write(folder, name, make, config, weights, seed):
         document["inputs"][tag] = entry
         tensors.update({key: torch.stack(value) for key, value in gathered.items()})
         for cached in (True, False):
+            if not cached and len(rows) > 1 and shares_places(config):
+                continue  # rows that pass together give other texts than alone
             sequences = [greedy(make(config, weights), s, start, cached) for s, _ in rows]
             run = {"input": tag, "max_new_tokens": NEW_TOKENS, "eos_token_id": None, "pad_token_id": pad, "sequences": sequences}
             document["greedy"].append(run if cached else {**run, "use_cache": False})
@@ -350,15 +390,31 @@ def write(folder, name, make, config, weights, seed):
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}) + "\n")
 
 
+def shares_places(config):
+    return config.get("moe_eval_capacity_token_fraction", 1) < 1
+
+
+def passes(model, rows):
+    """A model after each row, and the row's logits."""
+    if hasattr(model, "batch"):
+        sources, targets = zip(*rows)
+        logits = model.batch(sources, targets)
+        return [(model.row(i, sources, targets), each) for i, each in enumerate(logits)]
+    found = []
+    for s, t in rows:
+        alone = type(model)(model.c, model.w)
+        found.append((alone, alone.logits(s, t)))
+    return found
+
+
 def greedy(model, ids, start, cached):
-    if cached:
-        model.cached = True
+    model.cached = cached
     made = [start]
     for _ in range(NEW_TOKENS):
         scores = model.logits(ids, made)[-1]
         best = scores.topk(2).values
         if best[0] - best[1] < 1e-3:
-                raise ValueError("a choice close to a tie")
+            raise ValueError("a choice close to a tie")
         made.append(int(scores.argmax()))
     if len(set(made)) < 3:
         raise ValueError("a dull text")
@@ -388,6 +444,9 @@ NLLB = {"model_type": "nllb-moe", "architectures": ["NllbMoeForConditionalGenera
         "normalize_router_prob_before_dropping": False, "batch_prioritized_routing": False,
         "moe_eval_capacity_token_fraction": 1.0, "moe_token_dropout": 0.2, "tie_word_embeddings": True,
         "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2, "is_encoder_decoder": True}
+NLLB_DROP = {**NLLB, "moe_eval_capacity_token_fraction": 0.3}
+NLLB_PLACES = {**NLLB, "moe_eval_capacity_token_fraction": -1.0, "expert_capacity": 3, "batch_prioritized_routing": True,
+               "normalize_router_prob_before_dropping": True}
 ST_MOE = {"model_type": "st_moe", "architectures": ["StMoeForConditionalGeneration"], "is_encoder_decoder": True,
           "vocab_size": 48, "d_model": 12, "d_kv": 5, "d_ff": 16, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 3,
           "feed_forward_proj": "gated-gelu", "layer_norm_epsilon": 1e-6, "relative_attention_num_buckets": 8,
@@ -396,13 +455,15 @@ ST_MOE = {"model_type": "st_moe", "architectures": ["StMoeForConditionalGenerati
           "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
 
 if __name__ == "__main__":
-    out = Path(sys.argv[1])
-    for name, make, config, shapes, std in (("nllb_moe", Nllb, NLLB, nllb_shapes(NLLB), 0.7), ("st_moe", StMoe, ST_MOE, st_moe_shapes(ST_MOE), 0.45)):
-        for seed in range(200):  # until no choice is close to a tie and texts are not of one token
+    out, only = Path(sys.argv[1]), sys.argv[2:]
+    for name, make, config, shapes, std in (("nllb_moe", Nllb, NLLB, nllb_shapes(NLLB), 0.7), ("nllb_moe_drop", Nllb, NLLB_DROP, nllb_shapes(NLLB), 0.7),
+                                            ("nllb_moe_places", Nllb, NLLB_PLACES, nllb_shapes(NLLB), 0.7), ("st_moe", StMoe, ST_MOE, st_moe_shapes(ST_MOE), 0.45)):
+        for seed in range(200 if not only or name in only else 0):  # until no choice is close to a tie and texts are not of one token
             try:
                 write(out / name, name, make, config, draw(shapes, seed, std), seed)
                 break
             except ValueError:
                 pass
         else:
-            raise SystemExit(f"no seed for {name}")
+            if not only or name in only:
+                raise SystemExit(f"no seed for {name}")

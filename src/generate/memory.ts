@@ -129,7 +129,8 @@ export class SourceMemory {
 
   async #write(requests: readonly Request[], sequences: readonly KvSequence[]): Promise<void> {
     const count = requests.reduce((n, { source }) => n + source.length, 0);
-    const program = await this.#program(paddedTokens(count), paddedRows(requests.length));
+    const padded = this.model.exact ? count : paddedTokens(count);
+    const program = await this.#program(padded, paddedRows(requests.length));
     const rows = requests.map(({ source }, i) => ({
       sequence: sequences[i] as KvSequence,
       tokens: source,

@@ -47,6 +47,8 @@ export interface MemoryModel {
   readonly cache: readonly KvWidths[];
   /** Several texts may be encoded together. */
   readonly ragged: boolean;
+  /** How many tokens there are counts: none may be put behind a text. */
+  readonly exact: boolean;
   /** tokens, positions i32 [N], offsets i32 [S+1] → keys and values of each layer, [N, H, C] */
   encode(
     inputs: { tokens: Tensor; positions: Tensor; offsets: Tensor },
@@ -80,6 +82,7 @@ export function encoderDecoderSteps(model: EncoderDecoder): StepModel {
     memory: {
       cache: widths,
       ragged,
+      exact: !ragged && encoder.capacity?.slots === undefined,
       encode({ tokens, positions, offsets }, compute) {
         const all = offsets.shape[0] as number;
         const end = slice(offsets, 0, all - 1);

@@ -12,6 +12,8 @@ export interface StackConfig extends LayersConfig {
   readonly memory: boolean;
   /** Places of an expert where a whole sequence passes; a step over a cache never drops. Null: dropless. */
   readonly capacity: CapacityOptions | null;
+  /** All sequences of a batch share the places, padding counted; else each has its own. */
+  readonly sharesCapacity: boolean;
   /** Padding chooses experts and takes their places as tokens do. */
   readonly routesPadding: boolean;
 }
@@ -26,6 +28,7 @@ export const USUAL_STACK = {
   sinusoids: null,
   memory: false,
   capacity: null,
+  sharesCapacity: false,
   routesPadding: false,
 } as const satisfies Partial<StackConfig>;
 

@@ -56,8 +56,8 @@ export interface StackInputs {
   /** How layer `index` mixes values of a memory, where the stack has one. */
   attendMemory?(index: number): AttendMemory;
   /**
-   * Sequences of equal length that the tokens are: each has the places of an expert for itself. Null: each token has, so that
-   * none is dropped.
+   * Sequences of equal length that the tokens are: each has the places of an expert for itself, or all have them together, as
+   * the config says. Null: each token has, so that none is dropped.
    */
   readonly sequences: number | null;
   /** bool [N]: tokens that are real; null: all. */
@@ -84,13 +84,15 @@ export class Stack {
   forward(inputs: StackInputs, compute: ComputeMode): StackOutputs {
     const { layers, finalNorm } = this.parts;
     const { tokens, sequences, real, rows } = inputs;
+    const { sharesCapacity, routesPadding } = this.config;
+    const groups = sequences === null ? (tokens.shape[0] as number) : sharesCapacity ? 1 : sequences;
     const context: PassContext = {
       table: null,
       compute,
       tokens,
       routing: [],
-      groups: sequences ?? (tokens.shape[0] as number),
-      routed: this.config.routesPadding ? null : real,
+      groups,
+      routed: routesPadding ? null : real,
     };
     let x = this.#enter(inputs);
     const hiddenStates = [x];

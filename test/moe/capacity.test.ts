@@ -131,10 +131,48 @@ describe('four tokens that want one expert', () => {
   });
 });
 
+it('a share of the tokens rounds up, or down', async () => {
+  const ids = async (options: moe.CapacityOptions) =>
+    (await rowsOf(applyCapacity(routed(1), checkCapacity(options), setup).expertIds))[0]?.flat();
+  expect(await ids({ tokenShare: 0.3, group: 'batch' })).toEqual([0, 0, -1, -1]);
+  expect(await ids({ tokenShare: 0.3, group: 'batch', rounding: 'floor' })).toEqual([0, -1, -1, -1]);
+  expect(await ids({ tokenShare: 0.3 })).toEqual([0, -1, 0, -1]);
+  expect(await ids({ tokenShare: 1 })).toEqual([0, 0, 0, 0]);
+});
+
+it('kept choices take over the weight of those that are dropped', async () => {
+  const options = { slots: 3, group: 'batch', renormalize: true } as const;
+  const scaled = moe.gating.softmaxTopK({ renormalize: true, scale: 2 });
+  // tokens 0 and 1 prefer expert 1, the others expert 0: of the second choices only one finds room with each
+  const logits = [
+    [0, 1],
+    [0, 2],
+    [9, 0],
+    [3, 0],
+  ];
+  const routing = routeLogits(scaled, logits, { topK: 2 }) as moe.SparseRouting;
+  const kept = applyCapacity(routing, checkCapacity(options), setup);
+  const [ids, weights] = await rowsOf(kept.expertIds, kept.combineWeights);
+  expect(ids).toEqual([
+    [1, 0],
+    [1, -1],
+    [0, 1],
+    [0, -1],
+  ]);
+  expect(weights?.[1]).toEqual([2, 0]);
+  expect(weights?.[3]).toEqual([2, 0]);
+  for (const row of weights ?? []) expect((row[0] as number) + (row[1] as number)).toBeCloseTo(2, 5);
+  const none = applyCapacity(routing, { slots: 0, renormalize: true }, setup);
+  expect((await rowsOf(none.combineWeights))[0]?.flat()).toEqual(Array(8).fill(0));
+});
+
 describe('what capacity refuses', () => {
   const wrong: [moe.CapacityOptions, RegExp][] = [
-    [{}, /got neither factor nor slots, expected one of them/],
-    [{ factor: 1, slots: 2 }, /got factor and slots, expected one of them/],
+    [{}, /got no size, expected one of factor, slots, tokenShare/],
+    [{ factor: 1, slots: 2 }, /got factor and slots, expected one of/],
+    [{ slots: 1, tokenShare: 0.5 }, /got slots and tokenShare, expected one of/],
+    [{ tokenShare: 0 }, /got tokenShare 0, expected a number above 0/],
+    [{ slots: 1, renormalize: true, overflow: 'next-best' }, /renormalize.*expected 'drop'/],
     [{ factor: 0 }, /got factor 0, expected a number above 0/],
     [{ factor: Number.NaN }, /got factor NaN/],
     [{ slots: 1.5 }, /got slots 1.5/],

@@ -1,3 +1,4 @@
+import type { CapacityOptions } from '../../moe/capacity.js';
 import { softmaxTopK } from '../../moe/gating/index.js';
 import { USUAL_MOE } from '../config.js';
 import type { ConfigReader } from '../config-reader.js';
@@ -16,13 +17,14 @@ export const nllbMoe: EncoderDecoderFamily = {
   fromHuggingFace(c, has) {
     const padId = c.ids('pad_token_id')[0] ?? 1;
     const base = readBartLike(c, 'nllb-moe', 'pre');
-    // what would drop tokens or choose experts by chance
-    c.only('second_expert_policy', 'all');
-    c.only('moe_eval_capacity_token_fraction', 1);
-    // counts in training; decides about dropped tokens only, or about padding, which is routed nowhere either way
-    c.raw('expert_capacity', 'normalize_router_prob_before_dropping', 'batch_prioritized_routing');
-    c.raw('router_ignore_padding_tokens', 'router_dtype');
-    const shared = { sinusoids: { offset: padId + 1 }, finalNorm: true } as const;
+    c.only('second_expert_policy', 'all'); // the others choose by chance
+    c.raw('router_ignore_padding_tokens', 'router_dtype'); // padding is routed nowhere either way
+    const shared = {
+      sinusoids: { offset: padId + 1 },
+      finalNorm: true,
+      capacity: readCapacity(c),
+      sharesCapacity: true,
+    } as const;
     return {
       ...base,
       embeddingScale: c.bool('scale_embedding', true) ? Math.sqrt(base.encoder.dModel) : 1,
@@ -46,6 +48,21 @@ const EXPERTS = {
   'experts.up': 'experts.expert_{e}.fc1',
   'experts.down': 'experts.expert_{e}.fc2',
 } as const;
+
+/**
+ * Places for a share of a batch's tokens; as many as tokens where it is 1, so that none is dropped. A share of 0 or less means
+ * a number of places (fairseq's top-2 gate).
+ */
+function readCapacity(c: ConfigReader): CapacityOptions | null {
+  const tokenShare = c.raw('moe_eval_capacity_token_fraction') ?? 1;
+  if (typeof tokenShare !== 'number' || !Number.isFinite(tokenShare))
+    throw c.fail('moe_eval_capacity_token_fraction', 'a number');
+  const priority = c.bool('batch_prioritized_routing', false) ? 'probability' : 'order';
+  const renormalize = !c.bool('normalize_router_prob_before_dropping', false);
+  const slots = c.int('expert_capacity', 'length', 64);
+  if (tokenShare >= 1) return null;
+  return { ...(tokenShare > 0 ? { tokenShare } : { slots }), priority, renormalize };
+}
 
 function readExperts(
   c: ConfigReader,
