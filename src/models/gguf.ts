@@ -81,8 +81,11 @@ export function ggufConfig(
   return {
     ...config,
     tiedEmbeddings: !tensors.has('output.weight'),
-    // some architectures have norms of queries and keys in their larger models only
+    // what some models of an architecture have and others have not
     qkNorm: config.qkNorm ?? (tensors.has('blk.0.attn_q_norm.weight') ? 'head' : null),
+    queryKeyValueBias: config.queryKeyValueBias || tensors.has('blk.0.attn_q.bias'),
+    outputBias: config.outputBias || tensors.has('blk.0.attn_output.bias'),
+    feedForwardBias: config.feedForwardBias || tensors.has('blk.0.ffn_up.bias'),
     rope: config.rope && {
       ...config.rope,
       dim: metadata.getInt(`${arch}.rope.dimension_count`, config.rope.dim),

@@ -38,8 +38,7 @@ export function ggufTokenizerMetadata(tokenizer: Tokenizer, size: number): Map<s
       mergesOf(json).map((pair) => pair.join(' ')),
     );
   put('ggml.precompiled_charsmap', characterMap(json.normalizer));
-  if (kind === 't5')
-    put('ggml.remove_extra_whitespaces', JSON.stringify(json.pre_tokenizer).includes('WhitespaceSplit'));
+  if (kind === 't5') put('ggml.remove_extra_whitespaces', joinsBlanks(json));
   if (kind === 'llama' || kind === 't5') put('ggml.add_space_prefix', addsSpace(json));
 
   const special = tokenizer.specialTokens;
@@ -188,6 +187,19 @@ function characterMap(normalizer: unknown): Uint8Array | undefined {
   return map?.precompiled_charsmap === undefined
     ? undefined
     : Buffer.from(map.precompiled_charsmap, 'base64');
+}
+
+/** Whether runs of blanks count as one, and blanks at the ends as none. */
+function joinsBlanks({ normalizer, pre_tokenizer }: TokenizerJson): boolean {
+  const splits = flat(pre_tokenizer as Part | null, 'pretokenizers').some(
+    ({ type }) => type === 'WhitespaceSplit',
+  );
+  return (
+    splits ||
+    flat(normalizer as Part | null, 'normalizers').some(
+      ({ type, pattern }) => type === 'Replace' && pattern?.Regex === ' {2,}',
+    )
+  );
 }
 
 /** Whether a text begins with '▁'. */

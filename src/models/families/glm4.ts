@@ -10,7 +10,7 @@ export const glm4: Family = {
   modelType: 'glm4',
   ggufArchitecture: 'glm4',
   ggufInterleaved: true,
-  ggufImplies: { attention_bias: true },
+  ggufImplies: { attention_bias: false },
   ggufNames: fused('blk.{i}.ffn_up', GATE_UP),
   fromHuggingFace(c) {
     const base = readLlamaLike(c, 'glm4', {

@@ -12,7 +12,7 @@ import { readSigmoidExperts, SHARED_EXPERTS } from './shared/sigmoid-experts.js'
 export const glm4Moe: Family = {
   modelType: 'glm4_moe',
   ggufArchitecture: 'glm4moe',
-  ggufImplies: { attention_bias: true, n_shared_experts: 0 },
+  ggufImplies: { attention_bias: false, n_shared_experts: 0 },
   ggufNames: GGUF_POST_ATTENTION_NORM,
   fromHuggingFace(c) {
     const base = readLlamaLike(c, 'glm4_moe', {

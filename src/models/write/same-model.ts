@@ -36,6 +36,10 @@ export function checkSame(where: string, ours: object, theirs: object): void {
 
 const short = (value: unknown): string => (JSON.stringify(value) ?? 'nothing').slice(0, 100);
 
+/** Files hold float32, some of them a product with a constant. */
+const isSame = (a: number, b: number): boolean =>
+  a === b || (!Number.isInteger(a) && Math.abs(a - b) <= Math.abs(a) * 2 ** -22);
+
 interface Difference {
   key: string;
   got: unknown;
@@ -43,9 +47,8 @@ interface Difference {
 }
 
 function differenceOf(got: unknown, expected: unknown, key: string): Difference | undefined {
-  // Files hold float32.
   if (typeof got === 'number' && typeof expected === 'number')
-    return Math.fround(got) === Math.fround(expected) ? undefined : { key, got, expected };
+    return isSame(got, expected) ? undefined : { key, got, expected };
   if (typeof got !== 'object' || got === null || typeof expected !== 'object' || expected === null)
     return got === expected ? undefined : { key, got, expected };
   if (Array.isArray(got) && Array.isArray(expected)) {
