@@ -5,6 +5,7 @@
 """
 import hashlib
 import json
+import re
 import sys
 
 
@@ -50,7 +51,16 @@ def gguf(path):
         }
         for tensor in reader.tensors
     }
-    return {"keys": keys, "tensors": tensors}
+    return {"keys": keys, "tensors": tensors, "foreign": foreign_names(keys["general.architecture"], tensors)}
+
+
+def foreign_names(arch, names):
+    """Tensors that the package does not list for the architecture."""
+    from gguf import MODEL_ARCH_NAMES, MODEL_TENSORS, TENSOR_NAMES
+
+    kind = next(each for each, name in MODEL_ARCH_NAMES.items() if name == arch)
+    known = {re.sub(r"\{bid\}", "0", TENSOR_NAMES[tensor]) for tensor in MODEL_TENSORS[kind]}
+    return [name for name in names if re.sub(r"blk\.\d+", "blk.0", name).rpartition(".")[0] not in known]
 
 
 if __name__ == "__main__":
