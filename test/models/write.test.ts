@@ -18,6 +18,9 @@ import { plainConfig } from '../../src/models/plain-config.js';
 import { encodeFloats, fitsFormat } from '../../src/models/write/floats.js';
 import type { WriteOptions } from '../../src/models/write/index.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
+import { type GgufCase, variants } from '../helpers/gguf-variants.js';
+import { writeRandomFolder } from '../helpers/random-folder.js';
+import { TINY_VOCABULARY } from '../helpers/tiny-model.js';
 import { readJson } from '../helpers/tokenizers.js';
 
 const place = mkdtempSync(join(tmpdir(), 'switchyard-write-'));
@@ -205,6 +208,44 @@ describe.skipIf(fixturesFolder === undefined)('a GGUF file', () => {
     const again = fresh('.gguf');
     await read.save(again);
     expect(readFileSync(again).equals(readFileSync(gguf))).toBe(true);
+  });
+
+  const longRope: GgufCase = {
+    name: 'phimoe, LongRoPE',
+    random: {
+      model_type: 'phimoe',
+      hidden_size: 24,
+      num_hidden_layers: 2,
+      num_attention_heads: 3,
+      num_key_value_heads: 1,
+      intermediate_size: 20,
+      vocab_size: TINY_VOCABULARY,
+      num_local_experts: 4,
+      max_position_embeddings: 128,
+      original_max_position_embeddings: 8,
+      lm_head_bias: true,
+      attention_bias: true,
+      rope_scaling: {
+        type: 'longrope',
+        short_factor: [1, 1.25, 1.5, 2],
+        long_factor: [1.5, 2, 3.5, 4],
+        short_mscale: 1.25,
+        long_mscale: 1.25,
+      },
+    },
+  };
+
+  it.each([...variants, longRope])('$name: the same model', async ({ name, random, has }) => {
+    const folder = await writeRandomFolder(fresh(), random!, has ? { has } : {});
+    const gguf = fresh('.gguf');
+    await using model = await loadModel(folder, { dtype: 'f32', contextLength: 64 });
+    await model.save(gguf);
+    await using read = await loadModel(gguf, { dtype: 'f32', contextLength: 64 });
+    const values = model.kind === 'encoder' ? statesOf : logitsOf;
+    const [want, got] = [await values(model), await values(read)];
+    const most = Math.max(...want.map(Math.abs));
+    if (!TURNED.test(name) && name !== 'deepseek') expect(got).toEqual(want);
+    for (let i = 0; i < want.length; i++) expect(Math.abs(got[i] - want[i]) / most).toBeLessThan(5e-6);
   });
 
   it.each(['bert_classifier', 'bert_mlm'])('%s: classes and vectors are the same', async (name) => {
