@@ -26,6 +26,8 @@ struct PanelJob {
   int64_t first_column = 0;           // f32_transposed only: a multiple of 32
   int64_t transposed_rows = 0;        // f32_transposed only: N
   std::byte* scratch = nullptr;       // linear_worker_scratch() bytes, 64-byte aligned
+  const std::byte* next = nullptr;    // what the thread reads after these panels; kernels may fetch it
+  int64_t next_bytes = 0;
 
   int64_t block_row(int64_t i) const { return i * rows / blocks; }
 };

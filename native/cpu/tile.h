@@ -2,6 +2,7 @@
 // kernels stand on. Every output element is one chain of fused multiply-adds in the order of k.
 #pragma once
 #include <cstdint>
+#include <cstring>
 
 #include "runtime/tier.h"
 
@@ -55,6 +56,19 @@ inline void stream_fence() {
 #if defined(__x86_64__) || defined(_M_X64)
   _mm_sfence();
 #endif
+}
+
+// Copies n floats. past_caches: by stores that leave the caches alone and need 16-byte alignment, n a multiple of 4, and
+// stream_fence() after them.
+inline void copy_floats(const float* from, int64_t n, bool past_caches, float* to) {
+#if defined(__x86_64__) || defined(_M_X64)
+  if (past_caches) {
+    for (int64_t i = 0; i < n; i += 4) _mm_stream_ps(to + i, _mm_load_ps(from + i));
+    return;
+  }
+#endif
+  static_cast<void>(past_caches);
+  std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
 }
 
 }  // namespace switchyard

@@ -299,6 +299,39 @@ void biases() {
   }
 }
 
+// Experts with so many rows that tasks are runs of rows: groups of all sizes and a slab of h that they do not fill, experts
+// of one block and of several tasks, one without rows, and outputs that leave the caches alone.
+void many_rows() {
+  const int64_t E = 9, K = 2, D = 96, F = 352;
+  struct {
+    Format format;
+    int compute;
+  } cases[] = {{Format::kInt8, 2}, {Format::kInt8G64, 2}, {Format::kInt4G128, 2}, {Format::kQ8_0, 2},
+               {Format::kQ4_1, 2}, {Format::kQ4_0, 0},    {Format::kBF16, 1},     {Format::kF32, 1}};
+  for (const auto& c : cases) {
+    const WeightPtr gate = random_weight(c.format, E, F, D, 1), up = random_weight(c.format, E, F, D, 2),
+                    down = random_weight(c.format, E, D, F, 3);
+    for (Tier tier : tested_tiers()) {
+      const int64_t N = tier == best_tier() ? 700 : 160;
+      Ids ids = random_ids(N * K, E - 1, 5, 3);
+      for (int64_t i = 0; i < N; i += 2) ids[i * K] = 1;
+      Layer l = make_layer(N, K, E, D, F, gate, up, down, ids);
+      same_as_composed("many rows", l, 0, c.compute, tier);
+      if (tier != best_tier()) continue;
+      l.gate_bias = normals(E * F, 5), l.up_bias = normals(E * F, 6), l.down_bias = normals(E * D, 7);
+      same_as_composed("many rows, biases", l, kClamped, c.compute, tier);
+      l.gate = nullptr, l.gate_bias = {};
+      same_as_composed("many rows, no gate", l, 2, c.compute, tier);
+    }
+  }
+  const int64_t wide = 1056;  // 4100 rows of it are more than 16 MiB; and of one value more, which is not a multiple of 4
+  for (int64_t width : {wide, wide + 1}) {
+    const WeightPtr up = random_weight(Format::kBF16, 4, 32, width, 1), down = random_weight(Format::kBF16, 4, width, 32, 2);
+    same_as_composed("large outputs", make_layer(2050, 2, 4, width, 32, up, up, down, random_ids(4100, 4, 0, 3)), 0, 1,
+                     best_tier());
+  }
+}
+
 // A token alone gives the bits it has in a batch.
 void alone_as_in_a_batch(Format f, int64_t D) {
   const int64_t N = 64, K = 3, E = 6, F = 64;
@@ -384,6 +417,7 @@ int main(int argc, char** argv) {
   activations_and_odd_sizes();
   uneven_routing();
   biases();
+  many_rows();
   alone_as_in_a_batch(Format::kQ4_0, 128);
   for (const Format f : {Format::kInt8, Format::kInt8G64, Format::kInt4G128}) alone_as_in_a_batch(f, 160);
   errors();

@@ -81,9 +81,7 @@ void bf16_tile_panels(const PanelJob& job) {
                          job.scratch + i * chunks * kTileChunkBytes);
     }
     memory_barrier();
-    const int64_t left = job.panel_count - p - panels;
-    PanelsAhead ahead(job.panels + (p + panels) * job.layout.bytes, left < 2 ? left : 2, job.layout.bytes,
-                      chunks * (job.last_block - job.first_block));
+    PanelsAhead ahead(job, p + panels, 2, chunks * (job.last_block - job.first_block));
     for (int64_t i = job.first_block; i < job.last_block; i++) {
       const int64_t row = job.block_row(i), rows = job.block_row(i + 1) - row;
       if (rows != configured) {

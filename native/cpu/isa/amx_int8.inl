@@ -212,8 +212,7 @@ void int8_tile_panels(const PanelJob& job) {
   const int64_t all = job.layout.columns / kChunk;
   for (int64_t p = 0; p < job.panel_count; p++) {
     const std::byte* panel = job.panels + p * job.layout.bytes;
-    PanelsAhead ahead(panel + job.layout.bytes, p + 1 < job.panel_count ? 1 : 0, job.layout.bytes,
-                      all * (job.last_block - job.first_block));
+    PanelsAhead ahead(job, p + 1, 1, all * (job.last_block - job.first_block));
     for (int64_t c = 0; c < all; c += kTileChunks) {
       const int64_t chunks = all - c < kTileChunks ? all - c : kTileChunks;
       SlabWork work{panel, job.layout, c, chunks, expand_slab<f>, &ahead};

@@ -42,9 +42,14 @@ struct PanelsAhead {
   const std::byte* end;
   int64_t lines;  // a step
 
-  // Of `count` panels, in `steps` steps.
-  PanelsAhead(const std::byte* first, int64_t count, int64_t panel_bytes, int64_t steps)
-      : at(first), end(first + count * panel_bytes), lines((count * panel_bytes / 64 + steps - 1) / steps) {}
+  // What the job reads after its first `panels` panels: some more of its own, or what comes after the job. In `steps` steps.
+  PanelsAhead(const PanelJob& job, int64_t panels, int64_t most, int64_t steps) {
+    const int64_t left = job.panel_count - panels;
+    const int64_t bytes = left > 0 ? (left < most ? left : most) * job.layout.bytes : job.next_bytes;
+    at = left > 0 ? job.panels + panels * job.layout.bytes : job.next;
+    end = at + bytes;
+    lines = (bytes / 64 + steps - 1) / steps;
+  }
   void step() {
     for (int64_t i = 0; i < lines && at < end; i++, at += 64) prefetch(at);
   }

@@ -156,9 +156,7 @@ void wide_tile_panels(const PanelJob& job) {
   for (int64_t p = 0; p < job.panel_count; p += 2) {
     const int panels = job.panel_count - p < 2 ? 1 : 2;
     const std::byte* panel = job.panels + p * job.layout.bytes;
-    const int64_t left_panels = job.panel_count - p - panels;
-    PanelsAhead ahead(panel + panels * job.layout.bytes, left_panels < 2 ? left_panels : 2, job.layout.bytes,
-                      (all + 1) / 2 * (job.last_block - job.first_block));
+    PanelsAhead ahead(job, p + panels, 2, (all + 1) / 2 * (job.last_block - job.first_block));
     for (int64_t c = 0; c < all; c += kWideTileChunks) {
       const int64_t left = all - c;
       const std::byte* scales = panel + job.layout.scales_at + c / S::kScaleChunks * S::kScaleBytes;

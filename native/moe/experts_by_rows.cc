@@ -1,0 +1,175 @@
+// The experts of a layer by runs of rows, where experts have many: a task takes some rows of one expert through gate, up,
+// the activation and down.
+//
+// 1. Every token's activations are brought into the form that gate and up read.
+// 2. A task puts the row blocks of its rows together from those. Gate and up are made a slab of panels at a time, and the
+//    slab of h = act(gate)·up is brought into the form that down reads; then down, by slabs too.
+//
+// What a task makes on the way lies in scratch of its thread, used again from task to task, and so stays in the L2 cache:
+// of a server processor's core that did 2 TFLOP/s from there, 28 GB/s came from the L3 cache and 6 to 10 from memory. The
+// weights stream past, fetched while the panels before them are multiplied.
+#include <algorithm>
+
+#include "moe/experts_layer.h"
+#include "moe/grouped.h"
+
+namespace switchyard {
+namespace {
+
+constexpr int64_t kTaskBytes = 7 << 18;      // of a task's rows: what an L2 of 2 MiB holds beside some panels
+constexpr int64_t kFewestRows = 32;          // of an expert, on average: fewer wait for the weights either way
+constexpr int64_t kFewestTaskRows = 64;      // fewer do not pay for reading an expert's weights again
+constexpr int64_t kRowTasksPerThread = 8;    // so that threads end at about the same time
+constexpr int64_t kFewestSlabPanels = 4;
+constexpr int64_t kPanelsAhead = 2;          // that kernels take at once, and so fetch ahead
+constexpr int64_t kPastCaches = 16 << 20;    // bytes of outputs: more would not be found in a cache by who reads them
+
+// Panels of a slab: columns of h that are whole groups of its form.
+int64_t slab_panels(const Weight& down, int compute) {
+  const bool int8 = compute == 2 && is_integer_format(down.format());
+  const int64_t group = int8 ? layout_of(int8_form(down.format())).group : kChunk;
+  return std::max(kFewestSlabPanels, group / kPanel);
+}
+
+int64_t most_task_rows(const ExpertLayer& l) {
+  const int64_t bytes = most_row_bytes(l.up->format(), l.compute, l.D) + most_row_bytes(l.down->format(), l.compute, l.F) +
+                        2 * 4 * kPanel * slab_panels(*l.down, l.compute);
+  return std::min(l.R, kTaskBytes / bytes);
+}
+
+int64_t task_rows(const ExpertLayer& l, int threads) {
+  const int64_t even = round_up(ceil_div(l.used, threads * kRowTasksPerThread), kMostBlockRows);
+  return std::min(most_task_rows(l), std::max(even, kFewestTaskRows));
+}
+
+// What a thread works in.
+struct Bench {
+  std::byte* linear;
+  Rows x, h;
+  float *gate, *up;  // [task rows, slab]
+};
+
+struct Way {
+  const ExpertLayer& l;
+  const LinearTable& table;
+  const TileKernels& tiles;
+  const Tokens& tokens;
+  int64_t slab;      // panels
+  bool past_caches;
+  float* rows;       // [R, D]
+
+  int64_t stride() const { return slab * kPanel; }
+
+  // A slab of one weight's outputs, with its bias, to `out`. next: the weight whose slab comes then, nullptr where none does.
+  void multiply(const Bench& b, const Weight& w, const Rows& x, int64_t e, int64_t count, int64_t panel, const float* bias,
+                const Weight* next, int64_t next_panel, float* out) const {
+    PanelJob job = job_of(table, w, e, count, x, x.data, b.linear);
+    if (next != nullptr) {
+      job.next = next->panel(e, next_panel);
+      job.next_bytes = std::min(kPanelsAhead, next->panels() - next_panel) * next->layout().bytes;
+    }
+    const int64_t column = panel * kPanel, width = w.rows();
+    run_part(table, w, x, job, panel, std::min(slab, w.panels() - panel), 0, job.blocks, out, stride());
+    add_bias(bias, width, e, column, std::min(stride(), width - column), out, count, stride());
+  }
+
+  void lift(const Bench& b, int64_t e, int64_t count) const {
+    const PanelJob cut = cut_rows(count, b.h.blocks(table, count));
+    const Weight& first = l.gate != nullptr ? *l.gate : *l.up;
+    for (int64_t panel = 0; panel < first.panels(); panel += slab) {
+      const bool last = panel + slab >= first.panels();
+      const int64_t column = panel * kPanel, outputs = std::min(stride(), l.F - column);
+      if (l.gate != nullptr) multiply(b, *l.gate, b.x, e, count, panel, l.gate_bias, l.up, panel, b.gate);
+      float* up = l.gate != nullptr ? b.up : b.gate;
+      multiply(b, *l.up, b.x, e, count, panel, l.up_bias, last ? l.down : &first, last ? 0 : panel + slab, up);
+      for (int64_t i = 0; i < cut.blocks; i++) {
+        const int64_t row = cut.block_row(i), block = cut.block_row(i + 1) - row;
+        float* h = b.gate + row * stride();
+        for (int64_t r = 0; r < block; r++) {
+          tiles.activate(l.hidden, h + r * stride(), l.gate != nullptr ? up + (row + r) * stride() : nullptr, outputs);
+        }
+        pack_block(table, b.h.form, false, h, stride(), block, outputs, b.h.at(row) + block * row_bytes(b.h.form, column));
+      }
+    }
+  }
+
+  void lower(const Bench& b, int64_t e, int64_t first, int64_t count) const {
+    for (int64_t panel = 0; panel < l.down->panels(); panel += slab) {
+      const bool last = panel + slab >= l.down->panels();
+      const int64_t column = panel * kPanel, outputs = std::min(stride(), l.D - column);
+      multiply(b, *l.down, b.h, e, count, panel, l.down_bias, last ? nullptr : l.down, panel + slab, b.gate);
+      for (int64_t r = 0; r < count; r++) {
+        copy_floats(b.gate + r * stride(), outputs, past_caches, rows + (first + r) * l.D + column);
+      }
+    }
+  }
+
+  // Rows [first, first + count) of the plan, all of expert e.
+  void run(const Bench& b, int64_t e, int64_t first, int64_t count) const {
+    const PanelJob cut = cut_rows(count, b.x.blocks(table, count));
+    for (int64_t i = 0; i < cut.blocks; i++) {
+      const int64_t row = cut.block_row(i);
+      tokens.block(first + row, first + cut.block_row(i + 1), b.x.at(row));
+    }
+    lift(b, e, count);
+    lower(b, e, first, count);
+    if (past_caches) stream_fence();
+  }
+};
+
+}  // namespace
+
+ExpertScratch by_rows_scratch(const ExpertLayer& l) {
+  const int64_t rows = most_task_rows(l);
+  ExpertScratch s;
+  s.shared = aligned(TaskList::bytes(l.E)) + Tokens::bytes(l);
+  s.worker = expert_linear_scratch(l) + rows_bound(*l.up, l.compute, rows) + rows_bound(*l.down, l.compute, rows) +
+             2 * aligned(rows * slab_panels(*l.down, l.compute) * kPanel * 4);
+  return s;
+}
+
+bool goes_by_rows(const ExpertLayer& l, const LinearTable& t, int threads) {
+  const int64_t most = task_rows(l, threads);
+  if (l.two_inputs() || most < kFewestTaskRows) return false;
+  for (const Weight* w : {l.up, l.down}) {
+    if (!Tokens::has(form_of(t, w->format(), l.compute))) return false;
+  }
+  int64_t active = 0, tasks = 0;
+  for (int64_t e = 0; e < l.E; e++) {
+    const int64_t rows = l.segment(e).rows;
+    active += rows > 0 ? 1 : 0;
+    tasks += ceil_div(rows, most);
+  }
+  return l.used >= active * kFewestRows && tasks >= threads * kRowTasksPerThread / 2;
+}
+
+void run_by_rows(const ExpertLayer& l, const LinearTable& t, const TileKernels& tiles, std::byte* shared, float* rows,
+                 const Context& context) {
+  const int64_t at_once = task_rows(l, context.threads), most = most_task_rows(l);
+  const Form x_form = form_of(t, l.up->format(), l.compute), h_form = form_of(t, l.down->format(), l.compute);
+  ScratchCursor scratch{shared};
+  std::byte* list = scratch.take(TaskList::bytes(l.E));
+  const Tokens tokens(l, t, x_form, scratch.take(Tokens::bytes(l)));
+  const TaskList tasks(list, l.offsets, l.E, [&](int64_t n) { return ceil_div(n, at_once); });
+  const Way way{l, t, tiles, tokens, slab_panels(*l.down, l.compute), l.used * l.D * 4 > kPastCaches && l.D % 4 == 0, rows};
+
+  context.phase("gather");
+  tokens.pack(context);
+  context.phase("experts");
+  context.parallel_for(tasks.count(), [&](int64_t task, int worker) {
+    ScratchCursor own{context.scratch_of(worker)};
+    const auto floats = [&](int64_t n) { return reinterpret_cast<float*>(own.take(n * 4)); };
+    Bench b;
+    b.linear = own.take(expert_linear_scratch(l));
+    b.x = {x_form, l.D, own.take(rows_bound(*l.up, l.compute, most))};
+    b.h = {h_form, l.F, own.take(rows_bound(*l.down, l.compute, most))};
+    b.gate = floats(most * way.stride());
+    b.up = floats(most * way.stride());
+    const int64_t e = tasks.expert_of(task);
+    const Segment s = l.segment(e);
+    const int64_t count = ceil_div(s.rows, at_once), begin = task * s.rows / count;
+    way.run(b, e, s.first + begin, (task + 1) * s.rows / count - begin);
+  });
+}
+
+}  // namespace switchyard
