@@ -67,7 +67,8 @@ export function draftModel(model: DraftingModel, options: DraftModelOptions = {}
     tokens,
     start(run) {
       checkVocabulary(model, run.continuation.tokenizer, run.scheduler.engine.model.vocabSize);
-      return new ModelDraft(model, model.scheduler.open({ ...run.laneOptions, routing: false }));
+      const lane = model.scheduler.open({ ...run.laneOptions, routing: false });
+      return new ModelDraft(model, lane, run.continuation.endTokens);
     },
   });
 }
@@ -76,6 +77,7 @@ class ModelDraft implements Draft {
   constructor(
     readonly model: DraftingModel,
     readonly lane: Lane,
+    readonly endTokens: ReadonlySet<number>,
   ) {}
 
   async propose(context: DraftContext): Promise<readonly number[]> {
@@ -104,6 +106,7 @@ class ModelDraft implements Draft {
       const [choice] = results;
       if (!choice || choice.token < 0) break;
       guesses.push(choice.token);
+      if (this.endTokens.has(choice.token)) break;
       fed = [choice.token];
       own = own.fork();
       own.take(choice);

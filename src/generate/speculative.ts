@@ -75,12 +75,12 @@ export function speculative(drafter: Drafter): Strategy {
       let pending: Promise<Answer> | null = run.prompt(lane, { sampling });
       while (pending) {
         const { results }: Answer = await pending;
-        const parts = takeWhileRight(continuation, results, guesses);
-        counts.accepted += parts.length - 1;
+        const { parts, right } = takeWhileRight(continuation, results, guesses);
+        counts.accepted += right;
         continuation.speculation = { ...counts };
         pending = null;
         if (!continuation.finished) {
-          lane.truncate(lane.tokens.length - guesses.length + parts.length - 1);
+          lane.truncate(lane.tokens.length - guesses.length + right);
           const last = continuation.tokens.at(-1) as number;
           const most = Math.min(drafter.tokens, maxTokens - continuation.tokens.length - 1);
           const hidden = lane.hidden ? { hidden: lane.hidden } : {};
@@ -111,15 +111,17 @@ function takeWhileRight(
   continuation: Continuation,
   results: readonly Choice[],
   guesses: readonly number[],
-): GeneratedPart[] {
+): { parts: GeneratedPart[]; right: number } {
   const parts: GeneratedPart[] = [];
+  let right = 0;
   for (const choice of results) {
     continuation.take(choice);
-    const right = choice.token === guesses[parts.length];
     parts.push(continuation.decode());
-    if (continuation.finished || !right) break;
+    if (choice.token !== guesses[right]) break;
+    right++;
+    if (continuation.finished) break;
   }
-  return parts;
+  return { parts, right };
 }
 
 /** The samplings before each guess and behind the last one; guesses that a grammar does not allow are not held. */

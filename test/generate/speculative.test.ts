@@ -93,6 +93,14 @@ describe.each(Object.keys(kinds))('guesses of %s', (kind) => {
   });
 });
 
+it('a guessed end counts, and nothing is guessed behind it', async () => {
+  const options = { regex: 'abcdef', stopTokens: [10], maxTokens: 20 };
+  const run = { ...options, speculation: drafters.model(model, { tokens: 16 }) };
+  const { tokens, speculation } = await model.generate(prompt, run).result();
+  expect(tokens).toEqual([...Buffer.from('abcdef\n')]);
+  expect(speculation).toEqual({ steps: 1, drafted: 6, accepted: 6 });
+});
+
 it('a text that repeats itself takes fewer steps', async () => {
   const { tokens } = await model.generate(prompt, { maxTokens: 30 }).result();
   // the answer stands in the prompt already
