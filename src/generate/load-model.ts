@@ -1,7 +1,7 @@
 /** From a path to a model, whatever its kind. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Checkpoint } from '../checkpoint/folder.js';
+import type { JsonObject } from '../checkpoint/json-file.js';
 import type { Device } from '../core/device.js';
 import { checkOptions, mismatch } from '../core/errors.js';
 import { automaticKvType, type ComputeMode, type KvType } from '../core/format.js';
@@ -13,7 +13,7 @@ import type { AnyFiles, EncoderDecoderFiles, EncoderFiles, ModelFiles } from '..
 import { automaticCompute, loadDecoder, loadEncoder, loadEncoderDecoder, openFiles } from '../models/load.js';
 import { isUnusable, PackedCache } from '../models/packed-cache.js';
 import { weightsOf } from '../models/parts.js';
-import { embeddingConfigOf } from '../models/pooling.js';
+import { embeddingConfigOf, embeddingFiles } from '../models/pooling.js';
 import type { ModelSource } from '../models/write/index.js';
 import { Tokenizer } from '../text/tokenizer.js';
 import { modelLine } from './debug.js';
@@ -91,7 +91,7 @@ async function languageModelOf(
   const decoder = await loadDecoder(files, { device, contextLength, onProgress, signal });
   try {
     if (cache && tokenizer instanceof Tokenizer) await cache.write(decoder, tokenizer, signal);
-    const source = sourceOf(files.checkpoint);
+    const source = sourceOf(files);
     const settings = { device, ...computing(decoder, options), ...lengths, source };
     const model = await warmed(new LanguageModel(decoder, tokenizer, settings));
     announce(device, decoder, settings.compute);
@@ -114,7 +114,7 @@ async function encoderModelOf(
   const encoder = await loadEncoder(files, { device, onProgress, signal });
   const { compute } = computing(encoder, options);
   announce(device, encoder, compute);
-  return new EncoderModel(encoder, tokenizer, embedding, { device, compute, source: sourceOf(checkpoint) });
+  return new EncoderModel(encoder, tokenizer, embedding, { device, compute, source: sourceOf(files) });
 }
 
 async function encoderDecoderModelOf(
@@ -129,7 +129,7 @@ async function encoderDecoderModelOf(
   const tokenizer = tokenizerOf(files.checkpoint);
   const model = await loadEncoderDecoder(files, { device, onProgress, signal });
   try {
-    const source = sourceOf(files.checkpoint);
+    const source = sourceOf(files);
     const settings = { device, ...computing(model, options), ...lengths, source };
     const loaded = await warmed(new EncoderDecoderModel(model, tokenizer, settings));
     announce(device, model, settings.compute);
@@ -140,8 +140,14 @@ async function encoderDecoderModelOf(
   }
 }
 
-/** The configs of a Hugging Face folder, which saving writes again. */
-function sourceOf(checkpoint: Checkpoint): ModelSource | null {
+/** The configs of a Hugging Face folder, which saving writes again; what they would be for an encoder's GGUF file. */
+function sourceOf(files: AnyFiles): ModelSource | null {
+  const { checkpoint } = files;
+  if (checkpoint.kind === 'gguf' && files.kind !== 'decoder') {
+    const config = files.words as JsonObject;
+    const others = files.kind === 'encoder' ? embeddingFiles(embeddingConfigOf(checkpoint)) : new Map();
+    return { config, configText: `${JSON.stringify(config, null, 2)}\n`, others };
+  }
   if (checkpoint.kind !== 'huggingface') return null;
   const { config, folder, generationConfig } = checkpoint;
   const text = (name: string) => readFileSync(join(folder, name), 'utf8');

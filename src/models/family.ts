@@ -83,6 +83,10 @@ interface FilesOf<Kind, Config> {
 }
 /** A decoder's files. */
 export type ModelFiles = FilesOf<'decoder', DecoderConfig>;
-export type EncoderFiles = FilesOf<'encoder', EncoderConfig>;
-export type EncoderDecoderFiles = FilesOf<'encoder-decoder', EncoderDecoderConfig>;
+interface StackWords {
+  /** What a file says of the model, in the vocabulary of config.json. */
+  readonly words: Readonly<Record<string, unknown>>;
+}
+export type EncoderFiles = FilesOf<'encoder', EncoderConfig> & StackWords;
+export type EncoderDecoderFiles = FilesOf<'encoder-decoder', EncoderDecoderConfig> & StackWords;
 export type AnyFiles = ModelFiles | EncoderFiles | EncoderDecoderFiles;

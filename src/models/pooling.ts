@@ -56,6 +56,28 @@ export function poolingValues(
   return maxTokens === null ? values : values.set(MAX_TOKENS, maxTokens);
 }
 
+/** The same as files of a sentence-transformers folder, by path; none for what holds without them. */
+export function embeddingFiles({ pooling, maxTokens }: EmbeddingConfig): Map<string, string> {
+  const files = new Map<string, string>();
+  if (pooling === 'mean' && maxTokens === null) return files;
+  const put = (path: string, value: unknown) => files.set(path, `${JSON.stringify(value, null, 2)}\n`);
+  const module = (idx: number, type: string, path: string) => ({
+    idx,
+    name: String(idx),
+    path,
+    type: `sentence_transformers.models.${type}`,
+  });
+  put('modules.json', [
+    module(0, 'Transformer', ''),
+    module(1, 'Pooling', '1_Pooling'),
+    module(2, 'Normalize', '2_Normalize'),
+  ]);
+  const mode = Object.keys(MODES).find((key) => MODES[key] === pooling) as string;
+  put('1_Pooling/config.json', { [mode]: true });
+  if (maxTokens !== null) put('sentence_bert_config.json', { max_seq_length: maxTokens });
+  return files;
+}
+
 /** What modules.json and the files beside it say; without them the mean. @throws SwitchyardError ERR_FORMAT, ERR_UNSUPPORTED */
 export function readEmbeddingConfig(folder: string): EmbeddingConfig {
   const modules = join(folder, 'modules.json');

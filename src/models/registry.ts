@@ -184,20 +184,22 @@ export const ggufStackConfig = (
 ): EncoderConfig | EncoderDecoderConfig => stackConfig(ggufStackForm(family, metadata, has));
 
 function describeStacks(checkpoint: Checkpoint, form: StackForm): EncoderFiles | EncoderDecoderFiles {
-  const { family, isGguf } = form;
+  const { family, isGguf, keys } = form;
+  const words = { model_type: family.modelType, ...keys };
   const there = (name: string): boolean => checkpoint.tensors.has(name);
   const { spare } = (isGguf ? family.gguf : undefined) ?? family;
   if (family.kind === 'encoder') {
     const config = stackConfig<EncoderConfig>(form);
     const parts = partsOf(encoderParts, config, checkpoint);
     const table = isGguf && family.gguf ? family.gguf.names : family.huggingFaceNames(config);
-    return { kind: 'encoder', checkpoint, config, parts, names: new StoredNames(table, parts, there), spare };
+    const names = new StoredNames(table, parts, there);
+    return { kind: 'encoder', checkpoint, config, parts, names, spare, words };
   }
   const config = stackConfig<EncoderDecoderConfig>(form);
   const parts = partsOf(encoderDecoderParts, config, checkpoint);
   const table = isGguf && family.gguf ? family.gguf.names : family.huggingFaceNames(config);
   const names = new StoredNames(table, parts, there);
-  return { kind: 'encoder-decoder', checkpoint, config, parts, names, spare };
+  return { kind: 'encoder-decoder', checkpoint, config, parts, names, spare, words };
 }
 
 /** Ids that newer folders keep for generation alone. */

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { readGguf } from '../../src/checkpoint/gguf.js';
 import type { TensorToWrite } from '../../src/checkpoint/safetensors-write.js';
 import { loadLanguageModel } from '../../src/generate/load-model.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
@@ -104,6 +105,24 @@ it('gives the same logits from experts in MXFP4 as from their values', async () 
   }
   expect(logits[0]?.every(Number.isFinite)).toBe(true);
   expect(logits[1]).toEqual(logits[0]);
+});
+
+it('writes experts in MXFP4 as a GGUF file holds them', async () => {
+  const written = tensors();
+  const path = await writeTinyFolder(
+    join(folder, 'to-gguf'),
+    {},
+    { config: { ...config, quantization_config: quantization }, tensors: written.mxfp4 },
+  );
+  await using model = await loadLanguageModel(path, { dtype: 'f32' });
+  const file = join(folder, 'written.gguf');
+  await model.save(file);
+  const stored = [...readGguf(file).tensors].filter(({ name }) => /_exps\.weight$/.test(name));
+  expect(stored.map(({ format }) => format)).toEqual(new Array(3 * LAYERS).fill('mxfp4'));
+  await using read = await loadLanguageModel(file, { dtype: 'f32' });
+  const ids = [[5, 80, 3, 200, 7, 9]];
+  const logits = async (each: typeof model) => (await each.forward({ inputIds: ids })).logits.data();
+  expect(await logits(read)).toEqual(await logits(model));
 });
 
 it('refuses experts that are quantised in another way', async () => {

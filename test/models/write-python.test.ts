@@ -67,6 +67,23 @@ describe.skipIf(!hasTransformers)('transformers', () => {
       expect(Math.abs(read.logits[i] - want[i]) / most).toBeLessThan(1e-4);
     expect(read.ids).toEqual(model.tokenizer.encode('The gate decides 42.'));
   });
+
+  it.each(['t5', 't5_v1_1'])(
+    'reads the folder that the GGUF file of %s becomes',
+    { timeout: 120_000 },
+    async (name) => {
+      const [gguf, to] = [join(place, `${name}_way.gguf`), join(place, `${name}_back`)];
+      await using model = await loadModel(pathOf(name), { dtype: 'f32' });
+      await model.save(gguf);
+      await using read = await loadModel(gguf, { dtype: 'f32' });
+      await read.save(to);
+      const { logits, unexpected } = JSON.parse(runPython(script, ['folder', to, join(place, 'ids.json')]));
+      expect(unexpected).toEqual([]);
+      const want = await logitsOf(model);
+      const most = Math.max(...want.map(Math.abs));
+      for (let i = 0; i < want.length; i++) expect(Math.abs(logits[i] - want[i]) / most).toBeLessThan(1e-4);
+    },
+  );
 });
 
 const hasGguf = fixturesFolder !== undefined && pythonHas(['gguf'], 'reading our GGUF files');

@@ -208,6 +208,11 @@ describe.skipIf(fixturesFolder === undefined)('a GGUF file', () => {
     const again = fresh('.gguf');
     await read.save(again);
     expect(readFileSync(again).equals(readFileSync(gguf))).toBe(true);
+    const folder = fresh();
+    await read.save(folder);
+    await using back = await loadModel(folder, { dtype: 'f32' });
+    const values = model.kind === 'encoder' ? statesOf : logitsOf;
+    expect(await values(back)).toEqual(await values(model));
   });
 
   const longRope: GgufCase = {
@@ -261,9 +266,13 @@ describe.skipIf(fixturesFolder === undefined)('a GGUF file', () => {
     const gguf = fresh('.gguf');
     await model.save(gguf, { dropHead: name === 'bert_mlm' });
     await using read = await loadModel(gguf, { dtype: 'f32' });
+    const folder = fresh();
+    await read.save(folder);
+    await using back = await loadModel(folder, { dtype: 'f32' });
     const texts = ['The gate decides which one of the experts', 'a boat'];
-    if (name === 'bert_mlm') expect(await read.embed(texts)).toEqual(await model.embed(texts));
-    else expect(await read.classify(texts)).toEqual(await model.classify(texts));
+    for (const each of [read, back])
+      if (name === 'bert_mlm') expect(await each.embed(texts)).toEqual(await model.embed(texts));
+      else expect(await each.classify(texts)).toEqual(await model.classify(texts));
   });
 
   it.each(unsayable)('%s is refused: the format has no words for it', async (name, reason) => {

@@ -50,11 +50,12 @@ const KEYS: readonly GgufKey[] = [
 const USUAL_LENGTH = 512;
 
 const keysOf =
-  (arch: string): StackGguf<never>['keys'] =>
+  (arch: string, architecture: string): StackGguf<never>['keys'] =>
   (m, has) => {
     const said = readKeys(KEYS, m, arch);
     return {
       ...said,
+      architectures: [architecture],
       relative_attention_max_distance: MAX_DISTANCE,
       feed_forward_proj: has('enc.blk.0.ffn_gate.weight') ? 'gated-gelu' : 'relu',
       tie_word_embeddings: !has('output.weight'),
@@ -90,7 +91,7 @@ const shared = {
 export const t5Gguf: StackGguf<EncoderDecoderConfig> = {
   ...shared,
   architecture: 't5',
-  keys: keysOf('t5'),
+  keys: keysOf('t5', 'T5ForConditionalGeneration'),
   values: ({ vocabSize, encoder, decoder, startId }) =>
     valuesOf('t5', vocabSize, encoder, {
       num_decoder_layers: decoder.nLayers,
@@ -106,7 +107,7 @@ export const t5Gguf: StackGguf<EncoderDecoderConfig> = {
 export const t5EncoderGguf: StackGguf<EncoderConfig> = {
   ...shared,
   architecture: 't5encoder',
-  keys: keysOf('t5encoder'),
+  keys: keysOf('t5encoder', 'T5EncoderModel'),
   values: ({ vocabSize, stack }) => valuesOf('t5encoder', vocabSize, stack, {}),
   names: [...named({ embedding: 'token_embd' }), ...stackNames('', 'enc')],
 };
