@@ -56,8 +56,13 @@ for (const [name, options] of Object.entries(WAYS)) {
   let steps = 0;
   for (const [i, sentence] of SENTENCES.entries()) {
     const prompt = `${EXAMPLES}Text: ${sentence}\nJSON: `;
-    const run = { maxTokens: 80, jsonSchema: Person, jsonLayout: 'line' as const, ...options };
-    const { json, tokens: made, speculation } = await model.generate<Person>(prompt, run).result();
+    const run: GenerateOptions<Person> = {
+      maxTokens: 80,
+      jsonSchema: Person,
+      jsonLayout: 'line',
+      ...options,
+    };
+    const { json, tokens: made, speculation } = await model.generate(prompt, run).result();
     const want = RIGHT[i] as Person;
     for (const key of Object.keys(want) as (keyof Person)[]) if (json?.[key] === want[key]) fields++;
     tokens += made.length;

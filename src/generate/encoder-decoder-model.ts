@@ -16,7 +16,7 @@ import { generateMany, type ManyOptions } from './many.js';
 import type { Text } from './model.js';
 import { encoderDecoderSteps } from './step-model.js';
 
-export interface AnswerOptions extends GenerateOptions {
+export interface AnswerOptions<T = unknown> extends GenerateOptions<T> {
   /** Tokens that the decoder begins with behind its start token. Default: the model's forced first token, if it has one. */
   decoderPrompt?: readonly number[];
 }
@@ -46,9 +46,9 @@ export class EncoderDecoderModel extends DecodingModel {
   }
 
   /** Answers a text, or token ids as they are. The text is encoded once; each new token is one step. */
-  override generate(text: Text, options: AnswerOptions = {}): Generation {
+  override generate<T = unknown>(text: Text, options: AnswerOptions<T> = {}): Generation<T> {
     const { decoderPrompt, ...rest } = options;
-    return new Generation(this.#host([text]), this.#start(decoderPrompt), rest);
+    return new Generation<T>(this.#host([text]), this.#start(decoderPrompt), rest);
   }
 
   /** Answers several texts together: as `generate` on each, and the same bits. More than the caches hold wait for room. */

@@ -57,7 +57,10 @@ export abstract class Model {
   }
 
   /** Continues a text, or answers one. */
-  generate(_prompt: string | readonly number[], _options: GenerateOptions = {}): Generation {
+  generate<T = unknown>(
+    _prompt: string | readonly number[],
+    _options: GenerateOptions<T> = {},
+  ): Generation<T> {
     throw this.#lacks('generate', DECODES);
   }
 

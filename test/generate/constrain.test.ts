@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { SwitchyardError } from '../../src/core/errors.js';
 import type { GenerateOptions } from '../../src/generate/generation.js';
 import type { LanguageModel } from '../../src/generate/language-model.js';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
+import { type AnyModel, loadLanguageModel } from '../../src/generate/load-model.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { writeTinyFolder } from '../helpers/tiny-model.js';
 
@@ -64,7 +64,8 @@ describe('a text follows', () => {
 
   it('a zod type, and the result has it', async () => {
     const jsonSchema = z.object({ ok: z.boolean(), tag: z.enum(['a', 'b']) });
-    const { json } = await model
+    const any: AnyModel = model; // what loadModel gives
+    const { json } = await any
       .generate([1, 2], { jsonSchema, maxTokens: 200, temperature: 1, seed: 5 })
       .result();
     const typed: { ok: boolean; tag: 'a' | 'b' } | undefined = json;
