@@ -47,6 +47,7 @@ export type { CandidateScore, LikelihoodOptions, ScoredToken } from './generate/
 export type { AnyModel } from './generate/load-model.js';
 export type { LoadModelOptions } from './generate/load-options.js';
 export type { ManyOptions } from './generate/many.js';
+export type { TextPair } from './generate/model.js';
 export { type Sampler, type SamplerOptions, samplers } from './generate/samplers/index.js';
 export * as hub from './hub/index.js';
 export * as moe from './moe/index.js';

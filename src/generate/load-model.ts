@@ -7,6 +7,7 @@ import { checkOptions, mismatch } from '../core/errors.js';
 import { automaticKvType, type ComputeMode, type KvType } from '../core/format.js';
 import { locateModel } from '../hub/cache.js';
 import type { Decoder } from '../models/decoder.js';
+import { EmbeddingSteps } from '../models/embedding-steps.js';
 import type { Encoder } from '../models/encoder.js';
 import type { EncoderDecoder } from '../models/encoder-decoder.js';
 import type { AnyFiles, EncoderDecoderFiles, EncoderFiles, ModelFiles } from '../models/family.js';
@@ -112,9 +113,16 @@ async function encoderModelOf(
   const tokenizer = tokenizerOf(checkpoint);
   const embedding = embeddingConfigOf(checkpoint);
   const encoder = await loadEncoder(files, { device, onProgress, signal });
-  const { compute } = computing(encoder, options);
-  announce(device, encoder, compute);
-  return new EncoderModel(encoder, tokenizer, embedding, { device, compute, source: sourceOf(files) });
+  try {
+    const steps = await EmbeddingSteps.load(embedding.steps, device, signal);
+    const { compute } = computing(encoder, options);
+    announce(device, encoder, compute);
+    const settings = { device, compute, source: sourceOf(files) };
+    return new EncoderModel(encoder, tokenizer, embedding, steps, settings);
+  } catch (error) {
+    for (const { native } of weightsOf(encoder)) device.disposeWeight(native);
+    throw error;
+  }
 }
 
 async function encoderDecoderModelOf(
@@ -151,22 +159,23 @@ function sourceOf(files: AnyFiles): ModelSource | null {
   if (checkpoint.kind !== 'huggingface') return null;
   const { config, folder, generationConfig } = checkpoint;
   const text = (name: string) => readFileSync(join(folder, name), 'utf8');
-  const names = [...SENTENCE_FILES, ...poolingFiles(folder)].filter((name) => existsSync(join(folder, name)));
+  const names = [...SENTENCE_FILES, ...moduleFiles(folder)].filter((name) => existsSync(join(folder, name)));
   return {
     config,
     configText: text('config.json'),
     ...(generationConfig === undefined ? {} : { generationText: text('generation_config.json') }),
-    others: new Map(names.map((name) => [name, text(name)])),
+    others: new Map(names.map((name) => [name, readFileSync(join(folder, name))])),
   };
 }
 
 /** How vectors of texts are made, for sentence-transformers. */
 const SENTENCE_FILES = ['modules.json', 'sentence_bert_config.json', 'config_sentence_transformers.json'];
 
-const poolingFiles = (folder: string): string[] =>
+/** Of the modules behind the encoder, weights of dense layers too. */
+const moduleFiles = (folder: string): string[] =>
   readdirSync(folder)
     .filter((name) => /^\d+_[\w-]+$/.test(name))
-    .map((name) => join(name, 'config.json'));
+    .flatMap((name) => ['config.json', 'model.safetensors'].map((file) => join(name, file)));
 
 /** How layers compute and caches store, as the options or the weights say. */
 function computing(

@@ -80,17 +80,17 @@ export abstract class Model {
   }
 
   /** A unit vector for each text. */
-  async embed(_texts: readonly Text[]): Promise<Float32Array[]> {
+  async embed(_texts: readonly (Text | TextPair)[]): Promise<Float32Array[]> {
     throw this.#lacks('embed', 'an encoder');
   }
 
   /** The class of each text. */
-  async classify(_texts: readonly Text[]): Promise<unknown[]> {
+  async classify(_texts: readonly (Text | TextPair)[]): Promise<unknown[]> {
     throw this.#lacks('classify', 'an encoder with a classifier of texts');
   }
 
   /** The class of each token of each text. */
-  async classifyTokens(_texts: readonly Text[]): Promise<unknown[][]> {
+  async classifyTokens(_texts: readonly (Text | TextPair)[]): Promise<unknown[][]> {
     throw this.#lacks('classifyTokens', 'an encoder with a classifier of tokens');
   }
 
@@ -150,6 +150,12 @@ export abstract class Model {
 }
 
 const DECODES = 'a model with a decoder';
+
+/** Two texts that an encoder reads together, such as a question and a passage. */
+export interface TextPair {
+  readonly text: string;
+  readonly pair: string;
+}
 
 /** A text, or token ids as they are. */
 export type Text = string | readonly number[];

@@ -124,6 +124,32 @@ export class Tokenizer implements TokenPieces {
   }
 
   /**
+   * Two texts as a model takes them together, such as a question and a passage: ids, and the segment of each. Of texts that are
+   * too long the longer one is cut first, at its end.
+   * @param options.maxTokens tokens of both at most, special ones counted
+   * @throws SwitchyardError ERR_OPTION, ERR_UNSUPPORTED where the tokenizer has no form for two texts
+   */
+  encodePair(
+    text: string,
+    pair: string,
+    options: { readonly maxTokens?: number } = {},
+  ): { ids: number[]; types: number[] } {
+    checkOptions('tokenizer.encodePair', options, ['maxTokens']);
+    if (typeof text !== 'string' || typeof pair !== 'string')
+      throw mismatch(
+        'ERR_OPTION',
+        'tokenizer.encodePair',
+        `${typeof text} and ${typeof pair}`,
+        'two strings',
+      );
+    const { maxTokens = Number.POSITIVE_INFINITY } = options;
+    return this.#pipeline.encodePair([text, pair], this.#parsing, (lengths, special) => {
+      if (maxTokens >= special) return longestFirst(lengths, maxTokens - special);
+      throw mismatch('ERR_OPTION', 'tokenizer.encodePair', `maxTokens ${maxTokens}`, `${special} or more`);
+    });
+  }
+
+  /**
    * The ids of a text in which `mark` was put into every special token that is to stay text; `mark` itself is left out.
    * Special tokens without a mark are parsed. No special tokens are added around the text.
    */
@@ -184,6 +210,15 @@ export class Tokenizer implements TokenPieces {
     if (this.#pipeline.unknownId !== undefined) forbidden.delete(this.#pipeline.unknownId);
     return forbidden;
   }
+}
+
+/** Lengths of two texts that are `most` together: the longer one gives first, then both are halves (the tokenizers library). */
+function longestFirst([a, b]: readonly [number, number], most: number): readonly [number, number] {
+  if (a + b <= most) return [a, b];
+  const short = Math.min(a, b);
+  const long = most - short;
+  const [less, more] = short <= long ? [short, long] : [Math.floor(most / 2), Math.ceil(most / 2)];
+  return a <= b ? [less, more] : [more, less];
 }
 
 function templateOf(config: TokenizerConfig): string | NamedTemplate[] | undefined {

@@ -54,7 +54,10 @@ describe('embed', () => {
 
   it.each([
     [['embed', '--model', 'x'], /\[embed\] got no text, expected --text TEXT/],
-    [['embed', '--model', 'x', '--text', 'a', '--pooling', 'max'], /\[--pooling\] got 'max'|expected one of/],
+    [
+      ['embed', '--model', 'x', '--text', 'a', '--pooling', 'most'],
+      /\[--pooling\] got 'most'|expected one of/,
+    ],
     [['embed', '--text', 'a'], /\[embed\] got no model/],
   ])('refuses %j', async (args, message) => {
     const run = await runCli(args);

@@ -1,13 +1,15 @@
 // Encoders from folders of every published form, and the vectors that they give for texts.
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { writeSafetensors } from '../../src/checkpoint/safetensors-write.js';
 import { SwitchyardError } from '../../src/core/errors.js';
 import type { EncoderModel } from '../../src/generate/encoder-model.js';
 import { loadModel } from '../../src/generate/load-model.js';
-import { readEmbeddingConfig } from '../../src/models/pooling.js';
+import { POOLINGS, type Pooling, readEmbeddingConfig } from '../../src/models/pooling.js';
 import { errorOf, temporaryFolder } from '../helpers/checkpoint.js';
 import { writeRandomFolder } from '../helpers/random-folder.js';
+import { normal, random } from '../helpers/tiny-model.js';
 import { expectClose, expectSame } from '../parity/compare.js';
 
 const BERT = {
@@ -37,13 +39,18 @@ const write = (name: string, config: object = {}, options: Parameters<typeof wri
   writeRandomFolder(join(root, name), { ...BERT, ...config }, options);
 
 /** Files as sentence-transformers writes them. */
-function sentenceTransformers(folder: string, pooling: object, length: number | null = null): string {
-  const type = (name: string) => `sentence_transformers.models.${name}`;
-  const modules = [
-    { idx: 0, name: '0', path: '', type: type('Transformer') },
-    { idx: 1, name: '1', path: '1_Pooling', type: type('Pooling') },
-    { idx: 2, name: '2', path: '2_Normalize', type: type('Normalize') },
-  ];
+function sentenceTransformers(
+  folder: string,
+  pooling: object,
+  length: number | null = null,
+  behind: readonly string[] = ['Normalize'],
+): string {
+  const modules = ['Transformer', 'Pooling', ...behind].map((name, idx) => ({
+    idx,
+    name: String(idx),
+    path: idx === 0 ? '' : `${idx}_${name}`,
+    type: `sentence_transformers.models.${name}`,
+  }));
   mkdirSync(join(folder, '1_Pooling'), { recursive: true });
   writeFileSync(join(folder, 'modules.json'), JSON.stringify(modules));
   writeFileSync(join(folder, '1_Pooling', 'config.json'), JSON.stringify(pooling));
@@ -57,17 +64,31 @@ function sentenceTransformers(folder: string, pooling: object, length: number | 
 const TEXTS = ['a cat', 'the dog ran far', 'x', 'what is this?'];
 
 /** The definition, from the states of a text by itself. */
-async function defined(model: EncoderModel, ids: readonly number[], pooling: 'mean' | 'cls') {
+async function defined(model: EncoderModel, ids: readonly number[], pooling: Pooling) {
   const { lastHiddenState } = await model.forward({ inputIds: [ids] });
   const states = await lastHiddenState.data();
   const d = model.config.stack.dModel;
   const pooled = Array.from({ length: d }, (_, i) => {
-    if (pooling === 'cls') return states[i] as number;
-    return ids.reduce((sum, _id, t) => sum + (states[t * d + i] as number), 0) / ids.length;
+    const channel = ids.map((_, t) => states[t * d + i] as number);
+    const n = channel.length;
+    const total = channel.reduce((sum, x) => sum + x, 0);
+    const by: Readonly<Record<Pooling, number>> = {
+      cls: channel[0] as number,
+      lasttoken: channel[n - 1] as number,
+      max: Math.max(...channel),
+      mean: total / n,
+      mean_sqrt_len_tokens: total / Math.sqrt(n),
+      weightedmean: channel.reduce((sum, x, t) => sum + x * (t + 1), 0) / ((n * (n + 1)) / 2),
+    };
+    return by[pooling];
   });
-  const length = Math.hypot(...pooled);
-  return pooled.map((value) => value / length);
+  return pooled;
 }
+
+const unit = (vector: readonly number[]): number[] => {
+  const length = Math.hypot(...vector);
+  return vector.map((value) => value / length);
+};
 
 describe('vectors of texts', () => {
   let model: EncoderModel;
@@ -81,10 +102,11 @@ describe('vectors of texts', () => {
     );
   });
 
-  it.each(['mean', 'cls'] as const)('are the %s of the states, of length 1', async (pooling) => {
-    const vectors = await model.embed(TEXTS.slice(0, 1), { pooling });
+  it.each(POOLINGS)('are the %s of the states, of length 1', async (pooling) => {
+    const texts = TEXTS.slice(0, 3).map((text) => text.slice(0, 9));
+    const vectors = await model.embed(texts, { pooling });
     for (const [i, vector] of vectors.entries()) {
-      const want = await defined(model, model.tokenizer.encode(TEXTS[i] as string), pooling);
+      const want = unit(await defined(model, model.tokenizer.encode(texts[i] as string), pooling));
       expectClose('vector', vector, want, { tolerance: 1e-5 });
       expect(Math.hypot(...vector)).toBeCloseTo(1, 5);
     }
@@ -121,26 +143,29 @@ describe('vectors of texts', () => {
   it('are refused for what is no text or pooling', async () => {
     await expect(model.embed([[]])).rejects.toMatchObject({ code: 'ERR_OPTION' });
     await expect(model.embed([[9999]])).rejects.toMatchObject({ code: 'ERR_OPTION' });
-    await expect(model.embed(['a'], { pooling: 'max' as 'mean' })).rejects.toMatchObject({
-      code: 'ERR_OPTION',
-    });
+    for (const pooling of ['most' as 'mean', [], ['mean', 'first' as 'cls']] as const)
+      await expect(model.embed(['a'], { pooling })).rejects.toMatchObject({ code: 'ERR_OPTION' });
   });
 });
 
 describe('sentence-transformers folders', () => {
+  const type = (name: string, path = '') => ({ type: `sentence_transformers.models.${name}`, path });
   const cases: [string, object | undefined, object, string][] = [
+    ['no pooling', undefined, { pooling_mode_mean_tokens: false }, 'ERR_UNSUPPORTED'],
+    ['a pooling nobody knows', undefined, { pooling_mode_median_tokens: true }, 'ERR_UNSUPPORTED'],
+    ['a pooling of a name nobody knows', undefined, { pooling_mode: 'mean+median' }, 'ERR_UNSUPPORTED'],
+    ['a dense module that is not there', [type('Dense', '2_Dense')], {}, 'ERR_IO'],
+    ['a module nobody knows', [type('WeightedLayerPooling', '2_W')], {}, 'ERR_UNSUPPORTED'],
     [
-      'two poolings',
-      undefined,
-      { pooling_mode_mean_tokens: true, pooling_mode_cls_token: true },
+      'two poolings one behind the other',
+      [type('Pooling', '1_Pooling'), type('Pooling', '1_Pooling')],
+      { pooling_mode: 'mean' },
       'ERR_UNSUPPORTED',
     ],
-    ['no pooling', undefined, { pooling_mode_mean_tokens: false }, 'ERR_UNSUPPORTED'],
-    ['a pooling of weights', undefined, { pooling_mode_weightedmean_tokens: true }, 'ERR_UNSUPPORTED'],
     [
-      'a dense module',
-      [{ type: 'sentence_transformers.models.Dense', path: '2_Dense' }],
-      {},
+      'a pooling behind other modules',
+      [type('Normalize'), type('Pooling', '1_Pooling')],
+      { pooling_mode: 'mean' },
       'ERR_UNSUPPORTED',
     ],
     ['modules that are no list', {}, {}, 'ERR_FORMAT'],
@@ -150,6 +175,194 @@ describe('sentence-transformers folders', () => {
     const folder = sentenceTransformers(join(root, `refused ${name}`), pooling);
     if (modules !== undefined) writeFileSync(join(folder, 'modules.json'), JSON.stringify(modules));
     expect(errorOf(() => readEmbeddingConfig(folder)).code).toBe(code);
+  });
+});
+
+/** A Dense module [out, in] of random weights; returns its function of a vector. */
+async function writeDense(
+  folder: string,
+  [outs, ins]: readonly [number, number],
+  { bias = true, torch = 'activation.Tanh' }: { bias?: boolean; torch?: string } = {},
+) {
+  mkdirSync(folder, { recursive: true });
+  const next = random(outs);
+  const [w, b] = [normal(next, outs * ins, 0.5), normal(next, outs, 0.5)];
+  const config = {
+    in_features: ins,
+    out_features: outs,
+    bias,
+    activation_function: `torch.nn.modules.${torch}`,
+  };
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+  await writeSafetensors(join(folder, 'model.safetensors'), [
+    { name: 'linear.weight', shape: [outs, ins], data: w },
+    ...(bias ? [{ name: 'linear.bias', shape: [outs], data: b }] : []),
+  ]);
+  const act = torch.endsWith('Tanh')
+    ? Math.tanh
+    : torch.endsWith('ReLU')
+      ? (x: number) => Math.max(0, x)
+      : Number;
+  return (x: readonly number[]): number[] =>
+    Array.from({ length: outs }, (_, o) =>
+      act(x.reduce((sum, v, i) => sum + v * (w[o * ins + i] as number), bias ? (b[o] as number) : 0)),
+    );
+}
+
+describe('modules behind the pooling', () => {
+  const text = 'a dense text';
+
+  it('are taken in their order: poolings together, dense layers, lengths between them', async () => {
+    const folder = await write('dense');
+    sentenceTransformers(
+      folder,
+      { pooling_mode_mean_tokens: true, pooling_mode_max_tokens: true, pooling_mode_cls_token: true },
+      null,
+      ['Dense', 'Normalize', 'Dense', 'Dropout', 'Normalize'],
+    );
+    const first = await writeDense(join(folder, '2_Dense'), [10, 36]);
+    const second = await writeDense(join(folder, '4_Dense'), [7, 10], {
+      bias: false,
+      torch: 'linear.Identity',
+    });
+    const model = await load(folder);
+    const ids = model.tokenizer.encode(text);
+    const pooled = [];
+    for (const pooling of ['cls', 'max', 'mean'] as const)
+      pooled.push(...(await defined(model, ids, pooling)));
+    const want = unit(second(unit(first(pooled))));
+    const [got, again] = await model.embed([text, text]);
+    expectClose('vector', got as Float32Array, want, { tolerance: 1e-5 });
+    expectSame('vector', again as Float32Array, got as Float32Array);
+    await expect(model.embed([text], { pooling: 'mean' })).rejects.toMatchObject({ code: 'ERR_OPTION' });
+
+    const saved = join(root, 'dense saved');
+    await model.save(saved);
+    expectSame('vector', (await (await load(saved)).embed([text]))[0] as Float32Array, got as Float32Array);
+    await expect(model.save(join(root, 'dense.gguf'))).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED' });
+  });
+
+  it.each([
+    ['an activation nobody knows', { torch: 'activation.Mish' }, [5, 12], 'ERR_UNSUPPORTED'],
+    ['another width than the pooling', {}, [5, 13], 'ERR_OPTION'],
+  ] as const)('are refused with %s', async (name, options, sizes, code) => {
+    const folder = sentenceTransformers(await write(name), { pooling_mode: 'mean' }, null, ['Dense']);
+    await writeDense(join(folder, '2_Dense'), sizes, options);
+    const embedding = load(folder).then((model) => model.embed([text]));
+    await expect(embedding).rejects.toMatchObject({ code });
+  });
+
+  it('are refused with weights of other sizes, none, and tensors that nobody takes', async () => {
+    const folder = sentenceTransformers(await write('odd'), { pooling_mode: 'mean' }, null, ['Dense']);
+    const dense = join(folder, '2_Dense');
+    await writeDense(dense, [5, 12]);
+    const config = { in_features: 12, out_features: 5, bias: false, activation_function: 'Tanh' };
+    const put = (change: object) =>
+      writeFileSync(join(dense, 'config.json'), JSON.stringify({ ...config, ...change }));
+    put({ out_features: 6 });
+    await expect(load(folder)).rejects.toMatchObject({
+      code: 'ERR_FORMAT',
+      message: expect.stringMatching(/linear\.weight/),
+    });
+    put({});
+    await expect(load(folder)).rejects.toMatchObject({
+      code: 'ERR_UNSUPPORTED',
+      message: expect.stringMatching(/linear\.bias/),
+    });
+    put({ in_features: 0 });
+    await expect(load(folder)).rejects.toMatchObject({
+      code: 'ERR_FORMAT',
+      message: expect.stringMatching(/in_features/),
+    });
+    put({ module_input_name: 'token_embeddings' });
+    await expect(load(folder)).rejects.toMatchObject({
+      code: 'ERR_UNSUPPORTED',
+      message: expect.stringMatching(/module_input_name/),
+    });
+    rmSync(join(dense, 'model.safetensors'));
+    put({});
+    await expect(load(folder)).rejects.toMatchObject({
+      code: 'ERR_UNSUPPORTED',
+      message: expect.stringMatching(/model\.safetensors/),
+    });
+  });
+
+  it('change texts first, where the folder says so', async () => {
+    const folder = sentenceTransformers(await write('prompted'), { pooling_mode: 'weightedmean+lasttoken' });
+    const rules = join(folder, 'sentence_bert_config.json');
+    writeFileSync(rules, JSON.stringify({ max_seq_length: null, do_lower_case: true }));
+    const settings = { default_prompt_name: 'query', prompts: { query: 'q: ' } };
+    writeFileSync(join(folder, 'config_sentence_transformers.json'), JSON.stringify(settings));
+    const model = await load(folder);
+    expect(model.embedding.pooling).toEqual(['weightedmean', 'lasttoken']);
+    const ids = model.tokenizer.encode('q: abc');
+    const want = [
+      ...(await defined(model, ids, 'weightedmean')),
+      ...(await defined(model, ids, 'lasttoken')),
+    ];
+    expectClose('vector', (await model.embed(['aBC']))[0] as Float32Array, unit(want), { tolerance: 1e-5 });
+    await expect(model.save(join(root, 'prompted.gguf'))).rejects.toMatchObject({ code: 'ERR_UNSUPPORTED' });
+  });
+});
+
+describe('two texts together', () => {
+  const PAIR = [
+    { SpecialToken: { id: '<s>', type_id: 0 } },
+    { Sequence: { id: 'A', type_id: 0 } },
+    { SpecialToken: { id: '</s>', type_id: 0 } },
+    { Sequence: { id: 'B', type_id: 1 } },
+    { SpecialToken: { id: '</s>', type_id: 1 } },
+  ];
+  let model: EncoderModel;
+  beforeAll(async () => {
+    const folder = await write('pairs', {
+      architectures: ['BertForSequenceClassification'],
+      id2label: { 0: 'RELEVANT' },
+    });
+    const path = join(folder, 'tokenizer.json');
+    const json = JSON.parse(readFileSync(path, 'utf8'));
+    const special = (id: string, n: number) => [id, { id, ids: [n], tokens: [id] }];
+    json.post_processor = {
+      type: 'TemplateProcessing',
+      single: PAIR.slice(0, 3),
+      pair: PAIR,
+      special_tokens: Object.fromEntries([special('<s>', 257), special('</s>', 256)]),
+    };
+    writeFileSync(path, JSON.stringify(json));
+    model = await load(folder);
+  });
+
+  it('are classified as segments of one text, alone and among others', async () => {
+    const pairs = [
+      { text: 'why?', pair: 'because' },
+      { text: 'x', pair: 'y' },
+    ];
+    const found = await model.classify(['why?', ...pairs]);
+    for (const [i, { text, pair }] of pairs.entries()) {
+      const { ids, types } = model.tokenizer.encodePair(text, pair);
+      const n = text.length + 2;
+      expect(types).toEqual(ids.map((_, t) => (t < n ? 0 : 1)));
+      const { logits } = await model.forward({ inputIds: [ids], tokenTypeIds: [types] });
+      const want = 1 / (1 + Math.exp(-((await logits.data())[0] as number)));
+      expect(found[i + 1]).toMatchObject({ label: 'RELEVANT' });
+      expect(found[i + 1]?.score).toBeCloseTo(want, 5);
+      const flat = await model.forward({ inputIds: [ids] });
+      expect((await flat.logits.data())[0]).not.toBeCloseTo((await logits.data())[0] as number, 3);
+    }
+  });
+
+  it('give a vector of their segments', async () => {
+    const { ids, types } = model.tokenizer.encodePair('a', 'bcd');
+    const { lastHiddenState } = await model.forward({ inputIds: [ids], tokenTypeIds: [types] });
+    const first = unit([...(await lastHiddenState.data())].slice(0, 12));
+    const [got] = await model.embed([{ text: 'a', pair: 'bcd' }], { pooling: 'cls' });
+    expectClose('vector', got as Float32Array, first, { tolerance: 1e-5 });
+  });
+
+  it('that are too long are cut to what the model takes', async () => {
+    const [found] = await model.classify([{ text: 'a'.repeat(50), pair: 'b'.repeat(8) }]);
+    const [want] = await model.classify([{ text: 'a'.repeat(13), pair: 'b'.repeat(8) }]);
+    expect(found).toEqual(want);
   });
 });
 

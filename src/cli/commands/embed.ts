@@ -22,7 +22,7 @@ export function embedCommand(): Command {
   const command = newCommand('embed', 'unit vectors of texts, and how alike they are')
     .option('--text <text...>', "texts; '-' reads one a line from stdin")
     .addOption(
-      new Option('--pooling <how>', 'mean or cls; default: what the model says').argParser(
+      new Option('--pooling <how>', `${POOLINGS.join(', ')}; default: what the model says`).argParser(
         oneOf('--pooling', POOLINGS),
       ),
     );
@@ -45,7 +45,7 @@ async function embed(flags: Flags): Promise<void> {
       vectors: texts.map((text, i) => ({ text, vector: [...(vectors[i] ?? [])] })),
     });
   printLines(
-    `${texts.length} vectors of ${vectors[0]?.length} numbers, pooling ${pooling}`,
+    `${texts.length} vectors of ${vectors[0]?.length} numbers, pooling ${[pooling].flat().join('+')}`,
     ...likeness(texts, vectors),
   );
 }

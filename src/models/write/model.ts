@@ -18,7 +18,7 @@ export interface ModelSource {
   /** generation_config.json as it stands, where there is one. */
   readonly generationText?: string;
   /** What sentence-transformers keeps beside them, by path in the folder. */
-  readonly others: ReadonlyMap<string, string>;
+  readonly others: ReadonlyMap<string, string | Uint8Array>;
 }
 
 interface Written<Kind, Config> {

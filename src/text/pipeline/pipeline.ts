@@ -3,7 +3,7 @@ import type { AddedToken, TokenizerJson } from '../tokenizer-json.js';
 import { AddedTokens, isNormalized } from './added-tokens.js';
 import { makeModel, type TokenModel } from './models/index.js';
 import { makeNormalizer, type Normalizer } from './normalizers.js';
-import { type Surroundings, surroundings } from './post-processor.js';
+import { type PairPart, pairParts, type Surroundings, surroundings } from './post-processor.js';
 import { makePreTokenizer, type PreTokenizer } from './pre-tokenizers.js';
 
 /** How one text is encoded: which added tokens count, and what is done to a piece before it is cut. */
@@ -31,6 +31,7 @@ export class Pipeline {
   readonly #normalize: Normalizer | undefined;
   readonly #cut: PreTokenizer | undefined;
   readonly #around: Surroundings;
+  readonly #makePair: () => readonly PairPart[];
 
   constructor(json: TokenizerJson) {
     const { model, ids } = makeModel(json.model);
@@ -49,6 +50,7 @@ export class Pipeline {
       if (decoded !== undefined) this.decodedAs.set(token.id, decoded);
     }
     this.#around = surroundings(json.post_processor, (token) => all.get(token));
+    this.#makePair = () => pairParts(json.post_processor, (token) => all.get(token));
   }
 
   /** The finder of some added tokens. */
@@ -58,7 +60,34 @@ export class Pipeline {
 
   /** Throws ERR_FORMAT for a text that the vocabulary cannot spell. */
   encode(text: string, encoding: Encoding, addSpecialTokens: boolean): number[] {
-    const ids: number[] = addSpecialTokens ? [...this.#around.before] : [];
+    const ids = this.#plain(text, encoding);
+    if (!addSpecialTokens) return ids;
+    const { before, after } = this.#around;
+    return [...before, ...ids, ...after];
+  }
+
+  /** Two texts as the model wants them together, and the segment of each token; `cut` shortens the texts to so many tokens. */
+  encodePair(
+    texts: readonly [string, string],
+    encoding: Encoding,
+    cut: (lengths: readonly [number, number], special: number) => readonly [number, number],
+  ): { ids: number[]; types: number[] } {
+    const parts = this.#makePair();
+    const plain = texts.map((text) => this.#plain(text, encoding)) as [number[], number[]];
+    const special = parts.reduce((n, { ids }) => n + ids.length, 0);
+    const most = cut([plain[0].length, plain[1].length], special);
+    const found = parts.map(({ ids, text, type }) => ({
+      ids: text === undefined ? ids : plain[text].slice(0, most[text]),
+      type,
+    }));
+    return {
+      ids: found.flatMap(({ ids }) => ids),
+      types: found.flatMap(({ ids, type }) => ids.map(() => type)),
+    };
+  }
+
+  #plain(text: string, encoding: Encoding): number[] {
+    const ids: number[] = [];
     // Half a surrogate pair has no UTF-8 form.
     for (const section of encoding.added.split(toUSVString(text))) {
       if (section.id !== undefined) {
@@ -74,7 +103,6 @@ export class Pipeline {
         }
       }
     }
-    if (addSpecialTokens) ids.push(...this.#around.after);
     return ids;
   }
 
