@@ -22,8 +22,8 @@ struct HandleType<BoundRun> {
 namespace {
 
 constexpr int kMostThreads = 1024;
-// A program whose last run took less may run on the JavaScript thread: the way to the runtime thread and back takes 15 to
-// 75 µs, by whether the two are awake.
+// A program that takes less may run on the JavaScript thread: the way to the runtime thread and back takes 15 to 75 µs, by
+// whether the two are awake.
 constexpr double kBriefMicroseconds = 50;
 
 Napi::Value create_runtime(State& state, const Napi::CallbackInfo& info) {
@@ -151,7 +151,7 @@ Napi::Value start(State& state, const Napi::CallbackInfo& info) {
 // (bound, abort)
 Napi::Value run_here(State& state, const Napi::CallbackInfo& info) {
   const auto& bound = handle<BoundRun>(info[0]);
-  if (bound->program->microseconds.load(std::memory_order_relaxed) > kBriefMicroseconds) return info.Env().Null();
+  if (bound->program->microseconds() > kBriefMicroseconds) return info.Env().Null();
   RunTask task(bound, abort_option(info[1]), 1);  // waking another thread takes as long as the run
   if (!bound->executor->perform_here(task)) return info.Env().Null();
   state.sync_memory(info.Env());

@@ -167,7 +167,7 @@ void Executor::run(Program& program, std::span<const std::shared_ptr<Buffer>> in
     throw;
   }
   program.check_files();
-  program.microseconds.store(microseconds(Clock::now() - start), std::memory_order_relaxed);
+  program.took(microseconds(Clock::now() - start));
 }
 
 void Executor::run_steps(Program& program, const Context& context, const RunOptions& options) {

@@ -69,6 +69,11 @@ void Program::check_run(std::span<const std::shared_ptr<Buffer>> inputs,
   }
 }
 
+void Program::took(double microseconds) {
+  expected_.store(std::min(microseconds, last_), std::memory_order_relaxed);
+  last_ = microseconds;
+}
+
 void Program::check_files() const {
   for (const auto& file : files_) file->check();
 }

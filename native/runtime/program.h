@@ -61,8 +61,9 @@ class Program {
   void check_files() const;
 
   uint64_t id = 0;  // set by the owner; what trace events say
-  // How long the last run took; infinity before the first. It says how long the next may take.
-  std::atomic<double> microseconds{std::numeric_limits<double>::infinity()};
+  // How long the next run may take: as long as the shorter of the last two, since the system may take the processor from
+  // one of them; infinity before the first.
+  double microseconds() const { return expected_.load(std::memory_order_relaxed); }
 
   // The rest is for the executor, which holds `mutex` meanwhile: operands and attributes are bound in place.
   std::mutex mutex;
@@ -70,6 +71,7 @@ class Program {
             std::byte* arena);
   // Writes run-time integers into the attributes and prepares again the steps whose value is new.
   void set_ints(std::span<const int64_t> ints);
+  void took(double microseconds);
   std::span<Step> steps() { return steps_; }
   size_t size() const { return steps_.size(); }
   std::span<const int64_t> output_bytes() const { return output_bytes_; }
@@ -94,6 +96,8 @@ class Program {
   uint32_t ints_ = 0;
   int64_t arena_bytes_ = 0;
   int64_t shared_scratch_ = 0, worker_scratch_ = 0;
+  std::atomic<double> expected_{std::numeric_limits<double>::infinity()};
+  double last_ = std::numeric_limits<double>::infinity();
 };
 
 }  // namespace switchyard

@@ -222,8 +222,8 @@ export interface Addon {
   /** `run`, of what is bound. Resolves to the outputs that each run allocates. */
   start(run: NativeRun, abort?: NativeAbort): Promise<NativeBuffer[]>;
   /**
-   * The same at once, on the calling thread, which then makes no use of another. null, and nothing is run: the last run of the
-   * program took more than 50 µs, or there was none; or the runtime has something else to do.
+   * The same at once, on the calling thread alone. null, and nothing is run: the program's last two runs took more than 50 µs
+   * each, or there was none; or the runtime has something else to do.
    */
   runHere(run: NativeRun, abort?: NativeAbort): NativeBuffer[] | null;
   /** Lets go of the program and the buffers. Twice is fine. */

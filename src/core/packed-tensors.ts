@@ -20,6 +20,8 @@ export class PackedTensors<T extends NamedTensors> {
   readonly #device: Device;
   readonly #whole: NativeBuffer;
   readonly #words: Int32Array;
+  /** What the last write handed over: most hand over as much as the one before. */
+  #written: Int32Array;
 
   /** @param tensors i32 or f32; their shapes count, not their values */
   constructor(device: Device, tensors: T) {
@@ -35,7 +37,7 @@ export class PackedTensors<T extends NamedTensors> {
     const memory = new ArrayBuffer(4 * words);
     const { addon } = device;
     this.#device = device;
-    this.#words = new Int32Array(memory);
+    this.#words = this.#written = new Int32Array(memory);
     this.#whole = addon.createBuffer(4 * words);
     this.buffers = places.map(({ at, size }) => addon.partOfBuffer(this.#whole, 4 * at, 4 * size));
     const views = <V>(view: (offset: number, size: number) => V): Views<T, V> =>
@@ -46,8 +48,9 @@ export class PackedTensors<T extends NamedTensors> {
 
   /** Hands the memory over, without so many words at its end. */
   write(spare = 0): void {
-    const words = spare > 0 ? this.#words.subarray(0, this.#words.length - spare) : this.#words;
-    this.#device.addon.writeBuffer(this.#whole, words);
+    const words = this.#words.length - spare;
+    if (this.#written.length !== words) this.#written = this.#words.subarray(0, words);
+    this.#device.addon.writeBuffer(this.#whole, this.#written);
   }
 
   /** Gets it back. */

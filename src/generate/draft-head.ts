@@ -7,6 +7,7 @@ import { checkOptions, checkWhole, DisposedError, mismatch } from '../core/error
 import type { ComputeMode } from '../core/format.js';
 import { takeRows } from '../core/ops/indexing.js';
 import { sample } from '../core/ops/sampling.js';
+import { BoundProgram } from '../core/program/bound.js';
 import { Tensor } from '../core/tensor.js';
 import { cacheWidth } from '../models/config.js';
 import type { Decoder } from '../models/decoder.js';
@@ -21,7 +22,6 @@ import { ChainBatch, chainCapacity } from './samplers/chain-batch.js';
 import type { Sampling } from './sampling.js';
 import { checkDrafter, type Draft, type DraftContext, type Drafter } from './speculative.js';
 import { attendOver, fillStep, type StepValues, stepInputs, writeChains } from './step-inputs.js';
-import { StepProgram } from './step-program.js';
 
 export interface PredictionInputs {
   /** [N, D]: after the final norm, behind the tokens before `tokens`; or the head's own states. */
@@ -144,7 +144,7 @@ interface Guess {
   readonly hidden: Float32Array;
 }
 
-type HeadProgram = StepProgram<StepValues<Tensor> & { hidden: Tensor }, { token: Tensor; hidden: Tensor }>;
+type HeadProgram = BoundProgram<StepValues<Tensor> & { hidden: Tensor }, { token: Tensor; hidden: Tensor }>;
 
 /** Runs the head for one text at a time. */
 class HeadRunner {
@@ -196,7 +196,7 @@ class HeadRunner {
     if (this.#disposed) throw new DisposedError('drafter');
     const { dModel } = this.engine.model;
     writeChains(this.#chains, [sampling]);
-    const program = await this.#program(paddedTokens(fed.length), chainCapacity(this.#chains.data.length));
+    const program = await this.#program(paddedTokens(fed.length), chainCapacity(this.#chains.words));
     const { ints, floats } = program.inputs;
     fillStep(ints, [{ sequence, tokens: fed, sampling }]);
     sequence.commit();
@@ -224,7 +224,7 @@ class HeadRunner {
     const attend = attendOver(this.cache, 0, step);
     const out = this.head.forward({ ...inputs, positions, attend, rows }, compute);
     const choice = sample({ logits: out.logits, rows: chains, data });
-    return StepProgram.build(device, inputs, {
+    return BoundProgram.build(device, inputs, {
       token: choice.tokens,
       hidden: takeRows(out.hidden, rows),
     });

@@ -4,8 +4,9 @@ import type { Device } from '../core/device.js';
 import { DisposedError } from '../core/errors.js';
 import type { ComputeMode, KvType } from '../core/format.js';
 import { kvCopy } from '../core/ops/kv-copy.js';
+import { BoundProgram } from '../core/program/bound.js';
 import { Tensor } from '../core/tensor.js';
-import { KvCache } from '../nn/kv-cache.js';
+import { KvCache, keepAlive } from '../nn/kv-cache.js';
 import { type BlockCopy, KvSequence, type KvSequenceOptions } from '../nn/kv-sequence.js';
 import { HookedRows } from './hooked-rows.js';
 import { InTurn } from './in-turn.js';
@@ -15,15 +16,14 @@ import { ChainBatch, chainCapacity } from './samplers/chain-batch.js';
 import {
   buildStep,
   type FormedProgram,
-  formText,
   readStep,
   type StepBase,
   type StepForm,
   type StepOutput,
+  sameForm,
 } from './step-form.js';
-import { fillStep, type StepRow, samplingsOf, writeChains } from './step-inputs.js';
+import { contents, fillStep, type StepRow, writeChains } from './step-inputs.js';
 import type { StepModel } from './step-model.js';
-import { keepAlive, StepProgram } from './step-program.js';
 import { paddedTop } from './top-tokens.js';
 
 /** Tokens of one step at most: large enough for the matrix units, small enough that an abort is quick. */
@@ -47,8 +47,9 @@ export class StepEngine implements StepBase {
   readonly cache: KvCache;
   /** What steps attend over besides, where the model has an encoder. */
   readonly memory: SourceMemory | null;
-  readonly #programs = new Map<string, FormedProgram>();
-  readonly #copies = new Map<number, StepProgram<{ pairs: Tensor }>>();
+  /** The one used last stands first. */
+  readonly #programs: { readonly form: StepForm; readonly program: FormedProgram }[] = [];
+  readonly #copies = new Map<number, BoundProgram<{ pairs: Tensor }>>();
   readonly #chains = new ChainBatch();
   readonly #hooked: HookedRows;
   readonly #steps = new InTurn();
@@ -88,8 +89,8 @@ export class StepEngine implements StepBase {
   async dispose(): Promise<void> {
     this.#disposed = true;
     await this.#steps.idle();
-    for (const program of [...this.#programs.values(), ...this.#copies.values()]) program.dispose();
-    this.#programs.clear();
+    for (const { program } of this.#programs.splice(0)) program.dispose();
+    for (const program of this.#copies.values()) program.dispose();
     this.#copies.clear();
     this.#hooked.dispose();
     this.cache.dispose();
@@ -101,8 +102,7 @@ export class StepEngine implements StepBase {
     { abort, routing = false, logits = false, scores = false, hidden = false, top }: StepOptions,
   ): Promise<StepOutput> {
     if (this.#disposed) throw new DisposedError('model');
-    const real = rows.reduce((n, row) => n + row.tokens.length, 0);
-    const sampling = rows.flatMap(samplingsOf);
+    const { real, sampling, prefix } = contents(rows);
     const sampled = sampling.length;
     const hooked = sampling.some((one) => one.hooked);
     const chains = this.#chains;
@@ -111,8 +111,8 @@ export class StepEngine implements StepBase {
       tokens: paddedTokens(real),
       rows: paddedRows(rows.length),
       sampled: paddedRows(sampled),
-      words: chainCapacity(chains.data.length),
-      prefix: rows.some((row) => (row.prefixLength ?? 0) > 0),
+      words: chainCapacity(chains.words),
+      prefix,
       routing,
       logits: sampled > 0 && (logits || hooked),
       scores: sampled > 0 && scores,
@@ -123,7 +123,8 @@ export class StepEngine implements StepBase {
     const { ints } = program.inputs;
     fillStep(ints, rows);
     const spare = chains.copyTo(ints);
-    await this.#copy(this.cache.takeCopies(), abort);
+    const copies = this.cache.takeCopies();
+    if (copies.length > 0) await this.#copy(copies, abort);
     const large = await program.run({ abort, spare });
     for (const row of rows) if (!row.slots) row.sequence.commit();
     const output = readStep(this, form, program, large, { real, sampled });
@@ -133,25 +134,23 @@ export class StepEngine implements StepBase {
 
   /** Called by one step at a time. */
   async #program(form: StepForm): Promise<FormedProgram> {
-    const text = formText(form);
-    let program = this.#programs.get(text);
-    if (!program) {
-      program = await buildStep(this, form);
-      this.#programs.set(text, program);
-    }
-    return program;
+    const programs = this.#programs;
+    const at = programs.findIndex((other) => sameForm(other.form, form));
+    const found = programs[at] ?? { form, program: await buildStep(this, form) };
+    if (at > 0) programs.splice(at, 1);
+    if (at !== 0) programs.unshift(found);
+    return found.program;
   }
 
   /** Copies blocks in all layers. */
   async #copy(copies: readonly BlockCopy[], abort: NativeAbort | undefined): Promise<void> {
-    if (copies.length === 0) return;
     const n = paddedRows(copies.length);
     let program = this.#copies.get(n);
     if (!program) {
       const pairs = Tensor.placeholder('i32', [n, 2]);
       const caches = this.cache.tensors.filter((cache) => cache.size > 0);
       const copied = caches.map((cache) => kvCopy(cache, pairs));
-      program = await StepProgram.build(this.device, { pairs }, {}, [keepAlive(copied)]);
+      program = await BoundProgram.build(this.device, { pairs }, {}, [keepAlive(copied)]);
       this.#copies.set(n, program);
     }
     const { pairs } = program.inputs.ints;

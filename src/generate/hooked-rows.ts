@@ -2,10 +2,10 @@
 import type { Device } from '../core/device.js';
 import { CHAIN_ROW_WORDS, processLogits, sample, tokenLogprobs } from '../core/ops/sampling.js';
 import type { PackedTensors } from '../core/packed-tensors.js';
+import { BoundProgram } from '../core/program/bound.js';
 import { Tensor } from '../core/tensor.js';
 import { ChainBatch, chainCapacity } from './samplers/chain-batch.js';
 import type { Choice, Sampling } from './sampling.js';
-import { StepProgram } from './step-program.js';
 import { type LikelyTensors, withLikely } from './top-tokens.js';
 
 /** What a step has chosen, with the logits that it chose from. */
@@ -18,7 +18,7 @@ type Named<K extends string> = { readonly [name in K]: Tensor };
 /** Inputs and results of all programs; each has those that its work needs. */
 type RowInputs = Named<'logits' | 'token' | 'chains' | 'data'>;
 type RowResults = Named<'token' | 'chosen' | 'scores' | 'logprob'> & LikelyTensors;
-type RowProgram = StepProgram<RowInputs, RowResults>;
+type RowProgram = BoundProgram<RowInputs, RowResults>;
 
 export class HookedRows {
   readonly #chains = new ChainBatch();
@@ -69,7 +69,7 @@ export class HookedRows {
   ): Promise<PackedTensors<RowResults>> {
     this.#chains.clear();
     write(this.#chains);
-    const program = await this.#program(what, chainCapacity(this.#chains.data.length));
+    const program = await this.#program(what, chainCapacity(this.#chains.words));
     program.inputs.floats.logits.set(scores);
     await program.run({ spare: this.#chains.copyTo(program.inputs.ints) });
     return program.results;
@@ -91,15 +91,15 @@ export class HookedRows {
     if (what === 'likely') {
       const token = Tensor.placeholder('i32', [1]);
       const { logprobs, ...likely } = tokenLogprobs(logits, token, { n: size });
-      return StepProgram.build(this.device, { logits, token }, { logprob: logprobs, ...likely });
+      return BoundProgram.build(this.device, { logits, token }, { logprob: logprobs, ...likely });
     }
     const chains = Tensor.placeholder('i32', [1, CHAIN_ROW_WORDS]);
     const data = Tensor.placeholder('i32', [size]);
     const row = { logits, rows: chains, data };
     const inputs = { logits, chains, data };
-    if (what === 'process') return StepProgram.build(this.device, inputs, { scores: processLogits(row) });
+    if (what === 'process') return BoundProgram.build(this.device, inputs, { scores: processLogits(row) });
     const { tokens, chosen } = sample(row);
-    return StepProgram.build(this.device, inputs, { token: tokens, chosen });
+    return BoundProgram.build(this.device, inputs, { token: tokens, chosen });
   }
 
   dispose(): void {

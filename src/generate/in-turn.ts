@@ -1,20 +1,19 @@
 /** Tasks one after another, in the order in which they are given. */
 export class InTurn {
-  /** The last task that has not ended. */
-  #last: Promise<unknown> | null = null;
+  #last: Promise<unknown> = Promise.resolve();
+  /** Tasks that have not ended. */
+  #open = 0;
+  readonly #ended = (): void => void this.#open--;
 
   run<T>(task: () => Promise<T>): Promise<T> {
-    const turn = this.#last ? this.#last.then(task, task) : task();
+    const turn = this.#open++ === 0 ? task() : this.#last.then(task, task);
     this.#last = turn;
-    const ended = (): void => {
-      if (this.#last === turn) this.#last = null;
-    };
-    turn.then(ended, ended);
+    turn.then(this.#ended, this.#ended);
     return turn;
   }
 
   /** Resolves when all that were given so far have ended. */
   async idle(): Promise<void> {
-    await this.#last?.catch(() => undefined);
+    await this.#last.catch(() => undefined);
   }
 }

@@ -128,7 +128,7 @@ export class Lane {
         this.owner.wake(this);
       };
       // Who waits for a grammar holds nobody else up.
-      const pending = [...(ask.earlier ?? []), ask.sampling].flatMap((sampling) => sampling?.pending ?? []);
+      const pending = pendingOf(ask);
       if (pending.length === 0) put();
       else Promise.all(pending).then(put, reject);
     });
@@ -174,6 +174,15 @@ export class Lane {
         `[lane] got ${what} while a question waits, expected its answer first`,
       );
   }
+}
+
+function pendingOf({ earlier, sampling }: Ask): Promise<unknown>[] {
+  const all: Promise<unknown>[] = [];
+  for (const one of [...(earlier ?? []), sampling]) {
+    const pending = one?.pending;
+    if (pending) all.push(pending);
+  }
+  return all;
 }
 
 const aborted = (): SwitchyardError =>

@@ -2,14 +2,14 @@
 import type { Device } from '../core/device.js';
 import { DisposedError, mismatch } from '../core/errors.js';
 import type { ComputeMode, KvType } from '../core/format.js';
+import { BoundProgram } from '../core/program/bound.js';
 import type { Tensor } from '../core/tensor.js';
 import { KV_BLOCK } from '../nn/kv-blocks.js';
-import { KvCache } from '../nn/kv-cache.js';
+import { KvCache, keepAlive } from '../nn/kv-cache.js';
 import { KvSequence } from '../nn/kv-sequence.js';
 import { paddedRows, paddedTokens } from './padding.js';
 import { type Fed, fedInputs, fillFed } from './step-inputs.js';
 import type { MemoryModel } from './step-model.js';
-import { keepAlive, StepProgram } from './step-program.js';
 
 /** Tokens of several texts that are encoded together at most. */
 const MOST_TOGETHER = 512;
@@ -45,7 +45,7 @@ interface Request {
 /** Encodes texts in the order in which they are asked for; those that the cache has no room for wait until others are freed. */
 export class SourceMemory {
   readonly cache: KvCache;
-  readonly #programs = new Map<string, StepProgram<Fed<Tensor>>>();
+  readonly #programs = new Map<string, BoundProgram<Fed<Tensor>>>();
   readonly #requests: Request[] = [];
   #running: Promise<void> | null = null;
   #disposed = false;
@@ -140,7 +140,7 @@ export class SourceMemory {
     for (const sequence of sequences) sequence.commit();
   }
 
-  async #program(n: number, s: number): Promise<StepProgram<Fed<Tensor>>> {
+  async #program(n: number, s: number): Promise<BoundProgram<Fed<Tensor>>> {
     const key = `${n} ${s}`;
     let program = this.#programs.get(key);
     if (program) return program;
@@ -149,7 +149,7 @@ export class SourceMemory {
     const caches = layers
       .flatMap(({ k, v }, i) => Object.values(this.cache.write(i, k, v, inputs.slots)))
       .filter((cache) => typeof cache !== 'number');
-    program = await StepProgram.build(this.device, inputs, {}, [keepAlive(caches)]);
+    program = await BoundProgram.build(this.device, inputs, {}, [keepAlive(caches)]);
     this.#programs.set(key, program);
     return program;
   }

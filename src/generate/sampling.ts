@@ -92,7 +92,8 @@ export class Sampling {
 
   /** What must be waited for before the next step; null: nothing. */
   get pending(): Promise<unknown> | null {
-    const waits = this.#running.flatMap(({ pending }) => pending ?? []);
+    const waits: Promise<void>[] = [];
+    for (const { pending } of this.#running) if (pending) waits.push(pending);
     return waits.length === 0 ? null : Promise.all(waits);
   }
 
@@ -138,11 +139,10 @@ export class Sampling {
   }
 
   #writePart(batch: ChainBatch, from: number, to: number): void {
-    const history = this.#readsHistory ? this.history : this.#tokens.subarray(0, 0);
     const place = { length: this.#length, promptLength: this.#promptLength };
-    batch.row({ history, seed: this.seed, step: this.drawn }, (chain) => {
-      for (const running of this.#running.slice(from, to)) running.write(chain, place);
-    });
+    batch.open(this.#tokens, this.#readsHistory ? this.#length : 0);
+    for (let i = from; i < to; i++) this.#running[i]?.write(batch, place);
+    batch.close(this.seed, this.drawn);
   }
 
   /**

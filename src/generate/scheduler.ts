@@ -11,8 +11,9 @@ import type { NativeAbort } from '../core/addon.js';
 import { SwitchyardError } from '../core/errors.js';
 import { KV_BLOCK } from '../nn/kv-blocks.js';
 import type { KvSequence, SequenceMark } from '../nn/kv-sequence.js';
-import { MAX_CHUNK, type StepEngine } from './engine.js';
+import { MAX_CHUNK, type StepEngine, type StepOptions } from './engine.js';
 import { Lane, type LaneOptions, type LaneOwner, type Waiting } from './lane.js';
+import type { Choice } from './sampling.js';
 import type { StepOutput } from './step-form.js';
 import type { StepRow } from './step-inputs.js';
 
@@ -39,16 +40,17 @@ export interface SchedulerStatistics {
 export class Scheduler implements LaneOwner {
   readonly #lanes = new Set<Lane>();
   readonly #statistics = { steps: 0, fedTokens: 0, sharedTokens: 0, preemptions: 0 };
-  /** Lanes of the running step, and what ends it early. */
-  #step: { readonly lanes: Set<Lane>; readonly abort: NativeAbort; readonly done: Promise<void> } | null =
-    null;
+  /** The running step, what ends it early, and its end. */
+  #step: { readonly planned: readonly Planned[]; readonly abort: NativeAbort } | null = null;
+  #taken: Promise<void> = Promise.resolve();
   #running = false;
   /** Of all steps, until one is aborted by it: making one for each step costs microseconds. */
   #abort: NativeAbort | null = null;
   #opened = 0;
-  /** Lanes that were answered and may ask again, and what ends the wait for them. */
+  /** Lanes that were answered and may ask again, what ends the wait for them, and whether it soon ends by itself. */
   #due = 0;
   #goOn: (() => void) | null = null;
+  #hurried = false;
 
   constructor(readonly engine: StepEngine) {}
 
@@ -79,20 +81,22 @@ export class Scheduler implements LaneOwner {
   async remove(lane: Lane): Promise<void> {
     this.#lanes.delete(lane);
     const step = this.#step;
-    if (!step?.lanes.has(lane)) return;
-    if ([...step.lanes].every((other) => !this.#lanes.has(other))) {
+    if (!step?.planned.some((part) => part.lane === lane)) return;
+    if (step.planned.every((part) => !this.#lanes.has(part.lane))) {
       this.engine.device.addon.abort(step.abort);
       this.#abort = null;
     }
-    await step.done;
+    await this.#taken;
   }
 
   /** @internal Starts once all that is about to happen in this turn has happened: calls made together run together. */
   wake(lane: Lane): void {
     if (lane.due) {
       lane.due = false;
-      if (--this.#due === 0) this.#goOn?.();
+      this.#due--;
     }
+    if (this.#due === 0) this.#goOn?.();
+    else this.#hurry();
     if (this.#running) return;
     this.#running = true;
     queueMicrotask(() => void this.#run());
@@ -104,45 +108,60 @@ export class Scheduler implements LaneOwner {
       for (;;) {
         const planned = this.#plan();
         if (planned.length === 0) break;
-        await this.#take(planned);
-        await this.#asked();
+        this.#taken = this.#take(planned);
+        await this.#taken;
+        if (this.#due > 0) await this.#asked();
       }
     } catch (error) {
-      for (const lane of this.#lanes) this.#answer(lane, (waiting) => waiting.reject(error));
+      for (const lane of this.#lanes) this.#answered(lane)?.reject(error);
     }
     this.#running = false;
   }
 
   /** Resolves when all who were answered have asked again, so that the next step runs while they use what they got. */
   async #asked(): Promise<void> {
-    if (this.#due > 0)
-      await new Promise<void>((resolve) => {
-        this.#goOn = resolve;
-        process.nextTick(resolve); // no microtask is left: whoever has not asked by now does something else
-      });
+    await new Promise<void>((resolve) => {
+      this.#goOn = resolve;
+      this.#hurried = false;
+      for (const lane of this.#lanes) if (lane.waiting) this.#hurry();
+    });
     this.#goOn = null;
     for (const lane of this.#lanes) lane.due = false;
     this.#due = 0;
   }
 
+  /** Somebody waits: whoever is due and has not asked when no microtask is left does something else. */
+  #hurry(): void {
+    const goOn = this.#goOn;
+    if (!goOn || this.#hurried) return;
+    this.#hurried = true;
+    process.nextTick(goOn);
+  }
+
+  /** Lanes that wait, in their order; one alone that has to show whether a step fails because of it. */
+  #queue(): Lane[] {
+    const queue: Lane[] = [];
+    for (const lane of this.#lanes) if (lane.waiting) queue.push(lane);
+    queue.sort(inTurn);
+    const suspect = queue.find((lane) => lane.alone);
+    return suspect ? [suspect] : queue;
+  }
+
   #plan(): Planned[] {
-    const waiting = [...this.#lanes].filter((lane) => lane.waiting !== null).sort(inTurn);
-    const suspect = waiting.find((lane) => lane.alone);
-    const queue = suspect ? [suspect] : waiting;
+    const queue = this.#queue();
     const planned: Planned[] = [];
-    // decoding lanes that are still to come, and tokens they want
-    const decoding = new Map(
-      queue.filter(isDecoding).map((lane) => [lane, lane.tokens.length - lane.sequence.length]),
-    );
-    let kept = [...decoding.values()].reduce((a, b) => a + b, 0);
+    const decoding = queue.map(decodingTokens);
+    let kept = 0; // tokens of decoding lanes that are still to come
+    for (const tokens of decoding) kept += tokens;
     let room = MAX_CHUNK;
     let admits = true;
-    for (const lane of queue) {
+    for (const [i, lane] of queue.entries()) {
       if (room === 0) break;
-      kept -= decoding.get(lane) ?? 0;
+      const tokens = decoding[i] as number;
+      kept -= tokens;
       const resident = lane.sequence.length > 0;
       if (!resident && !admits) continue;
-      const limit = decoding.has(lane) ? room : Math.max(0, room - kept);
+      const limit = tokens > 0 ? room : Math.max(0, room - kept);
       const part = limit > 0 ? this.#place(lane, limit, planned) : null;
       if (part) {
         planned.push(part);
@@ -222,41 +241,28 @@ export class Scheduler implements LaneOwner {
       `[generate] got a sequence of ${lane.tokens.length} tokens, expected at most the ${blocks * KV_BLOCK} that the cache holds`,
       { hint: 'load the model with a larger cacheTokens' },
     );
-    this.#answer(lane, (waiting) => waiting.reject(error));
+    this.#answered(lane)?.reject(error);
   }
 
   async #take(planned: readonly Planned[]): Promise<void> {
     const { engine } = this;
     this.#abort ??= engine.device.addon.createAbort();
     const abort = this.#abort;
-    let end = (): void => undefined;
-    const done = new Promise<void>((resolve) => {
-      end = resolve;
-    });
-    this.#step = { lanes: new Set(planned.map((p) => p.lane)), abort, done };
+    this.#step = { planned, abort };
     this.#statistics.steps++;
-    const tops = planned.flatMap((p) => (p.row.sampling === null ? [] : (p.waiting.ask.top ?? [])));
     try {
       const output = await engine.step(
         planned.map((p) => p.row),
-        {
-          abort,
-          routing: planned.some((p) => p.lane.routing),
-          hidden: planned.some((p) => p.lane.hidden !== null),
-          logits: planned.some((p) => p.row.sampling !== null && p.waiting.ask.logits === true),
-          scores: planned.some((p) => p.row.sampling !== null && p.waiting.ask.scores === true),
-          ...(tops.length > 0 ? { top: Math.max(...tops) } : {}),
-        },
+        wantedOf(planned, abort),
       );
       for (const { lane } of planned) lane.sequence.commit();
       this.#hand(planned, output);
     } catch (error) {
       for (const { lane, mark } of planned) lane.sequence.rollback(mark);
       if (planned.length > 1) for (const { lane } of planned) lane.alone = true;
-      else for (const { lane } of planned) this.#answer(lane, (waiting) => waiting.reject(error));
+      else for (const { lane } of planned) this.#answered(lane)?.reject(error);
     } finally {
       this.#step = null;
-      end();
     }
   }
 
@@ -274,41 +280,58 @@ export class Scheduler implements LaneOwner {
         for (let i = 0; i < tokens.length; i++)
           lane.hidden[mark.length + i] = hidden.slice((token + i) * dModel, (token + i + 1) * dModel);
       token = end;
-      const { top } = waiting.ask;
-      const own = results
-        .slice(result, result + count)
-        .map((choice) => (top === undefined ? choice : { ...choice, top: (choice.top ?? []).slice(0, top) }));
-      const rowsOf = (all: Float32Array | null, wanted = false): Float32Array | null =>
-        wanted && all ? all.slice(result * vocabSize, (result + count) * vocabSize) : null;
-      const answer = {
-        results: own,
-        logits: rowsOf(logits, waiting.ask.logits),
-        scores: rowsOf(scores, waiting.ask.scores),
-        experts: waiting.experts,
-      };
+      const { ask } = waiting;
+      const own = results.slice(result, result + count);
+      const [from, to] = [result * vocabSize, (result + count) * vocabSize];
       result += count;
       lane.alone = false;
       if (lane.sequence.length < lane.tokens.length) continue;
-      this.#answer(lane, () => waiting.resolve(answer));
+      this.#answered(lane)?.resolve({
+        results: ask.top === undefined ? own : own.map((choice) => likeliest(choice, ask.top)),
+        logits: logits && ask.logits ? logits.slice(from, to) : null,
+        scores: scores && ask.scores ? scores.slice(from, to) : null,
+        experts: waiting.experts,
+      });
     }
   }
 
-  #answer(lane: Lane, give: (waiting: Waiting) => void): void {
+  /** Whom to give the lane's answer; null: `close` tells whoever waits. */
+  #answered(lane: Lane): Waiting | null {
     const { waiting } = lane;
     lane.alone = false;
-    if (!waiting || lane.closed) return; // close() tells whoever waits
+    if (!waiting || lane.closed) return null;
     lane.waiting = null;
     lane.due = true;
     this.#due++;
-    give(waiting);
+    return waiting;
   }
 }
+
+/** What a step must give so that each lane finds what it asked for. */
+function wantedOf(planned: readonly Planned[], abort: NativeAbort): StepOptions {
+  let [routing, hidden, logits, scores, top] = [false, false, false, false, -1];
+  for (const { lane, row, waiting } of planned) {
+    routing ||= lane.routing;
+    hidden ||= lane.hidden !== null;
+    if (row.sampling === null) continue;
+    const { ask } = waiting;
+    logits ||= ask.logits === true;
+    scores ||= ask.scores === true;
+    top = Math.max(top, ask.top ?? -1);
+  }
+  return { abort, routing, hidden, logits, scores, ...(top >= 0 ? { top } : {}) };
+}
+
+const likeliest = (choice: Choice, n = 0): Choice => ({ ...choice, top: (choice.top ?? []).slice(0, n) });
 
 const inTurn = (a: Lane, b: Lane): number =>
   b.priority - a.priority || a.order[0] - b.order[0] || a.order[1] - b.order[1];
 
-const isDecoding = ({ tokens, sequence }: Lane): boolean =>
-  sequence.length > 0 && tokens.length - sequence.length <= DECODING;
+/** Tokens that a decoding lane wants to feed; 0 for others. */
+function decodingTokens({ tokens, sequence }: Lane): number {
+  const left = tokens.length - sequence.length;
+  return sequence.length > 0 && left <= DECODING ? left : 0;
+}
 
 /** How many of the `left` tokens are fed: those with choices stay in one piece. */
 function pieceOf(left: number, limit: number, choices: number): number {

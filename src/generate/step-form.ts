@@ -5,12 +5,12 @@ import type { Device } from '../core/device.js';
 import type { ComputeMode } from '../core/format.js';
 import { logSoftmax } from '../core/ops/norm.js';
 import { processLogits, sample, tokenLogprobs } from '../core/ops/sampling.js';
+import { BoundProgram } from '../core/program/bound.js';
 import type { Tensor } from '../core/tensor.js';
 import type { KvCache } from '../nn/kv-cache.js';
 import type { Choice } from './sampling.js';
 import { attendOver, attendOverMemory, type StepSizes, type StepValues, stepInputs } from './step-inputs.js';
 import type { StepModel } from './step-model.js';
-import { StepProgram } from './step-program.js';
 import { type LikelyTensors, withLikely } from './top-tokens.js';
 
 export interface StepForm {
@@ -44,7 +44,7 @@ export interface StepOutput {
 
 /** What a program with choices brings back, the ranks and likeliest tokens where its form says so. */
 type Choices = { readonly [name in 'tokens' | 'logprobs' | 'chosen']: Tensor } & LikelyTensors;
-export type FormedProgram = StepProgram<StepValues<Tensor>, Choices>;
+export type FormedProgram = BoundProgram<StepValues<Tensor>, Choices>;
 
 /** What steps of all forms run on. */
 export interface StepBase {
@@ -57,12 +57,18 @@ export interface StepBase {
   readonly memory: { readonly cache: KvCache } | null;
 }
 
-/** Forms with the same text have the same program. */
-export function formText({ tokens, rows, sampled, words, prefix, top, ...wanted }: StepForm): string {
-  const { routing, logits, scores, hidden } = wanted;
-  const flags = +prefix + 2 * +routing + 4 * +logits + 8 * +scores + 16 * +hidden;
-  return `${tokens} ${rows} ${sampled} ${words} ${flags} ${top}`;
-}
+/** Such steps have the same program. */
+export const sameForm = (a: StepForm, b: StepForm): boolean =>
+  a.tokens === b.tokens &&
+  a.rows === b.rows &&
+  a.sampled === b.sampled &&
+  a.words === b.words &&
+  a.prefix === b.prefix &&
+  a.routing === b.routing &&
+  a.logits === b.logits &&
+  a.scores === b.scores &&
+  a.hidden === b.hidden &&
+  a.top === b.top;
 
 export async function buildStep(base: StepBase, form: StepForm): Promise<FormedProgram> {
   const { device, model, compute, cache, contextLength, memory } = base;
@@ -93,7 +99,7 @@ export async function buildStep(base: StepBase, form: StepForm): Promise<FormedP
   if (form.hidden) large.push(model.normed(out.hiddenStates.at(-1) as Tensor));
   if (form.routing) large.push(...out.routing.map((r) => r.expertIds));
   await turn();
-  return StepProgram.build(device, inputs, results as Choices, large);
+  return BoundProgram.build(device, inputs, results as Choices, large);
 }
 
 /**

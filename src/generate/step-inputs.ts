@@ -100,9 +100,23 @@ export const attendOverMemory =
     return pagedAttention(q, keys, offsets, { ...options, causal: false });
   };
 
-/** The choices behind the last tokens of a row. */
-export const samplingsOf = ({ earlier = [], sampling }: StepRow): readonly Sampling[] =>
-  sampling === null ? [] : earlier.length === 0 ? [sampling] : [...earlier, sampling];
+/** What rows bring together: so many tokens, these choices, and whether any has a prefix. */
+export function contents(rows: readonly StepRow[]): { real: number; sampling: Sampling[]; prefix: boolean } {
+  const sampling: Sampling[] = [];
+  let real = 0;
+  let prefix = false;
+  for (const row of rows) {
+    real += row.tokens.length;
+    if (row.sampling) sampling.push(...(row.earlier ?? []), row.sampling);
+    prefix ||= (row.prefixLength ?? 0) > 0;
+  }
+  return { real, sampling, prefix };
+}
+
+/** `to.set(values, at)`, which takes longer than this for lists of a few numbers. */
+function put(to: Int32Array, at: number, values: readonly number[]): void {
+  for (let i = 0; i < values.length; i++) to[at + i] = values[i] as number;
+}
 
 /** Puts the tokens of the rows in their places, one row after another; what is padding goes nowhere. */
 export function fillFed(
@@ -115,8 +129,8 @@ export function fillFed(
   let at = 0;
   for (const [r, row] of rows.entries()) {
     const places = row.slots ?? row.sequence.extend(row.tokens);
-    tokens.set(row.tokens, at);
-    slots.set(places, at);
+    put(tokens, at, row.tokens);
+    put(slots, at, places);
     const start = row.sequence.length - row.tokens.length;
     for (let i = 0; i < row.tokens.length; i++) positions[at + i] = start + i;
     at += row.tokens.length;
@@ -133,12 +147,12 @@ export function fillStep(to: StepValues<Int32Array>, rows: readonly StepRow[]): 
   let s = 0;
   for (const [r, row] of rows.entries()) {
     lengths[r] = row.sequence.length;
-    table.set(row.sequence.blocks, r * width);
+    put(table, r * width, row.sequence.blocks);
     if (prefix) prefix[r] = row.prefixLength ?? 0;
     const memory = row.memory?.sequence;
     if (memoryLengths && memoryTable && memory) {
       memoryLengths[r] = memory.length;
-      memoryTable.set(memory.blocks, r * width);
+      put(memoryTable, r * width, memory.blocks);
     }
     const choices = row.sampling ? 1 + (row.earlier?.length ?? 0) : 0;
     for (let left = choices; left > 0; left--) picked[s++] = (offsets[r + 1] as number) - left;

@@ -3,6 +3,7 @@ import type { Device } from '../core/device.js';
 import { type DType, dtypeSize } from '../core/dtype.js';
 import type { KvType } from '../core/format.js';
 import { kvWrite, type PagedKeys, storedChannels } from '../core/ops/attention.js';
+import { concat, reshape, slice } from '../core/ops/shape.js';
 import { Tensor } from '../core/tensor.js';
 import { BlockPool, KV_BLOCK } from './kv-blocks.js';
 import type { BlockCopy, SequenceCache } from './kv-sequence.js';
@@ -94,3 +95,10 @@ export class KvCache implements SequenceCache {
     for (const t of this.tensors) this.#device.addon.disposeBuffer(this.#device.buffer(t));
   }
 }
+
+/** [caches]: one element of each, an output that keeps the writes alive where a program does nothing else. */
+export const keepAlive = (caches: readonly Tensor[]): Tensor =>
+  concat(
+    caches.map((cache) => slice(reshape(cache, [cache.size]), 0, 0, 1)),
+    0,
+  );

@@ -4,33 +4,27 @@ import type { NativeBuffer } from '../../src/core/addon.js';
 import { device } from '../../src/core/device.js';
 import * as ops from '../../src/core/ops/index.js';
 import { PackedTensors } from '../../src/core/packed-tensors.js';
-import { Executable } from '../../src/core/program/compile.js';
+import { BoundProgram } from '../../src/core/program/bound.js';
+import type { Executable } from '../../src/core/program/compile.js';
 import { Tensor } from '../../src/core/tensor.js';
 import { codeOf, readFloats } from '../helpers/native.js';
 
 const RUNS = 3000;
 
 /** softmax of x, brought back, and x + 1, in a buffer of each run. */
-function softmaxProgram() {
+async function softmaxProgram() {
   const on = device({ threads: 1 });
   const x = Tensor.placeholder('f32', [2, 3]);
-  const executable = Executable.build(on, [x], [ops.softmax(x), ops.add(x, 1)]);
-  const inputs = new PackedTensors(on, { x });
-  const results = new PackedTensors(on, { y: x });
-  return {
-    on,
-    executable,
-    inputs,
-    results,
-    bound: executable.bind(inputs.buffers, [...results.buffers, null]),
-  };
+  return { on, program: await BoundProgram.build(on, { x }, { y: ops.softmax(x) }, [ops.add(x, 1)]) };
 }
 
 describe('a bound program', () => {
   afterEach(() => vi.unstubAllEnvs());
 
   it('overwrites its outputs in each run, and gives the event loop its turns', async () => {
-    const { on, inputs, results, bound } = softmaxProgram();
+    const { on, program } = await softmaxProgram();
+    const { x } = program.inputs.floats;
+    const { y } = program.results.floats;
     let turns = 0;
     let over = false;
     const count = (): void => {
@@ -39,33 +33,32 @@ describe('a bound program', () => {
     };
     count();
     for (let i = 0; i < RUNS; i++) {
-      inputs.floats.x.set([0, 0, 0, i, i, i + Math.LN2]);
-      inputs.write();
-      const [next] = await bound.run();
-      results.read();
-      expect(results.floats.y[0]).toBeCloseTo(1 / 3);
-      expect(results.floats.y[5]).toBeCloseTo(1 / 2);
+      x.set([0, 0, 0, i, i, i + Math.LN2]);
+      const [next] = await program.run();
+      expect(y[0]).toBeCloseTo(1 / 3);
+      expect(y[5]).toBeCloseTo(1 / 2);
       expect(readFloats(next as NativeBuffer)[3]).toBe(i + 1);
       on.addon.disposeBuffer(next as NativeBuffer);
     }
     over = true;
     expect(turns).toBeGreaterThan(RUNS / 100); // far fewer runs would be seconds
-    bound.dispose();
+    program.dispose();
   });
 
   it('rejects with what a run throws, and runs again', async () => {
-    const { on, inputs, results, bound } = softmaxProgram();
+    const { on, program } = await softmaxProgram();
+    const { x } = program.inputs.floats;
+    const { y } = program.results.floats;
     const abort = on.addon.createAbort();
     on.addon.abort(abort);
-    inputs.write();
+    x.fill(0);
     for (let i = 0; i < 20; i++) {
-      expect(await codeOf(() => bound.run(abort))).toBe('ERR_ABORTED');
-      expect(await bound.run()).toHaveLength(1);
+      expect(await codeOf(() => program.run({ abort }))).toBe('ERR_ABORTED');
+      expect(await program.run()).toHaveLength(1);
     }
-    results.read();
-    expect([...results.floats.y]).toEqual(Array(6).fill(Math.fround(1 / 3)));
-    bound.dispose();
-    expect(await codeOf(() => bound.run())).toBe('ERR_DISPOSED');
+    expect([...y]).toEqual(Array(6).fill(Math.fround(1 / 3)));
+    program.dispose();
+    expect(await codeOf(() => program.run())).toBe('ERR_DISPOSED');
   });
 
   it('is traced, and compared with its twin under SWITCHYARD_VALIDATE', async () => {
@@ -74,10 +67,9 @@ describe('a bound program', () => {
     vi.stubEnv('SWITCHYARD_NO_FUSE', '');
     const printed = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
     try {
-      const { executable, inputs, bound } = softmaxProgram();
-      const compared = vi.spyOn(executable.twin as Executable, 'run');
-      inputs.write();
-      for (let i = 0; i < 3; i++) await bound.run();
+      const { program } = await softmaxProgram();
+      const compared = vi.spyOn(program.executable.twin as Executable, 'run');
+      for (let i = 0; i < 3; i++) await program.run();
       expect(compared).toHaveBeenCalledTimes(3);
       expect(printed.mock.calls.filter(([line]) => String(line).startsWith('softmax '))).toHaveLength(3);
     } finally {

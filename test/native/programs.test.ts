@@ -208,14 +208,19 @@ describe('a bound run', () => {
   );
 
   it('is not run here before it has run, nor when it takes long, nor beside another', async () => {
-    const copies = native.createProgram(copyProgram(2 ** 16, 100), [], []);
-    const long = native.bindRun(runtime, copies, [native.createBuffer(2 ** 18)], [null]);
+    const copies = (steps: number) => {
+      const copying = native.createProgram(copyProgram(2 ** 16, steps), [], []);
+      return native.bindRun(runtime, copying, [native.createBuffer(2 ** 18)], [null]);
+    };
+    const long = copies(100);
     expect(native.runHere(long)).toBeNull();
     await native.start(long);
     expect(native.runHere(long)).toBeNull();
-    const running = native.start(long);
+    const abort = native.createAbort();
+    const running = native.start(copies(100_000), abort);
     expect(native.runHere(bound)).toBeNull();
-    await running;
+    native.abort(abort);
+    expect(await codeOf(() => running)).toBe('ERR_ABORTED');
   });
 
   it('is aborted as others are', async () => {

@@ -1,44 +1,74 @@
-/** Programs that run again and again on the same buffers. */
-import type { Addon, NativeAbort, NativeBuffer, NativeRun } from '../addon.js';
+/** Programs that run again and again on the same memory. */
+import type { NativeAbort, NativeBuffer, NativeRun } from '../addon.js';
+import type { Device } from '../device.js';
 import { eventLoop } from '../event-loop.js';
+import { type NamedTensors, PackedTensors } from '../packed-tensors.js';
+import type { Tensor } from '../tensor.js';
+import { Executable } from './compile.js';
+
+export interface BoundRunOptions {
+  abort?: NativeAbort | undefined;
+  /** Words at the end of the inputs that this run does not read. Default 0. */
+  spare?: number;
+}
 
 /**
- * A program with its buffers, which are checked and handed over once: a run is one call. A run of microseconds takes place on
- * the JavaScript thread, since the way to the runtime thread and back takes longer; the event loop has its turn in time.
+ * A program with the memory of its inputs and outputs, which is checked and handed over once: a run is one call. It is filled,
+ * run and read by one caller at a time. A run of microseconds takes place on the JavaScript thread, since the way to the
+ * runtime thread and back takes longer; the event loop has its turn in time.
  */
-export class BoundProgram {
+export class BoundProgram<I extends NamedTensors, O extends NamedTensors = Record<never, Tensor>> {
   /** The last run took place here, and so will the next, as far as is known. */
   #here = false;
 
-  /**
-   * @param outputs null: allocated by each run
-   * @param watch told of all outputs of each run, if anybody is
-   */
-  constructor(
-    readonly addon: Addon,
+  private constructor(
+    readonly executable: Executable,
     readonly native: NativeRun,
-    readonly outputs: readonly (NativeBuffer | null)[],
-    readonly watch: ((outputs: readonly NativeBuffer[]) => Promise<void>) | null,
+    /** What the inputs get at the next run. */
+    readonly inputs: PackedTensors<I>,
+    /** What the last run gave. */
+    readonly results: PackedTensors<O>,
   ) {}
 
-  /** Resolves to the outputs that have no buffer, to be disposed of by the caller. */
-  async run(abort?: NativeAbort): Promise<NativeBuffer[]> {
-    const { addon, native } = this;
-    const { held } = eventLoop;
-    if (held && this.#here) await eventLoop.turn();
-    const here = held && !this.#here ? null : addon.runHere(native, abort);
-    this.#here = here !== null;
-    const fresh = here ?? (await addon.start(native, abort));
-    if (this.watch) await this.watch(this.#all(fresh));
-    return fresh;
+  /**
+   * @param results outputs of few words, which every run brings back
+   * @param large outputs that are read from buffers of their own
+   */
+  static async build<I extends NamedTensors, O extends NamedTensors>(
+    device: Device,
+    inputs: I,
+    results: O,
+    large: readonly Tensor[] = [],
+  ): Promise<BoundProgram<I, O>> {
+    const placeholders = Object.values(inputs) as Tensor[];
+    const outputs = Object.values(results) as Tensor[];
+    const executable = await Executable.buildInTurns(device, placeholders, [...outputs, ...large]);
+    const given = new PackedTensors(device, inputs);
+    const small = new PackedTensors(device, results);
+    const native = executable.bind(given.buffers, [...small.buffers, ...large.map(() => null)]);
+    return new BoundProgram(executable, native, given, small);
   }
 
-  #all(fresh: readonly NativeBuffer[]): NativeBuffer[] {
-    let next = 0;
-    return this.outputs.map((output) => output ?? (fresh[next++] as NativeBuffer));
+  /** One buffer for each large output, to be disposed of by the caller. */
+  async run({ abort, spare }: BoundRunOptions = {}): Promise<NativeBuffer[]> {
+    const { executable, native, inputs, results } = this;
+    const { addon } = executable.device;
+    const { held } = eventLoop;
+    if (held && this.#here) await eventLoop.turn();
+    inputs.write(spare);
+    const here = held && !this.#here ? null : addon.runHere(native, abort);
+    this.#here = here !== null;
+    const large = here ?? (await addon.start(native, abort));
+    if (executable.watched) await executable.watch(inputs.buffers, [...results.buffers, ...large]);
+    results.read();
+    return large;
   }
 
   dispose(): void {
-    this.addon.disposeRun(this.native);
+    const { executable, native, inputs, results } = this;
+    executable.device.addon.disposeRun(native);
+    executable.dispose();
+    inputs.dispose();
+    results.dispose();
   }
 }

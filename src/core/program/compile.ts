@@ -1,13 +1,18 @@
 /** From functions of tensors to programs that run again and again. */
 import { setImmediate as turn } from 'node:timers/promises';
-import type { NativeAbort, NativeBuffer, NativeProgram, RunOptions as NativeRunOptions } from '../addon.js';
+import type {
+  NativeAbort,
+  NativeBuffer,
+  NativeProgram,
+  NativeRun,
+  RunOptions as NativeRunOptions,
+} from '../addon.js';
 import { type Device, defaultDevice } from '../device.js';
 import { SwitchyardError } from '../errors.js';
 import type { RuntimeInt } from '../op.js';
 import { shapeText } from '../shape.js';
 import { connectRuntime, Tensor } from '../tensor.js';
 import { treeForm, treeLeaves, treeMap } from '../tree.js';
-import { BoundProgram } from './bound.js';
 import { describeProgram } from './describe.js';
 import { encode } from './encode.js';
 import type { Lowering } from './ir.js';
@@ -127,23 +132,17 @@ export class Executable {
       ...this.#settings,
       ...(abort ? { abort } : {}),
     });
-    if (this.#watched) await this.#watch(inputs, outputs, ints);
+    if (this.watched) await this.watch(inputs, outputs, ints);
     return outputs;
   }
 
   /**
-   * For runs that follow each other on the same buffers. No run-time integers.
+   * @internal For runs that follow each other on the same buffers (bound.ts). No run-time integers.
    * @param outputs null: allocated by each run
    */
-  bind(inputs: readonly NativeBuffer[], outputs: readonly (NativeBuffer | null)[]): BoundProgram {
+  bind(inputs: readonly NativeBuffer[], outputs: readonly (NativeBuffer | null)[]): NativeRun {
     const { addon, native } = this.device;
-    const watch = this.#watched ? (all: readonly NativeBuffer[]) => this.#watch(inputs, all) : null;
-    return new BoundProgram(
-      addon,
-      addon.bindRun(native, this.native, inputs, outputs, this.#settings),
-      outputs,
-      watch,
-    );
+    return addon.bindRun(native, this.native, inputs, outputs, this.#settings);
   }
 
   get #settings(): Omit<NativeRunOptions, 'abort'> {
@@ -151,12 +150,13 @@ export class Executable {
     return { threads, tier: isa, trace: tracer !== null };
   }
 
-  get #watched(): boolean {
+  /** @internal Whether `watch` is to be told of every run. */
+  get watched(): boolean {
     return this.device.tracer !== null || this.twin !== null;
   }
 
-  /** Hands the timings of a run to the tracer, and compares its outputs with those of the twin. */
-  async #watch(
+  /** @internal Hands the timings of a run to the tracer, and compares its outputs with those of the twin. */
+  async watch(
     inputs: readonly NativeBuffer[],
     outputs: readonly NativeBuffer[],
     ints: Ints = {},

@@ -14,6 +14,14 @@ export function chainCapacity(words: number): number {
 
 const NO_TOKENS = new Int32Array(0);
 
+/** Fewer words than this are copied faster one by one. */
+const FEW = 64;
+
+function copy(to: Int32Array, from: Int32Array, words: number): void {
+  if (words > FEW) to.set(from.subarray(0, words));
+  else for (let i = 0; i < words; i++) to[i] = from[i] as number;
+}
+
 const float = new Float64Array(1);
 const floatWords = new Int32Array(float.buffer);
 const single = new Float32Array(1);
@@ -30,7 +38,9 @@ export class ChainBatch {
   #length = 0;
   #rows = new Int32Array(8 * CHAIN_ROW_WORDS);
   #count = 0;
-  /** Where the open record's length goes. */
+  /** Where the open row's history and records begin, and where the open record's length goes. */
+  #history = 0;
+  #chain = 0;
   #record = 0;
 
   /** i32 [rows, 6]. */
@@ -42,10 +52,15 @@ export class ChainBatch {
     return this.#data.subarray(0, this.#length);
   }
 
+  /** Words of the data. */
+  get words(): number {
+    return this.#length;
+  }
+
   /** Copies rows and data to the inputs of a program. @returns words of the data that are spare */
   copyTo({ chains, data }: { readonly chains: Int32Array; readonly data: Int32Array }): number {
-    chains.set(this.rows);
-    data.set(this.data);
+    copy(chains, this.#rows, this.#count * CHAIN_ROW_WORDS);
+    copy(data, this.#data, this.#length);
     return data.length - this.#length;
   }
 
@@ -54,29 +69,46 @@ export class ChainBatch {
     this.#count = 0;
   }
 
-  /** Adds a row; `write` writes its records. */
-  row(
-    { history, seed, step }: { history: Int32Array; seed: number; step: number },
-    write: (chain: ChainBatch) => void,
-  ): void {
-    const historyOffset = this.#length;
-    this.#room(history.length);
-    this.#data.set(history, this.#length);
-    this.#length += history.length;
-    const chain = this.#length;
-    write(this);
-    const at = this.#count++ * CHAIN_ROW_WORDS;
+  /** Begins a row with its history, the first `length` of `tokens`; its records follow. */
+  open(tokens: Int32Array, length: number): void {
+    this.#room(length);
+    if (length > 0) this.#data.set(tokens.subarray(0, length), this.#length);
+    this.#history = this.#length;
+    this.#chain = this.#length += length;
+  }
+
+  /** Ends it. */
+  close(seed: number, step: number): void {
+    let at = this.#count++ * CHAIN_ROW_WORDS;
     if (at + CHAIN_ROW_WORDS > this.#rows.length) {
       const larger = new Int32Array(2 * this.#rows.length);
       larger.set(this.#rows);
       this.#rows = larger;
     }
-    this.#rows.set([chain, this.#length - chain, historyOffset, history.length, seed, step], at);
+    const rows = this.#rows;
+    rows[at++] = this.#chain;
+    rows[at++] = this.#length - this.#chain;
+    rows[at++] = this.#history;
+    rows[at++] = this.#chain - this.#history;
+    rows[at++] = seed;
+    rows[at] = step;
+  }
+
+  /** Adds a row; `write` writes its records. */
+  row(
+    { history, seed, step }: { history: Int32Array; seed: number; step: number },
+    write: (chain: ChainBatch) => void,
+  ): void {
+    this.open(history, history.length);
+    write(this);
+    this.close(seed, step);
   }
 
   /** Adds a row whose token nobody wants: the cheapest choice. */
   padding(): void {
-    this.row({ history: NO_TOKENS, seed: 0, step: 0 }, (chain) => chain.begin('greedy').end());
+    this.open(NO_TOKENS, 0);
+    this.begin('greedy').end();
+    this.close(0, 0);
   }
 
   /** Opens a record; `end` closes it. */
