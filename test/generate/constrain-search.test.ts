@@ -238,6 +238,32 @@ it('a grammar says the same of a text, whatever it was asked before', async () =
   );
 });
 
+it('a grammar is let go of, however a text ends', async () => {
+  const source = 'root ::= "ab"{1,40} "."';
+  const engine = compiledGrammar({ type: 'grammar', source }, model.tokenizer, 260, [END]);
+  const options = { grammar: source, maxTokens: 30 };
+  const aborted = new AbortController();
+  const cases: Record<string, () => Promise<unknown>> = {
+    plain: () => model.generate(prompt, options).result(),
+    beams: () => model.generate(prompt, { ...options, beams: 3 }).result(),
+    guesses: () => model.generate(prompt, { ...options, speculation: drafters.grammar() }).result(),
+    many: () => model.generateMany(prompt, { ...options, n: 4, temperature: 1, seed: 1 }),
+    batch: () => model.generateAll([prompt, prompt.slice(1)], options),
+    'without tokens': () => model.generate(prompt, { ...options, maxTokens: 0 }).result(),
+    'a break': async () => {
+      for await (const part of model.generate(prompt, options)) if (part.token) break;
+    },
+    'an abort': async () => {
+      const run = model.generate(prompt, { ...options, signal: aborted.signal });
+      for await (const _ of run) aborted.abort();
+    },
+  };
+  for (const [name, run] of Object.entries(cases)) {
+    await run().catch((error) => expect(error).toMatchObject({ code: 'ERR_ABORTED' }));
+    expect([name, engine.users]).toEqual([name, 0]);
+  }
+});
+
 it('many long texts of one grammar at once are as alone', async () => {
   const small = await loadLanguageModel(path, { contextLength: 512, cacheTokens: 160 * 96 });
   const jobs = Array.from({ length: 160 }, (_, i) => ({ regex: '[a-z]{30}', temperature: 1, seed: i }));
