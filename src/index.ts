@@ -16,8 +16,6 @@ export { Tensor, tensor } from './core/tensor.js';
 export { type TensorTree, treeLeaves, treeMap } from './core/tree.js';
 export { Weight } from './core/weight.js';
 export type { BatchOptions, BatchResult } from './generate/batch.js';
-export type { BeamOptions } from './generate/beam.js';
-export { type BestOfOptions, type BestOfResult, bestOf, type ScoredAnswer } from './generate/best-of.js';
 export type {
   Alternatives,
   EchoedPrompt,
@@ -26,14 +24,12 @@ export type {
   Hypothesis,
   SpeculationStatistics,
 } from './generate/continuation.js';
-export type { ContrastiveOptions } from './generate/contrastive.js';
 export type {
   DisposableDrafter,
   DraftHeadOptions,
   PredictionHead,
   PredictionInputs,
 } from './generate/draft-head.js';
-export { type DraftModelOptions, drafters, type NgramOptions } from './generate/drafters.js';
 export {
   type AnswerBatchOptions,
   type AnswerOptions,
@@ -46,9 +42,18 @@ export { LanguageModel } from './generate/language-model.js';
 export type { CandidateScore, LikelihoodOptions, ScoredToken } from './generate/likelihood.js';
 export type { AnyModel } from './generate/load-model.js';
 export type { LoadModelOptions } from './generate/load-options.js';
-export type { ManyOptions } from './generate/many.js';
 export type { TextPair } from './generate/model.js';
 export { type Sampler, type SamplerOptions, samplers } from './generate/samplers/index.js';
+export type { BeamOptions } from './generate/search/beam.js';
+export {
+  type BestOfOptions,
+  type BestOfResult,
+  bestOf,
+  type ScoredAnswer,
+} from './generate/search/best-of.js';
+export type { ContrastiveOptions } from './generate/search/contrastive.js';
+export type { ManyOptions } from './generate/search/many.js';
+export { type DraftModelOptions, drafters, type NgramOptions } from './generate/speculate/drafters.js';
 export * as hub from './hub/index.js';
 export * as moe from './moe/index.js';
 export * as nn from './nn/index.js';
@@ -68,9 +73,9 @@ export const models = {
   upcycle: (model: AnyModel, options: UpcycleOptions): Promise<LanguageModel> =>
     decoderOf('upcycle', model).upcycle(options),
 };
-export { type Scorer, scorers, type TextScorer } from './generate/scorers.js';
-export type { Draft, DraftContext, Drafter } from './generate/speculative.js';
-export { countVotes, type VoteOptions, type VoteResult, type Votes, vote } from './generate/vote.js';
+export { type Scorer, scorers, type TextScorer } from './generate/search/scorers.js';
+export { countVotes, type VoteOptions, type VoteResult, type Votes, vote } from './generate/search/vote.js';
+export type { Draft, DraftContext, Drafter } from './generate/speculate/speculative.js';
 
 function decoderOf(what: string, model: AnyModel): LanguageModel {
   if (model.kind === 'decoder') return model;

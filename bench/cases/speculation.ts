@@ -1,11 +1,11 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { drafters } from '../../src/generate/drafters.js';
 import type { GenerateOptions } from '../../src/generate/generation.js';
 import type { LanguageModel } from '../../src/generate/language-model.js';
 import { loadLanguageModel } from '../../src/generate/load-model.js';
-import type { Drafter } from '../../src/generate/speculative.js';
+import { drafters } from '../../src/generate/speculate/drafters.js';
+import type { Drafter } from '../../src/generate/speculate/speculative.js';
 import { quantizeModel } from '../../src/quantize/index.js';
 import { type Bench, defineCase } from '../harness/case.js';
 import { openBenchModel, promptOf } from '../harness/models.js';

@@ -20,7 +20,7 @@ import { InTurn } from './in-turn.js';
 import { paddedTokens } from './padding.js';
 import { ChainBatch, chainCapacity } from './samplers/chain-batch.js';
 import type { Sampling } from './sampling.js';
-import { checkDrafter, type Draft, type DraftContext, type Drafter } from './speculative.js';
+import { checkDrafter, type Draft, type DraftContext, type Drafter } from './speculate/speculative.js';
 import { attendOver, fillStep, type StepValues, stepInputs, writeChains } from './step-inputs.js';
 
 export interface PredictionInputs {

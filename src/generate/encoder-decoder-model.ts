@@ -12,8 +12,8 @@ import { DecodingModel, type DecodingSettings } from './decoding-model.js';
 import type { StepEngine } from './engine.js';
 import { type GenerateOptions, Generation, type GenerationHost } from './generation.js';
 import type { TokenizerSource } from './load-options.js';
-import { generateMany, type ManyOptions } from './many.js';
 import type { Text } from './model.js';
+import { generateMany, type ManyOptions } from './search/many.js';
 import { encoderDecoderSteps } from './step-model.js';
 
 export interface AnswerOptions<T = unknown> extends GenerateOptions<T> {

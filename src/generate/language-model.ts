@@ -19,7 +19,7 @@ import {
   scoresOf,
 } from './likelihood.js';
 import type { TokenizerSource } from './load-options.js';
-import { generateMany, type ManyOptions } from './many.js';
+import { generateMany, type ManyOptions } from './search/many.js';
 import { decoderSteps } from './step-model.js';
 
 /** A loaded language model. Calls made at the same time share their steps and do not change each other's results. */

@@ -12,7 +12,7 @@ import { Tokenizer } from '../text/tokenizer.js';
 import type { BatchOptions, BatchResult } from './batch.js';
 import type { GenerateOptions, Generation } from './generation.js';
 import type { TokenizerSource } from './load-options.js';
-import type { ManyOptions } from './many.js';
+import type { ManyOptions } from './search/many.js';
 
 export type ModelKind = 'decoder' | 'encoder' | 'encoder-decoder';
 

@@ -1,13 +1,13 @@
 /** Which way of decoding the options ask for. */
 import { mismatch } from '../core/errors.js';
-import { type BeamOptions, beamSearch, beamSettings } from './beam.js';
 import { CONSTRAINT_OPTIONS } from './constrain/grammar.js';
 import { CHOICE_OPTIONS, type ContinuationOptions } from './continuation.js';
-import { type ContrastiveOptions, contrastiveSearch, contrastiveSettings } from './contrastive.js';
-import { diverseBeamSearch } from './diverse-beam.js';
 import { plain, type Strategy } from './run.js';
 import { EDIT_OPTIONS } from './samplers/options.js';
-import { checkDrafter, type Drafter, speculative } from './speculative.js';
+import { type BeamOptions, beamSearch, beamSettings } from './search/beam.js';
+import { type ContrastiveOptions, contrastiveSearch, contrastiveSettings } from './search/contrastive.js';
+import { diverseBeamSearch } from './search/diverse-beam.js';
+import { checkDrafter, type Drafter, speculative } from './speculate/speculative.js';
 
 export interface StrategyOptions {
   /** Beam search with this many beams, or as its options say. */

@@ -1,10 +1,10 @@
 /** The prompt in the result: as `logprobs` sees it, whatever way the text goes on. */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { drafters } from '../../src/generate/drafters.js';
 import type { GenerateOptions, GenerationResult } from '../../src/generate/generation.js';
 import type { LanguageModel } from '../../src/generate/language-model.js';
 import { loadLanguageModel } from '../../src/generate/load-model.js';
+import { drafters } from '../../src/generate/speculate/drafters.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { writeTinyFolder } from '../helpers/tiny-model.js';
 

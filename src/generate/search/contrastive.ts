@@ -7,11 +7,11 @@
  * already: its logits say who the next candidates are. A grammar, bans and penalties change the log-probabilities first, and the
  * probability is of what they leave.
  */
-import { checkOptions, mismatch } from '../core/errors.js';
+import { checkOptions, mismatch } from '../../core/errors.js';
+import type { Answer, Lane } from '../lane.js';
+import type { Strategy } from '../run.js';
 import { askOf, nothingLeft } from './beam.js';
-import type { Answer, Lane } from './lane.js';
 import { type Candidate, likeliest, logSumExp } from './likeliest.js';
-import type { Strategy } from './run.js';
 
 export interface ContrastiveOptions {
   /** Candidates, 1 to 64. Default 4. */

@@ -2,8 +2,9 @@
  * Diverse beam search (Vijayakumar et al. 2016): the beams fall into groups, searched one after the other at each step; a
  * token loses `diversityPenalty` for each beam of the groups before that has chosen it at this step (Hamming diversity, eq. 6).
  */
+
+import type { Strategy } from '../run.js';
 import { BeamLanes, type BeamSettings, BeamState, type Ended, handOut, stepsOf } from './beam.js';
-import type { Strategy } from './run.js';
 
 /** The sequences returned are the best of all groups. */
 export function diverseBeamSearch(settings: BeamSettings): Strategy {

@@ -1,6 +1,6 @@
 /** Self-consistency (Wang et al. 2023): several chains of thought are drawn, and the answer that most of them reach stands. */
-import { checkOptions, mismatch } from '../core/errors.js';
-import type { BatchResult } from './batch.js';
+import { checkOptions, mismatch } from '../../core/errors.js';
+import type { BatchResult } from '../batch.js';
 import { type Answering, scored } from './best-of.js';
 import { MANY_OPTIONS, type ManyOptions } from './many.js';
 import type { Scorer } from './scorers.js';

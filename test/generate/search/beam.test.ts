@@ -1,13 +1,13 @@
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type BeamOptions, type BeamRules, BeamState, stepsOf } from '../../src/generate/beam.js';
-import type { GenerateOptions } from '../../src/generate/generation.js';
-import type { LanguageModel } from '../../src/generate/language-model.js';
-import { likeliest, logSumExp } from '../../src/generate/likeliest.js';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
-import { temporaryFolder } from '../helpers/checkpoint.js';
-import { writeTinyFolder } from '../helpers/tiny-model.js';
+import type { GenerateOptions } from '../../../src/generate/generation.js';
+import type { LanguageModel } from '../../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../../src/generate/load-model.js';
+import { type BeamOptions, type BeamRules, BeamState, stepsOf } from '../../../src/generate/search/beam.js';
+import { likeliest, logSumExp } from '../../../src/generate/search/likeliest.js';
+import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { writeTinyFolder } from '../../helpers/tiny-model.js';
 
 const path = join(temporaryFolder(), 'dense');
 let model: LanguageModel;

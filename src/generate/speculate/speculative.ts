@@ -7,11 +7,11 @@
  * and sampled output has the same law because it is the same. A drafter that draws with the same numbers from a similar
  * distribution guesses right nearly as often as rejection sampling accepts (Daliri et al. 2025, arXiv 2408.07978).
  */
-import { mismatch } from '../core/errors.js';
-import type { Continuation, GeneratedPart } from './continuation.js';
-import type { Answer, Ask } from './lane.js';
-import type { Run, Strategy } from './run.js';
-import type { Choice, Sampling } from './sampling.js';
+import { mismatch } from '../../core/errors.js';
+import type { Continuation, GeneratedPart } from '../continuation.js';
+import type { Answer, Ask } from '../lane.js';
+import type { Run, Strategy } from '../run.js';
+import type { Choice, Sampling } from '../sampling.js';
 
 /** What a drafter may look at. */
 export interface DraftContext {

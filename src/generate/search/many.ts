@@ -1,11 +1,11 @@
 /** Several answers to one prompt: its blocks are computed once and shared, each answer draws with a seed of its own. */
-import { checkOptions, checkWhole, mismatch } from '../core/errors.js';
-import { type BatchOptions, type BatchResult, resultOf } from './batch.js';
-import { Continuation } from './continuation.js';
-import { GENERATE_OPTIONS, type GenerationHost, laneOptions } from './generation.js';
-import type { Memory } from './memory.js';
-import { Run } from './run.js';
-import { strategyOf } from './strategy.js';
+import { checkOptions, checkWhole, mismatch } from '../../core/errors.js';
+import { type BatchOptions, type BatchResult, resultOf } from '../batch.js';
+import { Continuation } from '../continuation.js';
+import { GENERATE_OPTIONS, type GenerationHost, laneOptions } from '../generation.js';
+import type { Memory } from '../memory.js';
+import { Run } from '../run.js';
+import { strategyOf } from '../strategy.js';
 
 export interface ManyOptions extends Omit<BatchOptions, 'beams' | 'contrastive' | 'prefixLengths'> {
   /** Answers, 1 to 1024. */

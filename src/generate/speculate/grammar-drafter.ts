@@ -3,8 +3,8 @@
  * is forced may be cut into tokens in several ways, and which one the model chooses is not: so the tokens are guesses, which one
  * step checks, and the text stays that of plain constrained decoding.
  */
-import { checkOptions, mismatch } from '../core/errors.js';
-import type { Tokenizer } from '../text/tokenizer.js';
+import { checkOptions, mismatch } from '../../core/errors.js';
+import type { Tokenizer } from '../../text/tokenizer.js';
 import { checkDrafter, type DraftContext, type Drafter } from './speculative.js';
 
 export interface GrammarDraftOptions {

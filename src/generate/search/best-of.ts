@@ -1,6 +1,6 @@
 /** Best of N: several answers are drawn, a scorer says which one stands (Stiennon et al. 2020, section 3; Cobbe et al. 2021). */
-import { checkOptions, mismatch } from '../core/errors.js';
-import type { BatchResult } from './batch.js';
+import { checkOptions, mismatch } from '../../core/errors.js';
+import type { BatchResult } from '../batch.js';
 import { MANY_OPTIONS, type ManyOptions } from './many.js';
 import { ownLogprob, type Scorer } from './scorers.js';
 

@@ -1,11 +1,11 @@
 /** Scorers of answers: an answer's own log-probability, verifiers, reward models of outcomes and of steps. */
-import { checkOptions, mismatch, SwitchyardError } from '../core/errors.js';
-import type { Tensor } from '../core/tensor.js';
-import type { BatchResult } from './batch.js';
-import type { Lane, LaneOptions } from './lane.js';
+import { checkOptions, mismatch, SwitchyardError } from '../../core/errors.js';
+import type { Tensor } from '../../core/tensor.js';
+import type { BatchResult } from '../batch.js';
+import type { Lane, LaneOptions } from '../lane.js';
+import { samplers } from '../samplers/index.js';
+import { Sampling } from '../sampling.js';
 import { logSumExp } from './likeliest.js';
-import { samplers } from './samplers/index.js';
-import { Sampling } from './sampling.js';
 
 /**
  * Says how good answers are: a number each, larger is better. All answers come at once, so that a model that scores can take

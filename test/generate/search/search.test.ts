@@ -1,16 +1,16 @@
 // Several answers to one prompt, and what is made of them: the best by a scorer, the one that most agree on.
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { tensor } from '../../src/core/tensor.js';
-import type { BatchResult } from '../../src/generate/batch.js';
-import { bestOf } from '../../src/generate/best-of.js';
-import type { LanguageModel } from '../../src/generate/language-model.js';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
-import { samplers } from '../../src/generate/samplers/index.js';
-import { type Scorer, scorers } from '../../src/generate/scorers.js';
-import { countVotes, vote } from '../../src/generate/vote.js';
-import { temporaryFolder } from '../helpers/checkpoint.js';
-import { writeTinyFolder } from '../helpers/tiny-model.js';
+import { tensor } from '../../../src/core/tensor.js';
+import type { BatchResult } from '../../../src/generate/batch.js';
+import type { LanguageModel } from '../../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../../src/generate/load-model.js';
+import { samplers } from '../../../src/generate/samplers/index.js';
+import { bestOf } from '../../../src/generate/search/best-of.js';
+import { type Scorer, scorers } from '../../../src/generate/search/scorers.js';
+import { countVotes, vote } from '../../../src/generate/search/vote.js';
+import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { writeTinyFolder } from '../../helpers/tiny-model.js';
 
 const path = join(temporaryFolder(), 'dense');
 let model: LanguageModel;

@@ -2,17 +2,17 @@
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { compiledGrammar } from '../../src/generate/constrain/grammar-engine.js';
-import { drafters } from '../../src/generate/drafters.js';
-import type { GenerateOptions } from '../../src/generate/generation.js';
-import { tokensBehind } from '../../src/generate/grammar-drafter.js';
-import type { LanguageModel } from '../../src/generate/language-model.js';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
-import type { Drafter } from '../../src/generate/speculative.js';
-import { temporaryFolder } from '../helpers/checkpoint.js';
-import { fixturesFolder } from '../helpers/fixtures.js';
-import { writeTinyFolder } from '../helpers/tiny-model.js';
-import { tokenizerOfFolder } from '../helpers/tokenizers.js';
+import { compiledGrammar } from '../../../src/generate/constrain/grammar-engine.js';
+import type { GenerateOptions } from '../../../src/generate/generation.js';
+import type { LanguageModel } from '../../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../../src/generate/load-model.js';
+import { drafters } from '../../../src/generate/speculate/drafters.js';
+import { tokensBehind } from '../../../src/generate/speculate/grammar-drafter.js';
+import type { Drafter } from '../../../src/generate/speculate/speculative.js';
+import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { fixturesFolder } from '../../helpers/fixtures.js';
+import { writeTinyFolder } from '../../helpers/tiny-model.js';
+import { tokenizerOfFolder } from '../../helpers/tokenizers.js';
 
 const path = join(temporaryFolder(), 'dense');
 const END = 256;

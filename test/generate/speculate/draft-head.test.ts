@@ -2,29 +2,29 @@
 // decoding.
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { attention } from '../../src/core/ops/attention.js';
-import { add } from '../../src/core/ops/elementwise.js';
-import { takeRows } from '../../src/core/ops/indexing.js';
-import { compileOn } from '../../src/core/program/compile.js';
-import { type Tensor, tensor } from '../../src/core/tensor.js';
+import { attention } from '../../../src/core/ops/attention.js';
+import { add } from '../../../src/core/ops/elementwise.js';
+import { takeRows } from '../../../src/core/ops/indexing.js';
+import { compileOn } from '../../../src/core/program/compile.js';
+import { type Tensor, tensor } from '../../../src/core/tensor.js';
 import {
   type DisposableDrafter,
   draftHead,
   type PredictionHead,
   type PredictionInputs,
-} from '../../src/generate/draft-head.js';
-import { drafters } from '../../src/generate/drafters.js';
-import { MAX_CHUNK } from '../../src/generate/engine.js';
-import { LanguageModel } from '../../src/generate/language-model.js';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
-import type { DraftContext, Drafter } from '../../src/generate/speculative.js';
-import { decoderParts } from '../../src/models/build.js';
-import { cacheWidths } from '../../src/models/config.js';
-import { Decoder } from '../../src/models/decoder.js';
-import { packValues } from '../../src/models/weights.js';
-import { RmsNorm } from '../../src/nn/norm.js';
-import { temporaryFolder } from '../helpers/checkpoint.js';
-import { normal, random, writeTinyFolder } from '../helpers/tiny-model.js';
+} from '../../../src/generate/draft-head.js';
+import { MAX_CHUNK } from '../../../src/generate/engine.js';
+import { LanguageModel } from '../../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../../src/generate/load-model.js';
+import { drafters } from '../../../src/generate/speculate/drafters.js';
+import type { DraftContext, Drafter } from '../../../src/generate/speculate/speculative.js';
+import { decoderParts } from '../../../src/models/build.js';
+import { cacheWidths } from '../../../src/models/config.js';
+import { Decoder } from '../../../src/models/decoder.js';
+import { packValues } from '../../../src/models/weights.js';
+import { RmsNorm } from '../../../src/nn/norm.js';
+import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { normal, random, writeTinyFolder } from '../../helpers/tiny-model.js';
 
 interface Setup {
   readonly model: LanguageModel;

@@ -1,13 +1,13 @@
 // Whoever guesses, and however badly: the text is that of plain decoding, greedy and for every seed.
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { drafters } from '../../src/generate/drafters.js';
-import type { GenerateOptions } from '../../src/generate/generation.js';
-import type { LanguageModel } from '../../src/generate/language-model.js';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
-import type { Drafter } from '../../src/generate/speculative.js';
-import { temporaryFolder } from '../helpers/checkpoint.js';
-import { random, writeTinyFolder } from '../helpers/tiny-model.js';
+import type { GenerateOptions } from '../../../src/generate/generation.js';
+import type { LanguageModel } from '../../../src/generate/language-model.js';
+import { loadLanguageModel } from '../../../src/generate/load-model.js';
+import { drafters } from '../../../src/generate/speculate/drafters.js';
+import type { Drafter } from '../../../src/generate/speculate/speculative.js';
+import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { random, writeTinyFolder } from '../../helpers/tiny-model.js';
 
 const folder = temporaryFolder();
 const CONTEXT = 256;

@@ -2,13 +2,13 @@
  * Beam search as transformers does it: the likeliest sequences of tokens are kept, and score / length^penalty decides among
  * those that ended (Wu et al. 2016, eq. 14 with the plain power of the length).
  */
-import { checkOptions, checkWhole, mismatch, type SwitchyardError } from '../core/errors.js';
-import type { Continuation, GeneratedPart } from './continuation.js';
-import type { Answer, Ask, Lane } from './lane.js';
+import { checkOptions, checkWhole, mismatch, type SwitchyardError } from '../../core/errors.js';
+import type { Continuation, GeneratedPart } from '../continuation.js';
+import type { Answer, Ask, Lane } from '../lane.js';
+import type { Run, Strategy } from '../run.js';
+import { samplers } from '../samplers/index.js';
+import { Sampling } from '../sampling.js';
 import { type Candidate, likeliest, logSumExp } from './likeliest.js';
-import type { Run, Strategy } from './run.js';
-import { samplers } from './samplers/index.js';
-import { Sampling } from './sampling.js';
 
 export interface BeamOptions {
   /** Sequences kept at each step, 1 to 64. */
