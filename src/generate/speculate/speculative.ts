@@ -85,7 +85,8 @@ export function speculative(drafter: Drafter): Strategy {
           const most = Math.min(drafter.tokens, maxTokens - continuation.tokens.length - 1);
           const hidden = lane.hidden ? { hidden: lane.hidden } : {};
           const context = { tokens: [...lane.tokens, last], sampling, most, ...hidden };
-          const proposed = most > 0 ? known(await draft.propose(context), most, vocabSize) : [];
+          const proposed =
+            most > 0 ? known(await draft.propose(context), most, vocabSize, continuation.endTokens) : [];
           const { ask, held } = await along(sampling, proposed);
           guesses = held;
           counts.steps++;
@@ -100,10 +101,16 @@ export function speculative(drafter: Drafter): Strategy {
   };
 }
 
-/** Guesses that the model can be asked about. */
-function known(guesses: readonly number[], most: number, vocabSize: number): readonly number[] {
+/** Guesses that the model can be asked about, as far as the text could go on. */
+function known(
+  guesses: readonly number[],
+  most: number,
+  vocabSize: number,
+  endTokens: ReadonlySet<number>,
+): readonly number[] {
   const odd = guesses.findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < vocabSize));
-  return guesses.slice(0, Math.min(most, odd < 0 ? guesses.length : odd));
+  const end = guesses.findIndex((id) => endTokens.has(id));
+  return guesses.slice(0, Math.min(most, odd < 0 ? guesses.length : odd, end < 0 ? guesses.length : end + 1));
 }
 
 /** Takes choices up to the first that is not what was guessed; that one is right itself. */

@@ -99,6 +99,10 @@ it('a guessed end counts, and nothing is guessed behind it', async () => {
   const { tokens, speculation } = await model.generate(prompt, run).result();
   expect(tokens).toEqual([...Buffer.from('abcdef\n')]);
   expect(speculation).toEqual({ steps: 1, drafted: 6, accepted: 6 });
+  const beyond = drafter(() => [...Buffer.from('bcdef\n'), 65, 66, 67], 9);
+  const oracle = await model.generate(prompt, { ...options, speculation: beyond }).result();
+  expect(oracle.tokens).toEqual(tokens);
+  expect(oracle.speculation).toEqual({ steps: 1, drafted: 6, accepted: 6 });
 });
 
 it('a text that repeats itself takes fewer steps', async () => {
