@@ -125,10 +125,12 @@ function foundOf({ parts, names, checkpoint: { tensors } }: AnyFiles): Found {
     const stored = names?.tensorsOf(part) ?? [part.name];
     for (const name of stored) seen.set(tensors.get(name).name, part.role);
     if (part.kind === 'vector') continue;
-    const entry = tensors.get(stored[0] as string);
-    const place = names?.placesOf(part).next().value;
-    const format = place ? packedFormat(entry, place, part.shape.at(-1) as number) : entry.format;
-    if (format !== undefined && isWeightFormat(format)) matrices.push(sizeOf(part, format));
+    const { format } = tensors.get(stored[0] as string);
+    // all experts of a stack are packed alike
+    const changed = [...(names?.placesOf(part) ?? [])]
+      .map((place) => packedFormat(tensors.get(place.tensor), place, part.shape.at(-1) as number))
+      .find((packed) => packed !== format);
+    if (isWeightFormat(format)) matrices.push(sizeOf(part, changed ?? format));
     else packable = false;
   }
   const used: { role: Role; shape: readonly number[] }[] = [];
