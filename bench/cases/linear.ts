@@ -39,7 +39,7 @@ export default defineCase({
       const weights = [first];
       while (weights.length < count) weights.push(await randomWeight(device, format, size, size));
       const modes: ComputeMode[] = [computeOf(format)];
-      if (format === 'bf16') modes.push('bf16');
+      if (format === 'bf16' || format === 'f8_e4m3') modes.push('bf16');
       for (const mode of modes)
         for (const rows of options.smoke ? [1, 8] : ROWS) await run(bench, weights, mode, rows);
       for (const w of weights) device.addon.disposeWeight(w.native);
