@@ -356,6 +356,9 @@ describe.skipIf(fixturesFolder === undefined)('saving', () => {
       { dropHead: true },
     ])
       await expect(model.save(fresh(), options as never)).rejects.toMatchObject({ code: 'ERR_OPTION' });
+    await expect(model.save(fresh('.gguf'), { dropHead: true })).rejects.toMatchObject({
+      code: 'ERR_OPTION',
+    });
     await expect(model.save(fresh('.switchyard'), { dtype: 'f16' })).rejects.toMatchObject({
       code: 'ERR_OPTION',
     });

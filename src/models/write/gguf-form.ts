@@ -33,6 +33,8 @@ export interface GgufForm {
 
 /** @throws SwitchyardError ERR_UNSUPPORTED for a model that GGUF has no words for */
 export function ggufForm(path: string, model: WrittenModel, options: WriteOptions): GgufForm {
+  if (options.dropHead && model.kind !== 'encoder')
+    throw mismatch('ERR_OPTION', 'save', `dropHead for a ${model.kind}`, 'an encoder');
   return model.kind === 'decoder' ? decoderForm(path, model) : stackForm(path, model, options);
 }
 
