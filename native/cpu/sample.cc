@@ -128,10 +128,10 @@ void run_sample(const Instruction& instruction, const Context& context) {
       return;
     }
     const auto words = philox(row.step, row.seed);
-    const int64_t place = row.size() == 1 ? 0 : row.pick(unit_double(words[0], words[1]));
-    tokens[r] = row.id(place);
+    const int64_t slot = row.pick(unit_double(words[0], words[1]));
+    tokens[r] = row.id(slot);
     raw[r] = float(row.raw_logprob(tokens[r]));
-    chosen[r] = float(std::log(double(row.weights()[place]) / row.total()));
+    chosen[r] = float(std::log(double(row.weights()[slot]) / row.total()));
   });
 }
 
@@ -144,6 +144,7 @@ void run_process(const Instruction& instruction, const Context& context) {
       fail(ErrorCode::kOption, "[process_logits] got a largest logit that is no finite number in row %lld, expected one",
            (long long)r);
     }
+    row.list_thinned();
     std::fill_n(y, v, -INFINITY);
     for (int64_t i = 0; i < row.size(); i++) y[row.id(i)] = row.score(i) / row.divisor();
   });

@@ -1,6 +1,9 @@
 // Sampler chains where TypeScript does not easily reach: equal bits across threads and tiers, and hostile words.
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <functional>
+#include <numeric>
 
 #include "call.h"
 #include "check.h"
@@ -85,6 +88,22 @@ std::vector<std::pair<const char*, Chain>> chains() {
       {"typical", Chain().begin(k_typical).number(0.8)},
       {"eta", Chain().begin(k_eta).number(0.001)},
       {"mirostat", Chain().begin(k_mirostat).number(9)},
+      {"epsilon", Chain().begin(k_epsilon).number(1e-5)},
+      {"tail free", Chain().begin(k_tail_free).number(0.9)},
+      {"one filter after another", Chain()
+                                       .begin(k_top_p).number(0.95)
+                                       .begin(k_typical).number(0.9)
+                                       .begin(k_eta).number(1e-5)
+                                       .begin(k_min_p).number(0.01)
+                                       .begin(k_top_k).int_(9000)
+                                       .begin(k_top_p).number(0.9)},
+      {"a temperature behind filters", Chain()
+                                           .begin(k_top_p).number(0.9)
+                                           .begin(k_xtc).number(1e-5).number(1).int_(1)
+                                           .begin(k_temperature).number(1.5)},
+      {"a penalty behind a filter", Chain()
+                                        .begin(k_typical).number(0.9)
+                                        .begin(k_repetition_penalty).number(1.2).int_(0)},
       {"xtc", Chain().begin(k_xtc).number(0.001).number(0.9).int_(1)},
       {"all", Chain()
                   .begin(k_repetition_penalty).number(1.2).int_(0)
@@ -115,6 +134,127 @@ void test_same_bits() {
           // Tiers with a fused multiply-add agree to the bit.
           if (tier != Tier::kScalar && tier != math_tiers()[1]) {
             CHECK(choose(math_tiers()[1], one, logits, 3, words, history) == alone);
+          }
+        }
+      }
+    }
+  }
+}
+
+// What a filter leaves of a row, from process_logits.
+std::vector<float> left_by(Tier tier, ThreadPool& pool, const std::vector<float>& logits, const std::vector<int32_t>& words) {
+  const auto v = int64_t(logits.size()), size = int64_t(words.size());
+  Call c("process_logits");
+  c.f32({1, v}, logits).i32({1, 6}, {0, int32_t(size), 0, 0, 1, 0}).i32({size}, words).out(DType::kF32, {1, v}).run(tier, pool);
+  return c.result();
+}
+
+// A filter that goes by an order leaves none that comes behind one it removes (ties to the lower id, where `ties`), and so much
+// mass that the last one was needed; in f64.
+void check_cut(const std::vector<float>& left, const std::vector<double>& p, const std::vector<double>& order, double mass,
+               bool ties, const char* what) {
+  double worst = INFINITY, best = -INFINITY, kept = 0, of_worst = 0;
+  int64_t last = -1, first = int64_t(left.size());
+  for (size_t i = 0; i < left.size(); i++) {
+    if (left[i] > -INFINITY) {
+      kept += p[i];
+      if (order[i] <= worst) last = int64_t(i);
+      if (order[i] < worst) of_worst = 0;
+      worst = std::min(worst, order[i]);
+      if (order[i] == worst) of_worst = ties ? p[i] : of_worst + p[i];
+    } else if (p[i] > 0) {
+      if (order[i] > best) first = int64_t(i);
+      best = std::max(best, order[i]);
+    }
+  }
+  const double slack = 1e-5 * (1 + std::fabs(worst));
+  if (!CHECK(best <= worst + slack) || !CHECK(!ties || best < worst || last < first) || !CHECK(kept >= mass - 2e-6) ||
+      !CHECK(kept - of_worst <= mass + 2e-5)) {
+    std::fprintf(stderr, "  %s, %zu tokens: kept %.9g of %g, worst %.9g, best removed %.9g\n", what, left.size(), kept,
+                 mass, worst, best);
+  }
+}
+
+// The tokens that tail-free leaves, by a whole sort.
+std::vector<bool> before_the_tail(const std::vector<float>& logits, const std::vector<double>& p, double z) {
+  std::vector<size_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return logits[a] > logits[b]; });
+  std::vector<double> curvature;
+  for (size_t i = 0; i + 2 < order.size(); i++) {
+    curvature.push_back(std::fabs(p[order[i]] - 2 * p[order[i + 1]] + p[order[i + 2]]));
+  }
+  const double total = std::accumulate(curvature.begin(), curvature.end(), 0.0);
+  size_t kept = total == 0 ? order.size() : 1;
+  for (double spent = 0; kept <= curvature.size() && (spent += curvature[kept - 1]) <= z * total;) kept++;
+  std::vector<bool> stays(logits.size());
+  for (size_t i = 0; i < kept; i++) stays[order[i]] = true;
+  return stays;
+}
+
+void test_cuts_of_a_vocabulary() {
+  ThreadPool one(1), four(4);
+  for (int64_t v : {1, 2, 5, 300, 5000, 150000}) {
+    for (double spread : {0.0, 0.01, 0.5, 3.0, 30.0}) {
+      for (bool coarse : {false, true}) {
+        if (v > 5000 && coarse != (spread == 3)) continue;  // under a sanitizer each takes seconds
+        auto logits = normals(v, uint32_t(v), float(spread));
+        if (coarse) {
+          for (float& x : logits) x = std::round(x * 16) / 16;  // thousands of ties
+          for (size_t i = 1; i < logits.size(); i += 3) logits[i] = -INFINITY;
+        }
+        const double top = double(*std::max_element(logits.begin(), logits.end()));
+        std::vector<double> p, nearness;
+        double total = 0, entropy = 0;
+        for (const float x : logits) total += std::exp(double(x) - top);
+        for (const float x : logits) p.push_back(std::exp(double(x) - top) / total);
+        for (const double x : p) entropy -= x > 0 ? x * std::log(x) : 0;
+        for (const double x : p) nearness.push_back(x > 0 ? -std::fabs(-std::log(x) - entropy) : -INFINITY);
+        for (Tier tier : math_tiers()) {
+          ThreadPool& pool = tier == math_tiers().back() ? four : one;
+          for (double mass : {0.02, 0.5, 0.9, 0.999}) {
+            const auto by = [&](Kind kind) { return left_by(tier, pool, logits, Chain().begin(kind).number(mass).words()); };
+            check_cut(by(k_top_p), p, p, mass, true, "top p");
+            check_cut(by(k_typical), p, nearness, mass, false, "typical");
+          }
+          for (double z : {0.3, 0.95}) {
+            if (coarse && spread == 0.01) continue;  // curvatures of rounding alone
+            const auto left = left_by(tier, pool, logits, Chain().begin(k_tail_free).number(z).words());
+            const auto stays = before_the_tail(logits, p, z);
+            size_t wrong = 0;
+            for (size_t i = 0; i < left.size(); i++) wrong += p[i] > 0 && (left[i] > -INFINITY) != stays[i];
+            if (!CHECK(wrong <= left.size() / 10000)) {
+              std::fprintf(stderr, "  tail free %g, %lld tokens, spread %g: %zu\n", z, (long long)v, spread, wrong);
+            }
+          }
+          for (int32_t k : {1, 40, 3000, 100000}) {
+            if (k >= v) continue;
+            const auto left = left_by(tier, pool, logits, Chain().begin(k_top_k).int_(k).words());
+            auto sorted = logits;
+            std::nth_element(sorted.begin(), sorted.begin() + (k - 1), sorted.end(), std::greater<float>());
+            const float kth = sorted[size_t(k - 1)];
+            bool right = true;
+            for (size_t i = 0; i < left.size(); i++) right = right && left[i] == (logits[i] >= kth ? logits[i] : -INFINITY);
+            CHECK(right);
+          }
+          for (double limit : {0.3, 1e-3, 7e-6, 1e-8}) {
+            const std::pair<std::vector<int32_t>, double> cases[] = {
+                {Chain().begin(k_min_p).number(limit).words(), limit / total},
+                {Chain().begin(k_epsilon).number(limit).words(), limit},
+                {Chain().begin(k_eta).number(limit).words(), std::min(limit, std::sqrt(limit) * std::exp(-entropy))},
+                {Chain().begin(k_mirostat).number(-std::log2(limit)).words(), limit},
+            };
+            for (const auto& [words, least] : cases) {
+              const auto left = left_by(tier, pool, logits, words);
+              bool right = true;
+              for (size_t i = 0; i < left.size(); i++) {
+                if (std::fabs(p[i] - least) <= 1e-4 * least) continue;  // rounding may decide
+                right = right && (left[i] > -INFINITY) == (p[i] > least || double(logits[i]) == top);
+              }
+              if (!CHECK(right)) {
+                std::fprintf(stderr, "  kind %d, limit %g, %lld tokens, spread %g\n", words[0], limit, (long long)v, spread);
+              }
+            }
           }
         }
       }
@@ -183,6 +323,7 @@ void test_hostile_words() {
 
 int main() {
   test_same_bits();
+  test_cuts_of_a_vocabulary();
   test_unusable();
   test_hostile_words();
   return report();

@@ -99,18 +99,25 @@ struct MathTable {
   // Scores of a vocabulary. Maxima of blocks of kMaximumBlock (the last may be shorter); returns the largest, NaN
   // passes.
   float (*block_maxima)(float* maxima, const float* x, int64_t n);
-  // y = exp(x / divisor - max) unless null; returns the sum of y.
-  double (*exp_sum_divided)(float* y, const float* x, int64_t n, float divisor, float max);
-  // The sum of w·(x / divisor - max); where w is 0 a term is 0.
-  double (*moment)(const float* w, const float* x, int64_t n, float divisor, float max);
-  double (*sum_above)(const float* x, int64_t n, float limit);  // of what is > limit
+  // y = 2^((x - top)·rate) unless null, 0 below 2^-125; returns the sum of y. top >= x, no NaN.
+  double (*weigh)(float* y, const float* x, int64_t n, float top, float rate);
+  // The sum of w·(x - top)·rate; where w is 0 a term is 0.
+  double (*moment)(const float* w, const float* x, int64_t n, float top, float rate);
+  // y = -|(x - top)·rate - centre|
+  void (*nearness)(float* y, const float* x, int64_t n, float top, float rate, float centre);
+  // w >= 0 becomes -0, which marks what was removed, unless order > limit. Returns the sum of w; `count`: how many stay.
+  double (*thin)(float* w, const float* order, int64_t n, float limit, int64_t* count);
+  // Packs order and weights of low < order <= high, in order of places; both with room for 16 more, and they may be order and
+  // weights. `above`: the sum of weights of order > high. weights: null (each is 1), or `order` (packed once), or others.
+  int64_t (*survey)(float* kept_order, float* kept_weights, const float* order, const float* weights, int64_t n,
+                    float low, float high, double* above);
   int64_t (*count_above)(const float* x, int64_t n, float limit);
   // values and ids become those of x > limit, in order: from[i], or first + i where `from` is null. They may be x and
   // `from`; each has room for what is kept and, where they are others, 16 more. Returns how many.
   int64_t (*keep_above)(float* values, int32_t* ids, const float* x, const int32_t* from, int32_t first,
                         int64_t n, float limit);
-  // Values and places of low < x <= high, in order; both with room for 16 more. Returns how many.
-  int64_t (*places_between)(float* values, int32_t* places, const float* x, int64_t n, float low, float high);
+  // Weights and ids of what thin() has left: first + i, in order. values may be w; both with room for 16 more.
+  int64_t (*keep_present)(float* values, int32_t* ids, const float* w, int32_t first, int64_t n);
   // Over rows of `stride` floats, for `cols` columns: f64 sums (f32 over blocks of 64 rows), NaN-passing max
   // and min.
   void (*column_sum)(float* y, const float* x, int64_t rows, int64_t stride, int64_t cols);

@@ -43,12 +43,14 @@ static MathTable make_table() {
   t.row_norm = row_norm;
   t.next_above = next_above;
   t.block_maxima = block_maxima;
-  t.exp_sum_divided = exp_sum_divided;
+  t.weigh = weigh;
   t.moment = moment;
-  t.sum_above = sum_above;
+  t.nearness = nearness;
+  t.thin = thin;
+  t.survey = survey;
   t.count_above = count_above;
   t.keep_above = keep_above;
-  t.places_between = places_between;
+  t.keep_present = keep_present;
   t.column_sum = column_sum;
   t.column_max = column_max;
   t.column_min = column_min;

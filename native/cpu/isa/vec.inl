@@ -9,7 +9,8 @@
 //   + - * /, fma(a,b,c) = a·b + c, fnma = c - a·b  (one rounding; two on the scalar tier)
 //   lt le eq, unordered, select(m, a, b), max2 min2 (b where unordered), sqrt, floor, round_even, abs, neg
 //   bits(F) floats(I) to_int (truncates) to_float, integer + - *, &, |, ^, shl<N> shr<N> sar<N>, ilt ieq imax
-//   mask_bits(m): lane i is bit i; pack_lanes(p, q, x, y, m): the lanes of m together, returns how many (writes 16)
+//   mask_bits(m): lane i is bit i; pack_lanes(p, q, x, y, m): the lanes of m together, returns how many (writes 16);
+//   pack_floats(p, x, m) the same of x alone
 //   imin scale2(x, n) = x·2^n, reduce_add/max/min by halves: lane i with i + 8, i + 4, i + 2, i + 1
 #if defined(SY_SCALAR) && (defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__))
 #define SY_INLINE \
@@ -32,19 +33,20 @@
 #include "cpu/isa/vec_scalar.inl"
 #endif
 
-#if !defined(SY_AVX512)
-SY_INLINE int pack_lanes(float* p, int32_t* q, F x, I y, M m) {
+#if !defined(SY_AVX512) && !defined(SY_AVX2)
+SY_INLINE int pack_floats(float* p, F x, M m) {
   float values[16];
-  int32_t words[16];
   store(values, x);
+  int n = 0;
+  for (uint32_t b = mask_bits(m); b != 0; b &= b - 1) p[n++] = values[std::countr_zero(b)];
+  return n;
+}
+SY_INLINE int pack_lanes(float* p, int32_t* q, F x, I y, M m) {
+  int32_t words[16];
   istore(words, y);
   int n = 0;
-  for (uint32_t b = mask_bits(m); b != 0; b &= b - 1, n++) {
-    const int lane = std::countr_zero(b);
-    p[n] = values[lane];
-    q[n] = words[lane];
-  }
-  return n;
+  for (uint32_t b = mask_bits(m); b != 0; b &= b - 1) q[n++] = words[std::countr_zero(b)];
+  return pack_floats(p, x, m);
 }
 #endif
 

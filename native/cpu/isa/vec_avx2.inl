@@ -124,6 +124,38 @@ SY_INLINE uint32_t mask_bits(M x) {
   return uint32_t(_mm256_movemask_ps(_mm256_castsi256_ps(x.a))) |
          uint32_t(_mm256_movemask_ps(_mm256_castsi256_ps(x.b))) << 8;
 }
+// For each mask of 8 lanes the lanes that are set, in order.
+struct LaneLists {
+  uint64_t lanes[256];  // a byte each
+};
+static constexpr LaneLists kSetLanes = [] {
+  LaneLists lists{};
+  for (uint32_t mask = 0; mask < 256; mask++) {
+    int n = 0;
+    for (uint64_t lane = 0; lane < 8; lane++) {
+      if (mask >> lane & 1) lists.lanes[mask] |= lane << (8 * n++);
+    }
+  }
+  return lists;
+}();
+SY_INLINE __m256i set_lanes(uint32_t mask) { return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(int64_t(kSetLanes.lanes[mask]))); }
+SY_INLINE int pack_floats(float* p, F x, M m) {
+  const uint32_t mask = mask_bits(m), low = mask & 255, high = mask >> 8;
+  const int first = _mm_popcnt_u32(low);
+  _mm256_storeu_ps(p, _mm256_permutevar8x32_ps(x.a, set_lanes(low)));
+  _mm256_storeu_ps(p + first, _mm256_permutevar8x32_ps(x.b, set_lanes(high)));
+  return first + _mm_popcnt_u32(high);
+}
+SY_INLINE int pack_lanes(float* p, int32_t* q, F x, I y, M m) {
+  const uint32_t mask = mask_bits(m), low = mask & 255, high = mask >> 8;
+  const int first = _mm_popcnt_u32(low);
+  const __m256i from_low = set_lanes(low), from_high = set_lanes(high);
+  _mm256_storeu_ps(p, _mm256_permutevar8x32_ps(x.a, from_low));
+  _mm256_storeu_ps(p + first, _mm256_permutevar8x32_ps(x.b, from_high));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), _mm256_permutevar8x32_epi32(y.a, from_low));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q + first), _mm256_permutevar8x32_epi32(y.b, from_high));
+  return first + _mm_popcnt_u32(high);
+}
 SY_INLINE I ones(M x) { return SY_BOTH(_mm256_srli_epi32, 31); }
 SY_INLINE F select(M m, F x, F y) {
   return {_mm256_blendv_ps(y.a, x.a, _mm256_castsi256_ps(m.a)),

@@ -84,6 +84,10 @@ SY_INLINE int pack_lanes(float* p, int32_t* q, F x, I y, M m) {
   _mm512_storeu_si512(q, _mm512_maskz_compress_epi32(m.v, y.v));
   return _mm_popcnt_u32(m.v);
 }
+SY_INLINE int pack_floats(float* p, F x, M m) {
+  _mm512_storeu_ps(p, _mm512_maskz_compress_ps(m.v, x.v));
+  return _mm_popcnt_u32(m.v);
+}
 SY_INLINE I ones(M a) { return {_mm512_maskz_set1_epi32(a.v, 1)}; }
 SY_INLINE F select(M m, F a, F b) { return {_mm512_mask_blend_ps(m.v, b.v, a.v)}; }
 SY_INLINE I iselect(M m, I a, I b) { return {_mm512_mask_blend_epi32(m.v, b.v, a.v)}; }

@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "cpu/samplers/kinds.h"
-#include "cpu/samplers/select.h"
 
 namespace switchyard::samplers {
 
@@ -12,10 +11,8 @@ void eta(Row& row, Record& record) {
   if (!(e > 0 && e < 1)) fail(ErrorCode::kOption, "[sample] got eta %g, expected more than 0, less than 1", e);
   row.weigh();
   if (row.size() == 0) return;
-  const double total = row.total();
-  const double entropy = std::log(total) - row.moment() / total;
-  const double threshold = std::min(e, std::sqrt(e) * std::exp(-entropy));
-  row.keep_weights_above(below(std::min(float(threshold * total), 1.0f)));
+  const double entropy = std::log(row.total()) - row.mean_log_weight();
+  row.keep_weights_from(std::min(e, std::sqrt(e) * std::exp(-entropy)) * row.total());
 }
 
 }  // namespace switchyard::samplers

@@ -2,6 +2,7 @@
 #pragma once
 #include "cpu/samplers/record.h"
 #include "cpu/samplers/row.h"
+#include "cpu/samplers/select.h"
 
 // name, whether it changes scores
 #define SY_SAMPLERS(each)         \

@@ -1,75 +1,29 @@
+// Scores and weights of a row; its filters are in row_filter.cc.
 #include "cpu/samplers/row.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numbers>
 
 namespace switchyard::samplers {
 
 namespace {
-constexpr int64_t kRoom = 16;  // what keep_above may write past the end
-int64_t padded(int64_t n) { return (n + kRoom + 15) / 16 * 16; }
-int64_t parts(int64_t n, int64_t of) { return (n + of - 1) / of; }
+constexpr float kLog2e = std::numbers::log2e_v<float>;
 }  // namespace
-
-int64_t RowMemory::bytes(int64_t v) {
-  const int64_t room = padded(v);
-  return checked_mul(room, 28, "sample") + 64 * parts(room, kMaximumBlock) + 64;
-}
-
-RowMemory::RowMemory(std::byte* at, int64_t v) {
-  const int64_t room = padded(v);
-  const auto take = [&at](int64_t count, auto* kind) {
-    auto* p = reinterpret_cast<decltype(kind)>(at);
-    at += count * int64_t(sizeof(*kind));
-    return p;
-  };
-  words = take(room, words);
-  scores = take(room, scores);
-  gathered = take(room, gathered);
-  weights = take(room, weights);
-  ids = take(room, ids);
-  counts = take(room, counts);
-  sums = take(parts(v, kSumBlock), sums);
-  lengths = take(parts(v, kSegment), lengths);
-  maxima = take(parts(v, kMaximumBlock), maxima);
-  stale = take(parts(v, kMaximumBlock), stale);
-}
-
-// fn(segment, begin, end), on several threads where the row may and is long enough.
-template <class F>
-void Row::segments(int64_t n, const F& fn) {
-  const int64_t count = parts(n, kSegment);
-  const auto one = [&](int64_t s) { fn(s, s * kSegment, std::min(n, (s + 1) * kSegment)); };
-  if (shared_ && count > 1) {
-    shared_->parallel_for(count, [&](int64_t s, int) { one(s); });
-  } else {
-    for (int64_t s = 0; s < count; s++) one(s);
-  }
-}
-
-double Row::sum_of_blocks(int64_t n) const {
-  double total = 0;
-  for (int64_t b = 0; b < parts(n, kSumBlock); b++) total += memory.sums[b];
-  return total;
-}
 
 // One pass: the copy, the maxima, and for the log-probability of whatever will be chosen the sum of exponentials. A
 // block's sum is relative to its own maximum, while it is in the nearest cache.
 Row::Row(const MathTable& math, const Context* shared, const RowMemory& memory, const float* logits, int64_t v,
          bool edits)
-    : math(math), memory(memory), vocabulary(v), shared_(shared), logits_(logits), n_(v) {
+    : math(math), passes(shared), memory(memory), vocabulary(v), logits_(logits), n_(v) {
   if (edits) scores_ = memory.scores;
   base_ = edits ? scores_ : logits;
   float* tops = memory.gathered;  // of sum blocks; free until the first gather
-  segments(v, [&](int64_t, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i += kSumBlock) {
-      const int64_t length = std::min(kSumBlock, end - i);
-      const float top = math.block_maxima(memory.maxima + i / kMaximumBlock, logits + i, length);
-      tops[i / kSumBlock] = top;
-      memory.sums[i / kSumBlock] = std::isfinite(top) ? math.exp_sum(nullptr, logits + i, length, top) : 0;
-      if (edits) std::memcpy(scores_ + i, logits + i, size_t(length) * 4);
-    }
+  passes.blocks(v, [&](int64_t b, int64_t i, int64_t length) {
+    tops[b] = math.block_maxima(memory.maxima + i / kMaximumBlock, logits + i, length);
+    memory.sums[b] = std::isfinite(tops[b]) ? math.weigh(nullptr, logits + i, length, tops[b], kLog2e) : 0;
+    if (edits) std::memcpy(scores_ + i, logits + i, size_t(length) * 4);
   });
   raw_max_ = -INFINITY;
   for (int64_t b = 0; b < parts(v, kSumBlock); b++) {
@@ -86,9 +40,10 @@ Row::Row(const MathTable& math, const Context* shared, const RowMemory& memory, 
 }
 
 void Row::settle() {
+  list_thinned();
   if (divisor_ == 1) return;
-  if (ids_) {
-    for (int64_t i = 0; i < n_; i++) scores_[ids_[i]] /= divisor_;
+  if (state_ == State::kListed) {
+    for (int64_t i = 0; i < n_; i++) scores_[memory.ids[i]] /= divisor_;
   } else {
     for (int64_t i = 0; i < n_; i++) scores_[i] /= divisor_;
     std::memset(memory.stale, 1, size_t(parts(n_, kMaximumBlock)));
@@ -99,6 +54,7 @@ void Row::settle() {
 
 void Row::divide(float divisor) {
   if (divisor == 1) return;
+  list_thinned();
   if (divisor_ != 1) settle();
   divisor_ = divisor;
   weighed_ = false;
@@ -108,7 +64,7 @@ void Row::divide(float divisor) {
 void Row::refresh() {
   if (!stale_) return;
   stale_ = weighed_ = false;
-  if (ids_) return;  // maxima are of use only while there is no list
+  if (state_ == State::kListed) return;  // maxima are of use only while there is no list
   for (int64_t b = 0; b < parts(vocabulary, kMaximumBlock); b++) {
     if (!memory.stale[b]) continue;
     memory.stale[b] = 0;
@@ -119,141 +75,68 @@ void Row::refresh() {
 
 float Row::largest() {
   refresh();
+  list_thinned();
   if (n_ == 0) return -INFINITY;
-  if (!ids_) return math.row_max(memory.maxima, parts(n_, kMaximumBlock));
+  if (state_ == State::kAll) return math.row_max(memory.maxima, parts(n_, kMaximumBlock));
   float top = -INFINITY;
-  for (int64_t i = 0; i < n_; i++) top = std::max(top, base_[ids_[i]]);
+  for (int64_t i = 0; i < n_; i++) top = std::max(top, score(i));
   return top;
 }
 
 const float* Row::gather() {
-  if (!ids_) return base_;
-  for (int64_t i = 0; i < n_; i++) memory.gathered[i] = base_[ids_[i]];
+  if (state_ != State::kListed) return base_;
+  for (int64_t i = 0; i < n_; i++) memory.gathered[i] = score(i);
   return memory.gathered;
 }
 
 void Row::weigh() {
   refresh();
   if (weighed_) return;
+  top_ = largest();
+  rate_ = kLog2e / divisor_;
   weighed_ = true;
-  const float top = largest() / divisor_;
-  total_ = 0;
-  if (!std::isfinite(top)) {  // nothing is left
-    n_ = 0;
-    return;
-  }
+  largest_weight_ = 1;
+  if (!std::isfinite(top_ / divisor_)) return listed(0);  // nothing is left
   const float* x = gather();
-  segments(n_, [&](int64_t, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i += kSumBlock) {
-      memory.sums[i / kSumBlock] =
-          math.exp_sum_divided(memory.weights + i, x + i, std::min(kSumBlock, end - i), divisor_, top);
-    }
+  passes.blocks(n_, [&](int64_t b, int64_t i, int64_t length) {
+    memory.sums[b] = math.weigh(memory.weights + i, x + i, length, top_, rate_);
   });
-  total_ = sum_of_blocks(n_);
+  total_ = 0;
+  for (int64_t b = 0; b < parts(n_, kSumBlock); b++) total_ += memory.sums[b];
 }
 
-void Row::weigh_above(float least) {
-  refresh();
-  if (weighed_ || ids_) return weigh();
-  const float top = largest() / divisor_;
-  if (!std::isfinite(top)) return weigh();
-  weighed_ = true;
-  // A block without a score of that weight is only summed.
-  const float bound = (top + std::log(least) - 1e-3f * (1 + std::fabs(top))) * divisor_;
-  segments(n_, [&](int64_t s, int64_t begin, int64_t end) {
-    int64_t kept = begin;
-    for (int64_t i = begin; i < end; i += kSumBlock) {
-      const int64_t length = std::min(kSumBlock, end - i), b = i / kMaximumBlock;
-      const bool any = math.row_max(memory.maxima + b, parts(length, kMaximumBlock)) > bound;
-      float weights[kSumBlock];
-      memory.sums[i / kSumBlock] =
-          math.exp_sum_divided(any ? weights : nullptr, base_ + i, length, divisor_, top);
-      if (!any) continue;
-      kept += math.keep_above(memory.weights + kept, memory.ids + kept, weights, nullptr, int32_t(i), length, least);
-    }
-    memory.lengths[s] = kept - begin;
+float Row::largest_weight() {
+  if (std::isnan(largest_weight_)) largest_weight_ = math.row_max(memory.weights, slots());
+  return largest_weight_;
+}
+
+double Row::mean_log_weight() {
+  const float* x = gather();
+  passes.segments(slots(), [&](int64_t s, int64_t begin, int64_t end) {
+    memory.above[s] = math.moment(memory.weights + begin, x + begin, end - begin, top_, rate_);
   });
-  total_ = sum_of_blocks(n_);
-  int64_t kept = 0;
-  for (int64_t s = 0; s < parts(n_, kSegment); s++) {
-    if (kept == s * kSegment) {
-      kept += memory.lengths[s];
-      continue;
-    }
-    const size_t bytes = size_t(memory.lengths[s]) * 4;
-    std::memmove(memory.weights + kept, memory.weights + s * kSegment, bytes);
-    std::memmove(memory.ids + kept, memory.ids + s * kSegment, bytes);
-    kept += memory.lengths[s];
-  }
-  ids_ = memory.ids;
-  n_ = kept;
+  double moment = 0;
+  for (int64_t s = 0; s < parts(slots(), kSegment); s++) moment += memory.above[s];
+  return moment * std::numbers::ln2 / total_;
 }
 
-double Row::moment() { return math.moment(memory.weights, gather(), n_, divisor_, largest() / divisor_); }
-
-void Row::listed(int64_t n) {
-  ids_ = memory.ids;
-  n_ = n;
-  if (weighed_) total_ = math.row_sum(memory.weights, n);
-}
-
-bool Row::many_above(float limit) {
-  refresh();
-  const int64_t blocks = parts(vocabulary, kMaximumBlock);
-  return dense() && math.count_above(memory.maxima, blocks, limit) > blocks / 4;
-}
-
-void Row::keep_scores_above(float limit) {
-  refresh();
-  int64_t kept = 0;
-  if (ids_) {
-    for (int64_t i = 0; i < n_; i++) {
-      memory.weights[kept] = memory.weights[i];
-      memory.ids[kept] = ids_[i];
-      kept += base_[ids_[i]] > limit;
-    }
-    return listed(kept);
-  }
-  for (int64_t i = 0; i < n_; i += kMaximumBlock) {
-    if (!(memory.maxima[i / kMaximumBlock] > limit)) continue;
-    const int64_t length = std::min(kMaximumBlock, n_ - i);
-    kept += math.keep_above(memory.gathered + kept, memory.ids + kept, base_ + i, nullptr, int32_t(i), length, limit);
-  }
-  if (weighed_) {
-    for (int64_t i = 0; i < kept; i++) memory.weights[i] = memory.weights[memory.ids[i]];
-  }
-  listed(kept);
-}
-
-void Row::keep_weights_above(float limit) {
-  listed(math.keep_above(memory.weights, memory.ids, memory.weights, ids_, 0, n_, limit));
-}
-
-void Row::keep_weights_above(int64_t place, float first, float rest) {
-  const int64_t front = place + 1;
-  int64_t kept = math.keep_above(memory.weights, memory.ids, memory.weights, ids_, 0, front, first);
-  kept += math.keep_above(memory.weights + kept, memory.ids + kept, memory.weights + front,
-                          ids_ ? ids_ + front : nullptr, int32_t(front), n_ - front, rest);
-  listed(kept);
-}
-
-void Row::keep_only(int32_t id) {
-  memory.ids[0] = id;
-  memory.weights[0] = 1;
-  weighed_ = true;
-  stale_ = false;
-  listed(1);
+void Row::order_by_nearness(double centre) {
+  const float* x = gather();
+  passes.segments(slots(), [&](int64_t, int64_t begin, int64_t end) {
+    math.nearness(memory.order + begin, x + begin, end - begin, top_, rate_, float(centre / std::numbers::ln2));
+  });
 }
 
 int64_t Row::pick(double u) {
   const float* w = memory.weights;
+  const int64_t n = slots();
   const double target = u * total_;
   double reached = 0;
   int64_t last = 0;  // rounding may leave the end out of reach: then the last one that has a weight
-  for (int64_t i = 0; i < n_; i += kSumBlock) {
-    const int64_t end = std::min(n_, i + kSumBlock);
-    const double block = math.row_sum(w + i, end - i);
-    if (end < n_ && reached + block <= target) {
+  for (int64_t i = 0; i < n; i += kSumBlock) {
+    const int64_t end = std::min(n, i + kSumBlock);
+    const double block = memory.sums[i / kSumBlock];
+    if (end < n && reached + block <= target) {
       reached += block;
       continue;
     }

@@ -1,11 +1,14 @@
 // One row of logits on its way through a sampler chain.
 //
-// Scores are edited in place, by id (penalties, biases); a temperature is kept aside as a divisor, so that it costs no
-// pass. Filters leave a list of candidates, ids rising, each with its weight exp(score / divisor - largest). Until the
-// first filter all of the vocabulary are candidates and there is no list.
+// Scores are edited in place, by id (penalties, biases); a temperature is kept aside as a divisor, so that it costs no pass.
+// A weight is exp((score - largest) / divisor). Candidates are
+// - all of the vocabulary, until the first filter;
+// - thinned: a weight for each of the vocabulary, -0 where one was removed: no list is written where many stay;
+// - listed: ids, rising, and weights side by side.
+// A slot is a place among the weights: an id, or a place of the list.
 //
-// Every sum is taken in blocks of kSumBlock values (math_table.h) whose f64 sums are added in order: the bits depend
-// on the candidates only, not on threads or on what the row shares them with.
+// Every sum is taken in blocks (passes.h): the bits depend on the candidates only, not on threads or on what the row shares
+// them with.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -13,29 +16,11 @@
 #include <span>
 
 #include "cpu/isa/math_table.h"
-#include "runtime/kernel.h"
+#include "cpu/samplers/passes.h"
+#include "cpu/samplers/row_memory.h"
+#include "cpu/samplers/select.h"
 
 namespace switchyard::samplers {
-
-constexpr int64_t kSumBlock = 1024;
-// One task of a row that threads share: about 2 us a pass.
-constexpr int64_t kSegment = 8192;
-
-// Scratch of one row of v scores.
-struct RowMemory {
-  float* scores;     // a copy, if the chain edits
-  float* gathered;
-  float* weights;
-  int32_t* ids;
-  int32_t* counts;   // order of the candidates, too
-  uint64_t* words;
-  float* maxima;     // of blocks of kMaximumBlock
-  uint8_t* stale;    // blocks that were edited since
-  double* sums;      // of blocks of kSumBlock
-  int64_t* lengths;  // of segments
-  static int64_t bytes(int64_t v);
-  RowMemory(std::byte* at, int64_t v);
-};
 
 class Row {
  public:
@@ -43,6 +28,7 @@ class Row {
   Row(const MathTable& math, const Context* shared, const RowMemory& memory, const float* logits, int64_t v, bool edits);
 
   const MathTable& math;
+  const Passes passes;
   const RowMemory memory;
   const int64_t vocabulary;
   std::span<const int32_t> history;  // tokens of the sequence so far
@@ -67,9 +53,11 @@ class Row {
 
   // --- Candidates.
   int64_t size() const { return n_; }
-  bool dense() const { return !ids_; }  // no filter so far
-  int32_t id(int64_t i) const { return ids_ ? ids_[i] : int32_t(i); }
-  float score(int64_t i) const { return base_[id(i)]; }  // before the division
+  bool dense() const { return state_ == State::kAll; }
+  // Lists them where they were thinned: what walks over candidates calls it first.
+  void list_thinned();
+  int32_t id(int64_t slot) const { return state_ == State::kListed ? memory.ids[slot] : int32_t(slot); }
+  float score(int64_t slot) const { return base_[id(slot)]; }  // before the division
   float divisor() const { return divisor_; }
   void divide(float divisor);
   // Largest score before the division; -inf where nothing is left.
@@ -81,37 +69,41 @@ class Row {
   }
   // Computes weights and their sum; the largest weight is 1. No-op where they are known.
   void weigh();
-  // The same, but where that saves a pass only candidates of more than `least` weight are listed; total() counts all.
-  void weigh_above(float least);
+  int64_t slots() const { return state_ == State::kListed ? n_ : vocabulary; }
   const float* weights() const { return memory.weights; }
-  float* weights() { return memory.weights; }
   double total() const { return total_; }
-  // Sum of weight·log(weight): with it entropy is log(total) - moment / total.
-  double moment();
-  // Scores of the candidates side by side.
+  // The largest weight: 1, unless a filter has removed it since they were computed.
+  float largest_weight();
+  // The mean of log(weight) under the candidates' distribution.
+  double mean_log_weight();
+  // order[slot] = -|log(weight) - centre|
+  void order_by_nearness(double centre);
+  // Scores of the candidates side by side, -inf where one was removed.
   const float* gather();
 
-  // Whether so many scores may be above `limit` that weighing all costs less than listing them first.
+  // Whether so many scores may be above `limit` that it costs less to weigh all than to list them first.
   bool many_above(float limit);
 
   // --- Filters; candidates stay in order.
   // Of the scores before the division, those above `limit`.
   void keep_scores_above(float limit);
-  // Of the weights, those above `limit`; needs weigh() or weigh_above().
-  void keep_weights_above(float limit);
-  // Candidates 0…place of more than `first`, those behind of more than `rest`.
-  void keep_weights_above(int64_t place, float first, float rest);
-  // keep(i) for each candidate in order. `reweigh`: the largest may have gone.
+  // Of the weights, those of at least `least`, and the largest.
+  void keep_weights_from(double least);
+  // What a cut by falling weight takes.
+  void keep(const Cut& cut);
+  // Slots whose order (memory.order) is above `limit`; the likeliest may go.
+  void keep_order_above(float limit);
+  // Weights above `limit` go, but one slot's, which is of them.
+  void remove_above(float limit, int64_t but);
+  // keep(slot) for each candidate in order; the likeliest may go.
   template <class Keep>
-  void keep_if(const Keep& keep, bool reweigh) {
+  void keep_if(const Keep& keep) {
+    list_thinned();
     int64_t kept = 0;
     for (int64_t i = 0; i < n_; i++) {
-      if (!keep(i)) continue;
-      memory.ids[kept] = id(i);
-      memory.weights[kept++] = memory.weights[i];
+      if (keep(i)) memory.ids[kept++] = id(i);
     }
-    listed(kept);
-    if (reweigh) weighed_ = false;
+    list(kept);
   }
   void keep_only(int32_t id);
   // memory.ids[0…n), which the caller has filled, rising.
@@ -120,28 +112,32 @@ class Row {
     listed(n);
   }
 
-  // The candidate in whose stretch u·total falls, candidates laid end to end; they must be weighed.
+  // The slot in whose stretch u·total falls, candidates laid end to end; they must be weighed.
   int64_t pick(double u);
 
  private:
-  template <class F>
-  void segments(int64_t n, const F& fn);
+  enum class State { kAll, kThinned, kListed };
+
   void refresh();
   void listed(int64_t n);
-  double sum_of_blocks(int64_t n) const;
+  void keep_weights_above(float limit);
+  void add_up();
+  void thin(const float* order, int64_t place, float first, float rest);
+  void likeliest_gone(float now);
 
-  const Context* shared_;
   const float* logits_;
   float* scores_ = nullptr;  // the copy that edits go to
   const float* base_;        // scores of all ids: logits_ or scores_
-  const int32_t* ids_ = nullptr;
+  State state_ = State::kAll;
   int64_t n_;
   float divisor_ = 1;
   bool usable_ = true;
-  bool stale_ = false;    // maxima and weights are of scores before an edit
+  bool stale_ = false;  // maxima and weights are of scores before an edit
   bool weighed_ = false;
   float raw_max_ = 0;
   double raw_log_total_ = 0;
+  float top_ = 0, rate_ = 0;  // a weight is 2^((score - top)·rate)
+  float largest_weight_ = 1;  // NaN: not known
   double total_ = 0;
 };
 

@@ -1,7 +1,11 @@
+// 1. A sample tells between which two orders the cut lies, give or take what a sample of that size strays. 2. One pass adds up
+// what lies above and packs what lies between; it also proves the guess or tells the side. 3. So on among those, until so few
+// are left that they can be ordered.
 #include "cpu/samplers/select.h"
 
 #include <algorithm>
-#include <functional>
+#include <bit>
+#include <cstring>
 
 #include "cpu/order.h"
 
@@ -9,18 +13,122 @@ namespace switchyard::samplers {
 
 namespace {
 
-// Exponent and 3 bits of mantissa of a value's key.
-constexpr int kBuckets = 4096, kShift = 20;
+// Up to this many candidates are ordered as they are.
+constexpr int64_t kFew = 2048;
+// A round leaves about a tenth. Rounds end before where a guess fails again and again.
+constexpr int kRounds = 8;
 
-// Where the sum of words[0…n), taken by falling order after `sum`, reaches the target: the place of that word, with all
-// before it in order. By halving, so that only what lies around the place is ordered.
-int64_t reach(const float* weights, uint64_t* words, int64_t n, double sum, double target) {
-  int64_t low = 0, high = n;
+// (low, high]
+struct Bracket {
+  float low = -INFINITY, high = INFINITY;
+  bool one_value() const { return std::nextafter(low, INFINITY) == high; }
+};
+
+float value_of(uint32_t rising) { return std::bit_cast<float>(rising >> 31 ? rising ^ 0x80000000 : ~rising); }
+
+// Buckets of keys from `base` on, 2^shift each.
+struct Scale {
+  uint32_t base;
+  int shift;
+  uint32_t bucket(uint32_t key) const { return (key - base) >> shift; }
+  // The largest value below a bucket.
+  float edge(uint32_t bucket) const {
+    const uint32_t key = base + (bucket << shift);
+    if (key <= rising_key(-INFINITY)) return -INFINITY;
+    return value_of(key == rising_key(0) ? key - 2 : key - 1);  // one key, of -0, is no value's
+  }
+};
+
+Bracket guess(const Candidates& c, double rest) {
+  constexpr int64_t kSample = 2048;
+  constexpr uint32_t kBuckets = 4096;
+  constexpr double kSigmas = 3;
+  const int64_t stride = std::max<int64_t>(c.n / kSample, 1) | 1;  // odd: rows of an even length are no trap
+  uint32_t keys[2 * kSample];
+  uint32_t lowest = UINT32_MAX, highest = 0;
+  int64_t count = 0;
+  for (int64_t i = stride / 2; i < c.n; i += stride) {
+    const uint32_t key = rising_key(c.order[i]);
+    lowest = std::min(lowest, key);
+    highest = std::max(highest, key);
+    keys[count++] = key;
+  }
+  const Scale scale{lowest, std::max(0, int(std::bit_width(highest - lowest)) - int(std::bit_width(kBuckets - 1)))};
+  struct Bucket {
+    float sum, squares;
+  };
+  Bucket buckets[kBuckets] = {};
+  for (int64_t s = 0; s < count; s++) {
+    const float w = c.weights ? c.weights[stride / 2 + s * stride] : 1;
+    Bucket& b = buckets[scale.bucket(keys[s])];
+    b.sum += w;
+    b.squares += w * w;
+  }
+  // From below: there a sample is good even where few candidates hold most of the mass.
+  const double part = double(c.n) / double(count), want = rest / part;
+  const uint32_t last = scale.bucket(highest);
+  Bracket bracket;
+  double sum = 0, squares = 0;
+  for (uint32_t b = 0; b <= last; b++) {
+    if (buckets[b].sum == 0 && buckets[b].squares == 0) continue;
+    const double strays = kSigmas * kSigmas * (squares + buckets[b].squares), off = want - sum;
+    if (off >= 0 && off * off >= strays) {
+      bracket.low = scale.edge(b);
+    } else if (off < 0 && off * off >= strays) {
+      bracket.high = scale.edge(b);
+      break;
+    }
+    sum += double(buckets[b].sum);
+    squares += double(buckets[b].squares);
+  }
+  return bracket;
+}
+
+// Moves the runs that segments have packed, each at its segment's begin, side by side.
+int64_t close_up(float* x, const int64_t* lengths, int64_t segments) {
+  int64_t kept = 0;
+  for (int64_t s = 0; s < segments; s++) {
+    if (kept < s * kSegment) std::memmove(x + kept, x + s * kSegment, size_t(lengths[s]) * sizeof(float));
+    kept += lengths[s];
+  }
+  return kept;
+}
+
+struct Survey {
+  Candidates near;      // in the bracket
+  double mass, above;   // of their weights, and of those above the bracket
+};
+
+Survey survey(const MathTable& math, const Passes& passes, const RowMemory& memory, const Candidates& c, Bracket bracket,
+              float* order) {
+  float* weights = memory.near_weights;
+  passes.segments(c.n, [&](int64_t s, int64_t begin, int64_t end) {
+    memory.lengths[s] = math.survey(order + begin, weights + begin, c.order + begin, c.weights ? c.weights + begin : nullptr,
+                                    end - begin, bracket.low, bracket.high, memory.above + s);
+  });
+  const int64_t segments = parts(c.n, kSegment);
+  Survey found{{order, nullptr, 0}, 0, 0};
+  for (int64_t s = 0; s < segments; s++) found.above += memory.above[s];
+  found.near.n = close_up(order, memory.lengths, segments);
+  found.mass = double(found.near.n);
+  if (!c.weights) return found;
+  if (c.weights != c.order) close_up(weights, memory.lengths, segments);
+  found.near.weights = c.weights == c.order ? order : weights;
+  found.mass = math.row_sum(found.near.weights, found.near.n);
+  return found;
+}
+
+// By halving, so that only what lies around the cut is ordered.
+Cut order_few(const Candidates& c, double target, uint64_t* words) {
+  const auto weight = [&](uint64_t word) { return c.weights ? double(c.weights[place_of(word)]) : 1.0; };
+  for (int64_t i = 0; i < c.n; i++) words[i] = falling_word(c.order[i], i);
+  int64_t low = 0, high = c.n;
+  double sum = 0;
   while (high - low > 32) {
     const int64_t middle = low + (high - low) / 2;
     std::nth_element(words + low, words + middle, words + high);
     double part = 0;
-    for (int64_t i = low; i < middle; i++) part += double(weights[place_of(words[i])]);
+    for (int64_t i = low; i < middle; i++) part += weight(words[i]);
     if (sum + part >= target) {
       high = middle;
     } else {
@@ -30,42 +138,73 @@ int64_t reach(const float* weights, uint64_t* words, int64_t n, double sum, doub
   }
   std::sort(words + low, words + high);
   for (; low + 1 < high; low++) {
-    sum += double(weights[place_of(words[low])]);
+    sum += weight(words[low]);
     if (sum >= target) break;
   }
-  return low;
+  const int64_t place = place_of(words[low]);
+  Cut cut{c.order[place], 0};
+  for (int64_t i = 0; i <= place; i++) cut.equal += c.order[i] == cut.limit;
+  if (std::find(c.order + place + 1, c.order + c.n, cut.limit) == c.order + c.n) cut.equal = 0;
+  return cut;
+}
+
+// All of one order, which reach the target.
+Cut among_equal(const Candidates& c, double target) {
+  const float value = c.order[0];
+  if (c.weights && c.weights != c.order) return {value, 0};
+  const auto equal = std::max<int64_t>(1, int64_t(std::ceil(target / (c.weights ? double(value) : 1.0))));
+  return {value, equal < c.n ? equal : 0};
 }
 
 }  // namespace
 
-// 1. Sums by bucket of the order's key find the bucket of the cut. 2. Only that bucket is ordered.
-int64_t cut_place(const float* order, const float* weights, int64_t n, double target, uint64_t* words) {
-  double sums[kBuckets] = {};
-  const auto bucket_of = [&](int64_t i) { return int(rising_key(order[i]) >> kShift); };
-  for (int64_t i = 0; i < n; i++) sums[bucket_of(i)] += double(weights[i]);
-  double above = 0;
-  int cut = kBuckets - 1;
-  while (cut > 0 && (sums[cut] == 0 || above + sums[cut] < target)) above += sums[cut--];
-  int64_t inside = 0;
-  for (int64_t i = 0; i < n; i++) {
-    if (bucket_of(i) == cut) words[inside++] = falling_word(order[i], i);
+Cut find_cut(const MathTable& math, const Passes& passes, const RowMemory& memory, const Candidates& all, double total,
+             double target) {
+  if (all.n == 0) return {};
+  if (target <= 0) return {math.row_max(all.order, all.n), 1};
+  float* order = all.order == memory.gathered ? memory.order : memory.gathered;
+  Candidates c = all;    // those of the bracket
+  Bracket bracket;
+  double over = 0, mass = total;  // the weights above the bracket, and those in it
+  for (int round = 0; round < kRounds && c.n > kFew; round++) {
+    const Bracket guessed = guess(c, over + mass - target);
+    const Bracket part{std::max(guessed.low, bracket.low), std::min(guessed.high, bracket.high)};
+    Survey found = survey(math, passes, memory, c, part, order);
+    if (over + found.above >= target) {
+      bracket.low = part.high;
+    } else if (over + found.above + found.mass < target) {
+      if (part.low == -INFINITY) return {};  // what is left weighs nothing
+      bracket.high = part.low;
+    } else {
+      bracket = part;
+      over += found.above;
+      c = found.near;
+      mass = found.mass;
+      if (bracket.one_value()) return among_equal(c, target - over);
+      continue;
+    }
+    // A wrong guess has shown the side, no more.
+    found = survey(math, passes, memory, all, bracket, order);
+    over = found.above;
+    c = found.near;
+    mass = found.mass;
   }
-  return inside == 0 ? -1 : place_of(words[reach(weights, words, inside, above, target)]);
+  return c.n == 0 ? Cut{} : order_few(c, target - over, memory.words);
 }
 
-float kth_largest(const float* x, int64_t n, int64_t k, uint64_t* words) {
-  int64_t counts[kBuckets] = {};
-  for (int64_t i = 0; i < n; i++) counts[rising_key(x[i]) >> kShift]++;
-  int64_t above = 0;
-  int cut = kBuckets - 1;
-  while (above + counts[cut] < k) above += counts[cut--];
-  auto* values = reinterpret_cast<float*>(words);
-  int64_t inside = 0;
-  for (int64_t i = 0; i < n; i++) {
-    if (int(rising_key(x[i]) >> kShift) == cut) values[inside++] = x[i];
+int64_t place_of_equal(const MathTable& math, const float* x, int64_t n, float value, int64_t nth) {
+  for (int64_t i = 0; i < n; i += kSumBlock) {
+    const int64_t length = std::min(kSumBlock, n - i);
+    const int64_t equal = math.count_above(x + i, length, below(value)) - math.count_above(x + i, length, value);
+    if (nth > equal) {
+      nth -= equal;
+      continue;
+    }
+    for (int64_t j = i;; j++) {
+      if (x[j] == value && --nth == 0) return j;
+    }
   }
-  std::nth_element(values, values + (k - above - 1), values + inside, std::greater<float>());
-  return values[k - above - 1];
+  return n - 1;
 }
 
 }  // namespace switchyard::samplers

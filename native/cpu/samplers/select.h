@@ -1,17 +1,38 @@
-// Where a cut through candidates lies, without sorting them all.
+// Where a cut through candidates lies, without sorting them.
 #pragma once
 #include <cmath>
 #include <cstdint>
+
+#include "cpu/isa/math_table.h"
+#include "cpu/samplers/passes.h"
+#include "cpu/samplers/row_memory.h"
 
 namespace switchyard::samplers {
 
 inline float below(float x) { return std::nextafter(x, -INFINITY); }
 
-// Candidates are taken by falling `order` (equal ones: the lower place first) until their weights reach the target. Returns
-// the place of the last one taken, or -1 where all weights together do not reach it. `words` has room for n.
-int64_t cut_place(const float* order, const float* weights, int64_t n, double target, uint64_t* words);
+// The least float that is at least x >= 0; infinity, where none is.
+inline float at_least(double x) { return double(float(x)) < x ? std::nextafter(float(x), INFINITY) : float(x); }
 
-// The k-th largest of x[0…n), 1 <= k <= n; -inf counts. `words` has room for n.
-float kth_largest(const float* x, int64_t n, int64_t k, uint64_t* words);
+// Candidates side by side.
+struct Candidates {
+  const float* order;    // no NaN
+  const float* weights;  // >= 0; may be `order`; null: each weighs 1
+  int64_t n;
+};
+
+struct Cut {
+  float limit = -INFINITY;  // the order of the last one taken
+  int64_t equal = 0;        // how many of just that order are taken, lower places first; 0: all
+};
+
+// Candidates are taken by falling order, equal ones by rising place, until their weights, `total` all together, reach the
+// target; where rounding keeps them from it, all are taken. The memory's `gathered` (`order`, if all.order is `gathered`),
+// near_weights and words are overwritten.
+Cut find_cut(const MathTable& math, const Passes& passes, const RowMemory& memory, const Candidates& all, double total,
+             double target);
+
+// The place of the nth (from 1) of x[0…n) that equals `value`; there are that many.
+int64_t place_of_equal(const MathTable& math, const float* x, int64_t n, float value, int64_t nth);
 
 }  // namespace switchyard::samplers

@@ -13,8 +13,8 @@ void temperature(Row& row, Record& record) {
   if (!(t > 0 && t <= kLargest)) {
     fail(ErrorCode::kOption, "[sample] got temperature %g, expected more than 0, at most %g", double(t), double(kLargest));
   }
-  // Where the largest score overflows, the limit T -> 0 is what is meant.
-  if (!std::isfinite(row.largest() / t)) return greedy(row, record);
+  // Where the largest score overflows, or 2 / T, the limit T -> 0 is what is meant.
+  if (!std::isfinite(row.largest() / t) || !std::isfinite(2 / t)) return greedy(row, record);
   row.divide(t);
 }
 

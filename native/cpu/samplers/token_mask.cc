@@ -11,7 +11,7 @@ void token_mask(Row& row, Record& record) {
   const auto allowed = [&](int64_t id) { return (word_of(id) >> (id % 32) & 1) != 0; };
   int64_t count = 0;
   for (const int32_t word : bits) count += std::popcount(uint32_t(word));
-  if (!row.dense()) return row.keep_if([&](int64_t i) { return allowed(row.id(i)); }, true);
+  if (!row.dense()) return row.keep_if([&](int64_t i) { return allowed(row.id(i)); });
   if (count <= row.vocabulary / 2) {
     int64_t kept = 0;
     int32_t* ids = row.memory.ids;

@@ -3,7 +3,6 @@
 #include <functional>
 
 #include "cpu/samplers/kinds.h"
-#include "cpu/samplers/select.h"
 
 namespace switchyard::samplers {
 
@@ -23,6 +22,7 @@ void top_k(Row& row, Record& record) {
   const int64_t k = record.index();
   if (k < 1) fail(ErrorCode::kOption, "[sample] got top k 0, expected at least 1");
   if (k >= row.size()) return;
+  row.list_thinned();
   // The k-th largest of the maxima of blocks is no more than the k-th score: few candidates are left to look at.
   const int64_t blocks = (row.vocabulary + kMaximumBlock - 1) / kMaximumBlock;
   if (row.dense() && k <= blocks) {
@@ -33,7 +33,8 @@ void top_k(Row& row, Record& record) {
     row.keep_scores_above(widened(maxima[k - 1], row.divisor()));
     if (k >= row.size()) return;
   }
-  const float kth = kth_largest(row.gather(), row.size(), k, row.memory.words);
+  const Candidates all{row.gather(), nullptr, row.size()};
+  const float kth = find_cut(row.math, row.passes, row.memory, all, double(all.n), double(k)).limit;
   row.keep_scores_above(widened(kth, row.divisor()));
 }
 

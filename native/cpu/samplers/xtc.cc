@@ -1,6 +1,5 @@
 // xtc(threshold, probability): excludes top choices (p-e-w 2024). With the given probability, of all tokens that reach the
 // threshold only the least likely one stays. Its coin is the row's second random stream: draws are not disturbed.
-#include "cpu/order.h"
 #include "cpu/philox.h"
 #include "cpu/samplers/kinds.h"
 
@@ -17,16 +16,13 @@ void xtc(Row& row, Record& record) {
   if (unit_double(words[0], words[1]) >= probability) return;
   row.weigh();
   const float* w = row.weights();
-  const double limit = threshold * row.total();
-  int64_t reached = 0;
-  uint64_t least = 0;
-  for (int64_t i = 0; i < row.size(); i++) {
-    if (double(w[i]) < limit) continue;
-    reached++;
-    least = std::max(least, falling_word(w[i], i));
+  const float limit = below(at_least(threshold * row.total()));
+  int64_t reached = 0, least = -1;
+  for (int64_t i = row.math.next_above(w, 0, row.slots(), limit); i < row.slots();
+       i = row.math.next_above(w, i + 1, row.slots(), limit)) {
+    if (reached++ == 0 || w[i] <= w[least]) least = i;
   }
-  if (reached < 2) return;
-  row.keep_if([&](int64_t i) { return falling_word(w[i], i) >= least; }, true);
+  if (reached > 1) row.remove_above(limit, least);
 }
 
 }  // namespace switchyard::samplers
