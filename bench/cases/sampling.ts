@@ -35,7 +35,24 @@ const CHAINS: Readonly<Record<string, Sampler>> = {
     samplers.minP(0.02),
   ]),
   'temperature, min-p': samplers.chain([samplers.temperature(0.8), samplers.minP(0.05)]),
+  'repetition penalty, temperature, top-p': samplers.chain([
+    samplers.repetitionPenalty(1.1),
+    samplers.temperature(0.8),
+    samplers.topP(0.9),
+  ]),
+  'temperature, top-k 20,000': samplers.chain([samplers.temperature(0.8), samplers.topK(20_000)]),
+  'temperature, typical': samplers.chain([samplers.temperature(0.8), samplers.typical(0.9)]),
+  'temperature, eta': samplers.chain([samplers.temperature(0.8), samplers.eta(3e-4)]),
+  'temperature, mirostat': samplers.chain([samplers.temperature(0.8), samplers.mirostat({ tau: 5 })]),
+  'temperature, xtc': samplers.chain([
+    samplers.temperature(0.8),
+    samplers.xtc({ threshold: 0.05, probability: 1 }),
+  ]),
+  'temperature, tail-free': samplers.chain([samplers.temperature(0.8), samplers.tailFree(0.95)]),
 };
+
+/** Chains that are also run for 16 rows at once. */
+const IN_BATCHES = ['penalties, temperature, top-k 40, top-p, min-p', 'temperature, top-p'];
 
 /** Logits of a model that is sure (a few tokens hold the mass), and of one that is not (thousands do). */
 const SPREADS = { sure: 3, unsure: 0.5 } as const;
@@ -48,7 +65,7 @@ export default defineCase({
     const clocked = new ClockedDevice({ threads: bench.options.threads });
     for (const [name, sampler] of Object.entries(CHAINS))
       for (const [kind, spread] of Object.entries(SPREADS))
-        for (const rows of name.startsWith('penalties') ? [1, 16] : [1])
+        for (const rows of IN_BATCHES.includes(name) ? [1, 16] : [1])
           await choose(bench, clocked, { name, sampler, kind, spread, rows });
   },
 });
