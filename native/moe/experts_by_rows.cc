@@ -24,17 +24,25 @@ constexpr int64_t kFewestSlabPanels = 4;
 constexpr int64_t kPanelsAhead = 2;          // that kernels take at once, and so fetch ahead
 constexpr int64_t kPastCaches = 16 << 20;    // bytes of outputs: more would not be found in a cache by who reads them
 
+// The form of the activations of a weight on every tier that goes by rows.
+Form form_by_rows(const Weight& w, int compute) {
+  return compute == 2 && is_integer_format(w.format()) ? int8_form(w.format()) : kFormBf16;
+}
+
 // Panels of a slab: columns of h that are whole groups of its form.
-int64_t slab_panels(const Weight& down, int compute) {
-  const bool int8 = compute == 2 && is_integer_format(down.format());
-  const int64_t group = int8 ? layout_of(int8_form(down.format())).group : kChunk;
-  return std::max(kFewestSlabPanels, group / kPanel);
+int64_t slab_panels(const ExpertLayer& l) {
+  const Form form = form_by_rows(*l.down, l.compute);
+  return std::max<int64_t>(kFewestSlabPanels, (is_int8(form) ? layout_of(form).group : kChunk) / kPanel);
 }
 
 int64_t most_task_rows(const ExpertLayer& l) {
-  const int64_t bytes = most_row_bytes(l.up->format(), l.compute, l.D) + most_row_bytes(l.down->format(), l.compute, l.F) +
-                        2 * 4 * kPanel * slab_panels(*l.down, l.compute);
+  const int64_t bytes = row_bytes(form_by_rows(*l.up, l.compute), l.D) + row_bytes(form_by_rows(*l.down, l.compute), l.F) +
+                        2 * 4 * kPanel * slab_panels(l);
   return std::min(l.R, kTaskBytes / bytes);
+}
+
+int64_t task_bytes(const Weight& w, int compute, int64_t rows) {
+  return aligned(rows * row_bytes(form_by_rows(w, compute), w.columns()));
 }
 
 int64_t task_rows(const ExpertLayer& l, int threads) {
@@ -123,8 +131,8 @@ ExpertScratch by_rows_scratch(const ExpertLayer& l) {
   const int64_t rows = most_task_rows(l);
   ExpertScratch s;
   s.shared = aligned(TaskList::bytes(l.E)) + Tokens::bytes(l);
-  s.worker = expert_linear_scratch(l) + rows_bound(*l.up, l.compute, rows) + rows_bound(*l.down, l.compute, rows) +
-             2 * aligned(rows * slab_panels(*l.down, l.compute) * kPanel * 4);
+  s.worker = expert_linear_scratch(l) + task_bytes(*l.up, l.compute, rows) + task_bytes(*l.down, l.compute, rows) +
+             2 * aligned(rows * slab_panels(l) * kPanel * 4);
   return s;
 }
 
@@ -132,7 +140,7 @@ bool goes_by_rows(const ExpertLayer& l, const LinearTable& t, int threads) {
   const int64_t most = task_rows(l, threads);
   if (l.two_inputs() || most < kFewestTaskRows) return false;
   for (const Weight* w : {l.up, l.down}) {
-    if (!Tokens::has(form_of(t, w->format(), l.compute))) return false;
+    if (form_of(t, w->format(), l.compute) != form_by_rows(*w, l.compute)) return false;
   }
   int64_t active = 0, tasks = 0;
   for (int64_t e = 0; e < l.E; e++) {
@@ -146,12 +154,12 @@ bool goes_by_rows(const ExpertLayer& l, const LinearTable& t, int threads) {
 void run_by_rows(const ExpertLayer& l, const LinearTable& t, const TileKernels& tiles, std::byte* shared, float* rows,
                  const Context& context) {
   const int64_t at_once = task_rows(l, context.threads), most = most_task_rows(l);
-  const Form x_form = form_of(t, l.up->format(), l.compute), h_form = form_of(t, l.down->format(), l.compute);
+  const Form x_form = form_by_rows(*l.up, l.compute), h_form = form_by_rows(*l.down, l.compute);
   ScratchCursor scratch{shared};
   std::byte* list = scratch.take(TaskList::bytes(l.E));
   const Tokens tokens(l, t, x_form, scratch.take(Tokens::bytes(l)));
   const TaskList tasks(list, l.offsets, l.E, [&](int64_t n) { return ceil_div(n, at_once); });
-  const Way way{l, t, tiles, tokens, slab_panels(*l.down, l.compute), l.used * l.D * 4 > kPastCaches && l.D % 4 == 0, rows};
+  const Way way{l, t, tiles, tokens, slab_panels(l), l.used * l.D * 4 > kPastCaches && l.D % 4 == 0, rows};
 
   context.phase("gather");
   tokens.pack(context);
@@ -161,8 +169,8 @@ void run_by_rows(const ExpertLayer& l, const LinearTable& t, const TileKernels& 
     const auto floats = [&](int64_t n) { return reinterpret_cast<float*>(own.take(n * 4)); };
     Bench b;
     b.linear = own.take(expert_linear_scratch(l));
-    b.x = {x_form, l.D, own.take(rows_bound(*l.up, l.compute, most))};
-    b.h = {h_form, l.F, own.take(rows_bound(*l.down, l.compute, most))};
+    b.x = {x_form, l.D, own.take(task_bytes(*l.up, l.compute, most))};
+    b.h = {h_form, l.F, own.take(task_bytes(*l.down, l.compute, most))};
     b.gate = floats(most * way.stride());
     b.up = floats(most * way.stride());
     const int64_t e = tasks.expert_of(task);

@@ -1,23 +1,30 @@
-// Wide int8 products in tiles: up to 32 rows (two tiles) against two panels, so that every tile loaded feeds two products,
-// and one f32 step a group as in wide_int8.inl, so the bits are those of every other tier. Codes stay unsigned:
-// dot = Σ q·x - zero·Σ x. Few rows take the kernel of the tier below.
+// Wide int8 products in tiles: up to 32 rows (two tiles) against two panels, and one f32 step a group as in
+// wide_int8.inl, so the bits are those of every other tier. Codes stay unsigned: dot = Σ q·x - zero·Σ x. Few rows take the
+// kernel of the tier below.
 //
-// A group of 128 values takes 8 products of 16 cycles for 64 vectors of sums; the tile unit makes the sums of the next
-// group meanwhile.
+// A step is one group of one tile of rows. Two sets of tiles take turns: while the f32 steps of one tile of rows run, the
+// tile unit makes the sums of the other and stores them. The processor takes a load for dependent on every store before
+// it whose address agrees in the low 12 bits, and a tile store waits long for its product. So the sums of the two sets
+// lie in the two halves of 4 KiB, and the f32 chains at the same place of other 4 KiB: what is loaded then never lies, in
+// the low 12 bits, where a store is under way. With a ring of 4 KiB a group it did; that cost a third of the time at
+// groups of 128 and half of it at groups of 64.
 //
-// Tiles: 0…3 sums [row tile][panel], 4 and 5 activations, 6 and 7 weights.
+// Tiles: 0 and 1 sums of the first set, 2 and 3 of the second, 4 and 5 activations, 6 and 7 weights.
 
 constexpr int kWideTileRows = 32;
 constexpr int kWideFewRows = 6;  // the rows of a block of the tier below
 constexpr int64_t kWideTileChunks = 64;  // per slab: the bytes of two panels are 64 KiB
-constexpr int kWideRing = 2;             // groups whose sums are in flight between the two units
 
-// Scratch of a task: sums in flight, the f32 chains of a block, codes as bytes, each padded to a whole tile.
+
+// Scratch of a task: sums in flight, the f32 chains of a block, what is added to the sums of a step, codes as bytes, each
+// padded to a whole tile.
 struct WideTiles {
-  alignas(64) std::byte ring[kWideRing][4][kSumBytes];
-  alignas(64) float acc[kWideTileRows][2][kPanel];
+  alignas(64) std::byte sums[2][2][kSumBytes];        // [set][panel][row][lane]
+  alignas(64) float acc[2][2][kTileRows * kPanel];    // [tile of rows][panel][row][lane]
+  alignas(64) int32_t correction[kTileRows];
   alignas(64) std::byte codes[2][kWideTileChunks * 512];
 };
+static_assert(sizeof(WideTiles::sums) == 4096 && sizeof(WideTiles::acc) == 4096);
 static_assert(sizeof(WideTiles) <= kSlabBytes);
 
 static PanelFn wide_few_rows[kFormatCount];  // of the tier below; set once, before the table is read
@@ -40,34 +47,35 @@ inline void unpack_wide(const std::byte* codes, int64_t from, int64_t end, int64
   }
 }
 
-// The sums of a group of `tiles` times 64 values to the ring.
-template <int kRowTiles, int kPanels>
-inline void wide_tile_group(int64_t tiles, const std::byte* a, const std::byte* const* b, PanelsAhead* ahead,
-                            std::byte (*out)[kSumBytes]) {
+// The sums of a group of `tiles` times 64 values, in set kSet. kKeep: the tiles of weights are those of the step before.
+template <int kSet, int kPanels, bool kKeep>
+inline void wide_multiply(int64_t tiles, const std::byte* a, const std::byte* const* b) {
   const int64_t row = tiles * 64;
-  _tile_zero(0);
-  if constexpr (kPanels == 2) _tile_zero(1);
-  if constexpr (kRowTiles == 2) _tile_zero(2);
-  if constexpr (kRowTiles == 2 && kPanels == 2) _tile_zero(3);
+  // The names of tiles must be literals.
+  if constexpr (kSet == 0) _tile_zero(0);
+  if constexpr (kSet == 1) _tile_zero(2);
+  if constexpr (kSet == 0 && kPanels == 2) _tile_zero(1);
+  if constexpr (kSet == 1 && kPanels == 2) _tile_zero(3);
   for (int64_t t = 0; t < tiles; t++) {
-    _tile_loadd(4, a + t * 64, row);
-    _tile_loadd(6, b[0] + t * 1024, 64);
-    _tile_dpbsud(0, 4, 6);
+    if constexpr (kSet == 0) _tile_loadd(4, a + t * 64, row);
+    if constexpr (kSet == 1) _tile_loadd(5, a + t * 64, row);
+    if constexpr (!kKeep) _tile_loadd(6, b[0] + t * 1024, 64);
+    if constexpr (kSet == 0) _tile_dpbsud(0, 4, 6);
+    if constexpr (kSet == 1) _tile_dpbsud(2, 5, 6);
     if constexpr (kPanels == 2) {
-      _tile_loadd(7, b[1] + t * 1024, 64);
-      _tile_dpbsud(1, 4, 7);
-    }
-    ahead->step();
-    if constexpr (kRowTiles == 2) {
-      _tile_loadd(5, a + 16 * row + t * 64, row);
-      _tile_dpbsud(2, 5, 6);
-      if constexpr (kPanels == 2) _tile_dpbsud(3, 5, 7);
+      if constexpr (!kKeep) _tile_loadd(7, b[1] + t * 1024, 64);
+      if constexpr (kSet == 0) _tile_dpbsud(1, 4, 7);
+      if constexpr (kSet == 1) _tile_dpbsud(3, 5, 7);
     }
   }
-  _tile_stored(0, out[0], 64);
-  if constexpr (kPanels == 2) _tile_stored(1, out[1], 64);
-  if constexpr (kRowTiles == 2) _tile_stored(2, out[2], 64);
-  if constexpr (kRowTiles == 2 && kPanels == 2) _tile_stored(3, out[3], 64);
+}
+
+template <int kSet, int kPanels>
+inline void wide_store(std::byte (*sums)[kSumBytes]) {
+  if constexpr (kSet == 0) _tile_stored(0, sums[0], 64);
+  if constexpr (kSet == 1) _tile_stored(2, sums[0], 64);
+  if constexpr (kSet == 0 && kPanels == 2) _tile_stored(1, sums[1], 64);
+  if constexpr (kSet == 1 && kPanels == 2) _tile_stored(3, sums[1], 64);
 }
 
 // One block of rows against kPanels panels, over the chunks of a slab. codes: of each panel, from its first chunk on.
@@ -76,14 +84,17 @@ void wide_tiles(const PanelJob& job, const WideSlab& slab, int64_t rows, const s
                 PanelsAhead* ahead, WideTiles* tiles, float* y, int64_t outputs) {
   using S = Spec<f>;
   constexpr bool kRow = S::kInfo.scales == ScaleKind::kRow;
-  constexpr Int8Layout kLayout = int8_layout(S::kInfo);
+  static constexpr Int8Layout kLayout = int8_layout(S::kInfo);
+  static_assert(128 * 127 * kLayout.group < 1 << 22);  // the largest sum, see kSumStart
   const auto valid = [&](int p) { return outputs - 16 * p < 16 ? outputs - 16 * p : 16; };
+  const auto acc_at = [&](int64_t r, int p) { return tiles->acc[r / 16][p] + r % 16 * kPanel; };
   for (int64_t r = 0; r < rows; r++) {
     for (int p = 0; p < kPanels; p++) {
-      f_store(tiles->acc[r][p], slab.first ? f_zero() : f_load_n(y + r * job.y_stride + 16 * p, valid(p)));
+      f_store(acc_at(r, p), slab.first ? f_zero() : f_load_n(y + r * job.y_stride + 16 * p, valid(p)));
     }
   }
   const int64_t values = slab.chunks * kChunk, groups = (values + kLayout.group - 1) / kLayout.group;
+  const int64_t steps = groups * kRowTiles;
   const auto codes_of = [&](int64_t g) { return kLayout.codes(values - g * kLayout.group); };
   // The first row block unpacks the codes, two groups before they are read: the stores then wait beside the products.
   const auto unpack = [&](int64_t g) {
@@ -95,22 +106,29 @@ void wide_tiles(const PanelJob& job, const WideSlab& slab, int64_t rows, const s
     }
     memory_barrier();
   };
-  const auto start = [&](int64_t g) {
-    unpack(g + 2);
+  // Step q is in set q % 2.
+  const auto multiply = [&]<int kSet>(int64_t q) __attribute__((always_inline)) {
+    if (q >= steps) return;
+    constexpr bool kSecond = kRowTiles == 2 && kSet == 1;  // tile of rows
+    const int64_t g = q / kRowTiles, row = codes_of(g);
+    if constexpr (!kSecond) {
+      unpack(g + 2);
+      for (int64_t t = 0; t < row; t += 64) ahead->step();
+    }
     const std::byte* b[kPanels];
     for (int p = 0; p < kPanels; p++) b[p] = codes[p] + g * kLayout.group * kPanel;
-    wide_tile_group<kRowTiles, kPanels>(codes_of(g) / 64, x + g * rows * (kLayout.group + 8), b, ahead,
-                                         tiles->ring[g % kWideRing]);
+    wide_multiply<kSet, kPanels, kSecond && kLayout.group == 64>(
+        row / 64, x + g * rows * (kLayout.group + 8) + (kSecond ? 16 * row : 0), b);
   };
-  unpack(0);
-  unpack(1);
-  start(0);
-  for (int64_t g = 0; g < groups; g++) {
-    if (g + 1 < groups) start(g + 1);
-    memory_barrier();
+  const auto add = [&]<int kSet>(int64_t q) __attribute__((always_inline)) {
+    constexpr int64_t kFirst = kRowTiles == 2 && kSet == 1 ? 16 : 0;
+    const int64_t g = q / kRowTiles, count = kRowTiles == 2 && kSet == 0 ? 16 : rows - kFirst;
     const std::byte* words = x + g * rows * (kLayout.group + 8) + rows * codes_of(g);
-    const float* scale = reinterpret_cast<const float*>(words);
-    const int32_t* minus_sum = reinterpret_cast<const int32_t*>(words) + rows;
+    const float* scale = reinterpret_cast<const float*>(words) + kFirst;
+    const int32_t* minus_sum = reinterpret_cast<const int32_t*>(words) + rows + kFirst;
+    const I minus = _mm512_maskz_loadu_epi32(static_cast<__mmask16>((1u << count) - 1), minus_sum);
+    i_store(tiles->correction, i_add(i_shl(minus, log2_of(S::kInfo.zero)), _mm512_set1_epi32(kSumStart)));
+    const F start = _mm512_castsi512_ps(_mm512_set1_epi32(kSumStart));
     F s[kPanels];
     for (int p = 0; p < kPanels; p++) {
       if constexpr (!kRow) {
@@ -118,24 +136,42 @@ void wide_tiles(const PanelJob& job, const WideSlab& slab, int64_t rows, const s
         s[p] = f_load_f16(slab.scales + p * slab.stride + chunk / S::kScaleChunks * S::kScaleBytes);
       }
     }
-    const std::byte(*sums)[kSumBytes] = tiles->ring[g % kWideRing];
-    for (int64_t r = 0; r < rows; r++) {
-      const I correction = i_shl(_mm512_set1_epi32(minus_sum[r]), log2_of(S::kInfo.zero));
+    const std::byte(*sums)[kSumBytes] = tiles->sums[kSet];
+    float(*acc)[kTileRows * kPanel] = tiles->acc[kFirst / 16];
+    SY_UNROLL(4)
+    for (int64_t r = 0; r < count; r++) {
+      const I correction = _mm512_set1_epi32(tiles->correction[r]);
       const F row_scale = f_set1(scale[r]);
       SY_UNROLL(2)
       for (int p = 0; p < kPanels; p++) {
-        const F dot = f_from_i32(i_add(i_load(sums[r / 16 * 2 + p] + r % 16 * 64), correction));
-        float* acc = tiles->acc[r][p];
-        if constexpr (kRow) f_store(acc, f_fma(row_scale, dot, f_load(acc)));
-        else f_store(acc, f_fma(f_mul(s[p], row_scale), dot, f_load(acc)));
+        const I sum = i_add(i_load(sums[p] + r * 64), correction);
+        const F dot = _mm512_sub_ps(_mm512_castsi512_ps(sum), start), before = f_load(acc[p] + r * kPanel);
+        if constexpr (kRow) f_store(acc[p] + r * kPanel, f_fma(row_scale, dot, before));
+        else f_store(acc[p] + r * kPanel, f_fma(f_mul(s[p], row_scale), dot, before));
       }
     }
+  };
+  const auto step = [&]<int kSet>(int64_t q) __attribute__((always_inline)) {
+    multiply.template operator()<kSet>(q + 2);
+    if (q + 1 < steps) wide_store<1 - kSet, kPanels>(tiles->sums[1 - kSet]);
+    memory_barrier();
+    add.template operator()<kSet>(q);
+    memory_barrier();
+  };
+  unpack(0);
+  unpack(1);
+  multiply.template operator()<0>(0);
+  multiply.template operator()<1>(1);
+  wide_store<0, kPanels>(tiles->sums[0]);
+  for (int64_t q = 0; q < steps; q += 2) {
+    step.template operator()<0>(q);
+    if (q + 1 < steps) step.template operator()<1>(q + 1);
   }
   for (int p = 0; p < kPanels; p++) {
     const bool scaled = kRow && slab.last;
     const F s = scaled ? f_load(slab.scales + p * slab.stride) : f_zero();
     for (int64_t r = 0; r < rows; r++) {
-      const F sum = f_load(tiles->acc[r][p]);
+      const F sum = f_load(acc_at(r, p));
       f_store_n(y + r * job.y_stride + 16 * p, scaled ? f_mul(s, sum) : sum, valid(p));
     }
   }
@@ -170,9 +206,9 @@ void wide_tile_panels(const PanelJob& job) {
         slab.unpack = i == job.first_block;
         const int64_t row = job.block_row(i), rows = job.block_row(i + 1) - row;
         if (rows != configured) {
-          const int64_t first = rows < 16 ? rows : 16, second = rows - first;
+          const int64_t first = rows < 16 ? rows : 16, second = rows > 16 ? rows - 16 : rows;  // rows of either set
           for (const int tile : {0, 1, 4}) config.set(tile, first, 64);
-          for (const int tile : {2, 3, 5}) config.set(tile, second, second > 0 ? 64 : 0);
+          for (const int tile : {2, 3, 5}) config.set(tile, second, 64);
           config.load();
           configured = rows;
         }
