@@ -165,6 +165,50 @@ describe('packWeight', () => {
   });
 });
 
+describe('a grid of scales', () => {
+  // two rows of 200 values, and a scale for each row and 128 values
+  const codes = new Uint8Array(400).fill(0x38); // 1
+  const scales = Float32Array.of(1, 2, 3, 4);
+  const sizes = { rows: 2, columns: 200, blockRows: 1, blockColumns: 128 };
+  const grid = { data: scales, offset: 0, bytes: 16, format: 'f32', ...sizes, first: 0 };
+  const packGrid = (change: object, source: object = {}): Promise<NativeWeight> =>
+    pack({
+      format: 'f8_e4m3',
+      experts: 1,
+      rows: 2,
+      columns: 200,
+      parts: [{ data: codes, offset: 0, bytes: 400, grid: { ...grid, ...change } }],
+      ...source,
+    });
+
+  it('is looked up by block', async () => {
+    const found = native.readWeight(await packGrid({}), 0, 0, 2);
+    expect([0, 127, 128, 199, 200, 327, 328, 399].map((i) => found[i])).toEqual([1, 1, 2, 2, 3, 3, 4, 4]);
+    const path = join(folder, 'scales.bin');
+    writeFileSync(path, Buffer.concat([Buffer.alloc(3), Buffer.from(scales.buffer)]));
+    const { data: _, ...rest } = grid;
+    const parts = [{ data: codes, offset: 0, bytes: 400, grid: { ...rest, path, offset: 3 } }];
+    expect(native.readWeight(await packGrid({}, { parts }), 0, 0, 2)).toEqual(found);
+    expect(await codeOf(() => packGrid({ data: undefined, path, offset: 8 }))).toBe('ERR_IO');
+  });
+
+  it.each<[string, object, object, string]>([
+    ['for another format', {}, { format: 'f32', columns: 50 }, 'ERR_FORMAT'],
+    ['of another format', { format: 'q8_0' }, {}, 'ERR_FORMAT'],
+    ['of no blocks', { blockRows: 0 }, {}, 'ERR_OPTION'],
+    ['of no size', { columns: 0 }, {}, 'ERR_OPTION'],
+    ['of too few scales', { bytes: 12 }, {}, 'ERR_SHAPE'],
+    ['of half a scale', { bytes: 15 }, {}, 'ERR_SHAPE'],
+    ['that begins behind its end', { first: 1 }, {}, 'ERR_SHAPE'],
+    ['that begins far behind', { first: 2 ** 53 - 1 }, {}, 'ERR_SHAPE'],
+    ['of more blocks than numbers', { rows: 2 ** 52, columns: 2 ** 52, blockColumns: 1 }, {}, 'ERR_SHAPE'],
+    ['that changes within a group', { blockColumns: 100 }, {}, 'ERR_FORMAT'],
+    ['that cannot be packed as blocks', {}, { as: 'q4_k' }, 'ERR_FORMAT'],
+  ])('%s is refused', async (_, change, source, code) => {
+    expect(await codeOf(() => packGrid(change, source))).toBe(code);
+  });
+});
+
 describe('a weight', () => {
   it('is repeated without a copy', async () => {
     const before = native.memoryUsage().weights;
