@@ -15,8 +15,8 @@ namespace switchyard::samplers {
 
 namespace {
 
-// How many of the likeliest are tried first, and how many times as many next.
-constexpr int64_t kHead = 512, kMore = 8;
+// How many of the likeliest are tried, before all are.
+constexpr int64_t kHead = 512, kLongHead = 4096;
 
 // words[0…m) become the likeliest of scores x[0…n), falling, at least `wanted` of them; returns m.
 int64_t sort_head(Row& row, const float* x, int64_t n, int64_t wanted) {
@@ -77,9 +77,9 @@ void tail_free(Row& row, Record& record) {
   const auto score = [&](int64_t i) { return x[place_of(row.memory.words[i])]; };
   const auto p = [&](int64_t i) { return std::exp((double(score(i)) - top) / double(row.divisor())); };
   int64_t kept = -1;
-  for (int64_t wanted = kHead; kept < 0; wanted *= kMore) {
-    const int64_t m = sort_head(row, x, n, wanted);
-    kept = count_kept(p, m, n, z);
+  for (const int64_t wanted : {kHead, kLongHead, n}) {
+    kept = count_kept(p, sort_head(row, x, n, wanted), n, z);
+    if (kept >= 0) break;
   }
   if (kept == n) return;
   const float last = score(kept - 1);
