@@ -76,8 +76,8 @@ export function randomBytes(format: StoredFormat, values: number, seed = 1): Uin
     for (let i = 0; i < halves.length; i++) halves[i] = ((halves[i] as number) & keep) | exponent;
     return out;
   }
-  // Without scales: of either sign, below 2^-5.
-  if (format === 'f8_e4m3') return out.map((code) => code & 0x8f);
+  // Without scales: of either sign, from 2^-6 to 2^-5. Smaller ones, which are subnormal, are rare where scales fill the range.
+  if (format === 'f8_e4m3') return out.map((code) => (code & 0x87) | 0x08);
   const view = new DataView(out.buffer);
   for (let at = 0; at < out.length; at += bytes) {
     if (exponent !== undefined) out[at + exponent] = SMALL_EXPONENT;
