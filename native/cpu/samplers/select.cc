@@ -15,7 +15,7 @@ namespace {
 
 // Up to this many candidates are ordered as they are.
 constexpr int64_t kFew = 2048;
-// A round leaves about a tenth. Rounds end before where a guess fails again and again.
+// A round leaves a tenth or two. Rounds end before where a guess fails again and again.
 constexpr int kRounds = 8;
 
 // (low, high]
@@ -40,7 +40,7 @@ struct Scale {
 };
 
 Bracket guess(const Candidates& c, double rest) {
-  constexpr int64_t kSample = 2048;
+  constexpr int64_t kSample = 1024;
   constexpr uint32_t kBuckets = 4096;
   constexpr double kSigmas = 3;
   const int64_t stride = std::max<int64_t>(c.n / kSample, 1) | 1;  // odd: rows of an even length are no trap
