@@ -16,21 +16,28 @@ int64_t tokens_bound(const Weight* w, int compute, int64_t tokens) {
   return rows_bound(*w, compute, tokens);
 }
 
-// One row of a block of `count` from a block of this row alone.
-void place_row(Form form, const std::byte* from, int64_t k, int64_t r, int64_t count, std::byte* out) {
+// A block of `count` rows from blocks of one row each, group after group: what is written then stays in the L1 cache until
+// all rows have filled their places.
+void join_rows(Form form, const std::byte* const* rows, int64_t count, int64_t k, std::byte* out) {
   if (form == kFormBf16) {
     constexpr int64_t kBytes = 2 * kChunk;
-    for (int64_t at = 0; at < bf16_row_bytes(k); at += kBytes) std::memcpy(out + at * count + r * kBytes, from + at, kBytes);
+    for (int64_t at = 0; at < bf16_row_bytes(k); at += kBytes) {
+      for (int64_t r = 0; r < count; r++, out += kBytes) std::memcpy(out, rows[r] + at, kBytes);
+    }
     return;
   }
   const Int8Layout layout = layout_of(form);
+  int64_t at = 0;
   for (int64_t first = 0; first < k; first += layout.group) {
     const int64_t codes = layout.codes(k - first), row = codes + 4 * layout.words;
-    std::memcpy(out + codes * r, from, static_cast<size_t>(codes));
-    for (int64_t word = 0; word < layout.words; word++) {
-      std::memcpy(out + codes * count + 4 * (word * count + r), from + codes + 4 * word, 4);
+    for (int64_t r = 0; r < count; r++) {
+      const std::byte* from = rows[r] + at;
+      for (int64_t i = 0; i < codes; i += 32) std::memcpy(out + codes * r + i, from + i, 32);  // every unit is a multiple
+      for (int64_t word = 0; word < layout.words; word++) {
+        std::memcpy(out + codes * count + 4 * (word * count + r), from + codes + 4 * word, 4);
+      }
     }
-    from += row;
+    at += row;
     out += row * count;
   }
 }
@@ -63,9 +70,9 @@ void Tokens::pack(const Context& context) const {
 }
 
 void Tokens::block(int64_t begin, int64_t end, std::byte* out) const {
-  for (int64_t r = begin; r < end; r++) {
-    place_row(form_, data_ + l_.row_token[r] * row_bytes(form_, l_.D), l_.D, r - begin, end - begin, out);
-  }
+  const std::byte* rows[kMostBlockRows];
+  for (int64_t r = begin; r < end; r++) rows[r - begin] = data_ + l_.row_token[r] * row_bytes(form_, l_.D);
+  join_rows(form_, rows, end - begin, l_.D, out);
 }
 
 void pack_block(const LinearTable& t, Form form, bool direct, float* x, int64_t stride, int64_t rows, int64_t k,
