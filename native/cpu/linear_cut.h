@@ -108,7 +108,10 @@ struct ScratchCursor {
 
 inline void run_job(const LinearTable& table, const Cut& cut, Format format, const PanelJob& job) {
   const int f = static_cast<int>(format);
-  if (is_int8(cut.form)) return table.int8[f](job);
+  if (is_int8(cut.form)) {
+    table.int8[f](job);
+    return table.int8_outliers[f](job);
+  }
   if (cut.form == kFormBf16) return table.bf16[f](job);
   if (cut.direct) return table.f32_direct[f](job);
   table.f32_blocks[f](job);

@@ -48,6 +48,8 @@ struct LinearTable {
   PanelFn f32_transposed[kFormatCount] = {};
   // x: int8 blocks of the layout that int8_layout() gives the format; null for those that are no scaled integers.
   PanelFn int8[kFormatCount] = {};
+  // After int8, on the same job: adds the products of the outliers.
+  PanelFn int8_outliers[kFormatCount] = {};
   // x: bf16 blocks [ceil(K / 32)][rows][32]; null for scaled integers and where the tier has no bf16 arithmetic.
   PanelFn bf16[kFormatCount] = {};
   PackFn pack_f32 = nullptr, pack_int8 = nullptr, pack_g64 = nullptr, pack_g128 = nullptr, pack_bf16 = nullptr;
@@ -59,20 +61,34 @@ struct LinearTable {
 //   groups of 32       f32 scale[R]; i32 minus_sum[3][R]; f32 scaled_sum[3][R], over the first 16 codes, the last 16 and
 //                      all 32; minus_sum = -Σ codes, scaled_sum = scale · Σ codes
 //   64 and 128 (wide)  f32 scale[R]; i32 minus_sum[R]
+// Behind the groups, the outliers, whose codes are zero: i32 count[R]; Outlier list[R][K / 32], by rising k.
+struct Outlier {
+  int32_t k;
+  float x;
+};
 struct Int8Layout {
   int group, unit, words;
   // Bytes of a row's codes in a group that has `left` values of the row or more.
   constexpr int64_t codes(int64_t left) const {
     return left >= group ? group : (left + unit - 1) / unit * unit;
   }
-  constexpr int64_t row_bytes(int64_t k) const {
+  // Of a row in the groups.
+  constexpr int64_t group_bytes(int64_t k) const {
     return k / group * (group + 4 * words) + (k % group > 0 ? codes(k % group) + 4 * words : 0);
   }
+  // The most outliers of a row.
+  constexpr int64_t outliers(int64_t k) const { return k <= INT32_MAX ? k / kChunk : 0; }
+  // From the start of a block of `rows` to the counts and to the list of row r.
+  constexpr int64_t counts_at(int64_t k, int64_t rows) const { return rows * group_bytes(k); }
+  constexpr int64_t list_at(int64_t k, int64_t rows, int64_t r) const {
+    return rows * (group_bytes(k) + 4) + r * outliers(k) * static_cast<int64_t>(sizeof(Outlier));
+  }
+  constexpr int64_t row_bytes(int64_t k) const { return list_at(k, 1, 1); }
 };
 constexpr Int8Layout kInt8Groups{32, 32, 7};
 constexpr Int8Layout kInt8G64{64, 64, 2}, kInt8G128{128, 64, 2};
 constexpr int kInt8RowBytes = 60;
-static_assert(kInt8Groups.row_bytes(kChunk) == kInt8RowBytes);
+static_assert(kInt8Groups.group_bytes(kChunk) == kInt8RowBytes);
 
 // The groups of the activations are those of the weight; a weight with one scale a row takes groups of 128.
 constexpr Int8Layout int8_layout(const FormatInfo& info) {

@@ -2,8 +2,9 @@
 // the activation and down.
 //
 // 1. Every token's activations are brought into the form that gate and up read.
-// 2. A task puts the row blocks of its rows together from those. Gate and up are made a slab of panels at a time, and the
-//    slab of h = act(gate)·up is brought into the form that down reads; then down, by slabs too.
+// 2. A task puts the row blocks of its rows together from those. Gate and up are made a slab of panels at a time, and
+//    h = act(gate)·up of the slab. Whole rows of h are brought into the form that down reads, because their outliers are
+//    told by the whole row; then down, by slabs too.
 //
 // What a task makes on the way lies in scratch of its thread, used again from task to task, and so stays in the L2 cache:
 // of a server processor's core that did 2 TFLOP/s from there, 28 GB/s came from the L3 cache and 6 to 10 from memory. The
@@ -29,15 +30,19 @@ Form form_by_rows(const Weight& w, int compute) {
   return compute == 2 && is_integer_format(w.format()) ? int8_form(w.format()) : kFormBf16;
 }
 
-// Panels of a slab: columns of h that are whole groups of its form.
+// Panels of a slab: at least the columns of a group of h's form.
 int64_t slab_panels(const ExpertLayer& l) {
   const Form form = form_by_rows(*l.down, l.compute);
   return std::max<int64_t>(kFewestSlabPanels, (is_int8(form) ? layout_of(form).group : kChunk) / kPanel);
 }
 
+// Floats of a row where gate and then down are made.
+int64_t widest(const ExpertLayer& l) { return std::max(l.F, slab_panels(l) * kPanel); }
+
 int64_t most_task_rows(const ExpertLayer& l) {
-  const int64_t bytes = row_bytes(form_by_rows(*l.up, l.compute), l.D) + row_bytes(form_by_rows(*l.down, l.compute), l.F) +
-                        2 * 4 * kPanel * slab_panels(l);
+  // Of the two forms one at a time is at work.
+  const int64_t forms = std::max(row_bytes(form_by_rows(*l.up, l.compute), l.D), row_bytes(form_by_rows(*l.down, l.compute), l.F));
+  const int64_t bytes = forms + 4 * (widest(l) + slab_panels(l) * kPanel);
   return std::min(l.R, kTaskBytes / bytes);
 }
 
@@ -54,7 +59,8 @@ int64_t task_rows(const ExpertLayer& l, int threads) {
 struct Bench {
   std::byte* linear;
   Rows x, h;
-  float *gate, *up;  // [task rows, slab]
+  float* gate;  // [task rows, F], which becomes h, or [task rows, slab] of down
+  float* up;    // [task rows, slab]
 };
 
 struct Way {
@@ -68,17 +74,18 @@ struct Way {
 
   int64_t stride() const { return slab * kPanel; }
 
-  // A slab of one weight's outputs, with its bias, to `out`. next: the weight whose slab comes then, nullptr where none does.
+  // A slab of one weight's outputs, with its bias, to `out`, whose rows lie `row` apart. next: the weight whose slab comes
+  // then, nullptr where none does.
   void multiply(const Bench& b, const Weight& w, const Rows& x, int64_t e, int64_t count, int64_t panel, const float* bias,
-                const Weight* next, int64_t next_panel, float* out) const {
+                const Weight* next, int64_t next_panel, float* out, int64_t row) const {
     PanelJob job = job_of(table, w, e, count, x, x.data, b.linear);
     if (next != nullptr) {
       job.next = next->panel(e, next_panel);
       job.next_bytes = std::min(kPanelsAhead, next->panels() - next_panel) * next->layout().bytes;
     }
     const int64_t column = panel * kPanel, width = w.rows();
-    run_part(table, w, x, job, panel, std::min(slab, w.panels() - panel), 0, job.blocks, out, stride());
-    add_bias(bias, width, e, column, std::min(stride(), width - column), out, count, stride());
+    run_part(table, w, x, job, panel, std::min(slab, w.panels() - panel), 0, job.blocks, out, row);
+    add_bias(bias, width, e, column, std::min(stride(), width - column), out, count, row);
   }
 
   void lift(const Bench& b, int64_t e, int64_t count) const {
@@ -87,17 +94,17 @@ struct Way {
     for (int64_t panel = 0; panel < first.panels(); panel += slab) {
       const bool last = panel + slab >= first.panels();
       const int64_t column = panel * kPanel, outputs = std::min(stride(), l.F - column);
-      if (l.gate != nullptr) multiply(b, *l.gate, b.x, e, count, panel, l.gate_bias, l.up, panel, b.gate);
-      float* up = l.gate != nullptr ? b.up : b.gate;
-      multiply(b, *l.up, b.x, e, count, panel, l.up_bias, last ? l.down : &first, last ? 0 : panel + slab, up);
-      for (int64_t i = 0; i < cut.blocks; i++) {
-        const int64_t row = cut.block_row(i), block = cut.block_row(i + 1) - row;
-        float* h = b.gate + row * stride();
-        for (int64_t r = 0; r < block; r++) {
-          tiles.activate(l.hidden, h + r * stride(), l.gate != nullptr ? up + (row + r) * stride() : nullptr, outputs);
-        }
-        pack_block(table, b.h.form, false, h, stride(), block, outputs, b.h.at(row) + block * row_bytes(b.h.form, column));
+      float* h = b.gate + column;
+      if (l.gate != nullptr) multiply(b, *l.gate, b.x, e, count, panel, l.gate_bias, l.up, panel, h, l.F);
+      multiply(b, *l.up, b.x, e, count, panel, l.up_bias, last ? l.down : &first, last ? 0 : panel + slab,
+               l.gate != nullptr ? b.up : h, l.gate != nullptr ? stride() : l.F);
+      for (int64_t r = 0; r < count; r++) {
+        tiles.activate(l.hidden, h + r * l.F, l.gate != nullptr ? b.up + r * stride() : nullptr, outputs);
       }
+    }
+    for (int64_t i = 0; i < cut.blocks; i++) {
+      const int64_t row = cut.block_row(i);
+      pack_block(table, b.h.form, false, b.gate + row * l.F, l.F, cut.block_row(i + 1) - row, l.F, b.h.at(row));
     }
   }
 
@@ -105,7 +112,7 @@ struct Way {
     for (int64_t panel = 0; panel < l.down->panels(); panel += slab) {
       const bool last = panel + slab >= l.down->panels();
       const int64_t column = panel * kPanel, outputs = std::min(stride(), l.D - column);
-      multiply(b, *l.down, b.h, e, count, panel, l.down_bias, last ? nullptr : l.down, panel + slab, b.gate);
+      multiply(b, *l.down, b.h, e, count, panel, l.down_bias, last ? nullptr : l.down, panel + slab, b.gate, stride());
       for (int64_t r = 0; r < count; r++) {
         copy_floats(b.gate + r * stride(), outputs, past_caches, rows + (first + r) * l.D + column);
       }
@@ -132,7 +139,7 @@ ExpertScratch by_rows_scratch(const ExpertLayer& l) {
   ExpertScratch s;
   s.shared = aligned(TaskList::bytes(l.E)) + Tokens::bytes(l);
   s.worker = expert_linear_scratch(l) + task_bytes(*l.up, l.compute, rows) + task_bytes(*l.down, l.compute, rows) +
-             2 * aligned(rows * slab_panels(l) * kPanel * 4);
+             aligned(rows * widest(l) * 4) + aligned(rows * slab_panels(l) * kPanel * 4);
   return s;
 }
 
@@ -171,7 +178,7 @@ void run_by_rows(const ExpertLayer& l, const LinearTable& t, const TileKernels& 
     b.linear = own.take(expert_linear_scratch(l));
     b.x = {x_form, l.D, own.take(task_bytes(*l.up, l.compute, most))};
     b.h = {h_form, l.F, own.take(task_bytes(*l.down, l.compute, most))};
-    b.gate = floats(most * way.stride());
+    b.gate = floats(most * widest(l));
     b.up = floats(most * way.stride());
     const int64_t e = tasks.expert_of(task);
     const Segment s = l.segment(e);

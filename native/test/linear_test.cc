@@ -1,5 +1,6 @@
 // Packed weights and the linear kernels: every format, tier, row count and odd size against a loop in double precision
 // over Weight::read(); the same bits for any number of rows and threads and, in f32 and int8, on every tier.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -373,6 +374,60 @@ void test_values_that_are_not_finite() {
   }
 }
 
+// Outliers meet the weights in f32: y(x) is y of the rest, and one multiply-add for each of them, k rising. Rows have none,
+// one, two in a chunk and many; all alike in a batch and alone.
+void test_outliers() {
+  const int64_t n = 37, rows = 33, k = 512;
+  std::vector<float> rest(rows * k);
+  for (float& v : rest) v = std::uniform_real_distribution<float>(-1, 1)(random_bits);
+  std::vector<float> x = rest;
+  std::vector<std::vector<int64_t>> columns(rows);
+  for (int64_t r = 0; r < rows; r++) {
+    for (int64_t i = 0; i < r % 7; i++) columns[r].push_back(i * 64 + (r * 7 + i * 5) % 32);
+    if (r % 7 > 1) columns[r].insert(columns[r].begin() + 1, columns[r][0] / 32 * 32 + (columns[r][0] + 9) % 32);
+    std::sort(columns[r].begin(), columns[r].end());
+    for (const int64_t c : columns[r]) rest[r * k + c] = 0, x[r * k + c] = c % 2 ? -40.0f : 41.0f;
+  }
+  for (int fi = 0; fi < kFormatCount; fi++) {
+    const Format f = static_cast<Format>(fi);
+    if (!is_integer_format(f)) continue;
+    const auto w = random_weight(f, 1, n, k);
+    std::vector<float> values(n * k);
+    w->read(0, 0, n, values.data());
+    for (const Tier tier : test::tested_tiers()) {
+      const std::vector<float> y = linear(x, rows, {w.get()}, 2, tier, 2)[0];
+      std::vector<float> expected = linear(rest, rows, {w.get()}, 2, tier, 1)[0];
+      bool ok = true;
+      for (int64_t r = 0; r < rows; r++) {
+        for (const int64_t c : columns[r])
+          for (int64_t i = 0; i < n; i++) expected[r * n + i] = std::fma(x[r * k + c], values[i * k + c], expected[r * n + i]);
+        const std::vector<float> row(x.begin() + r * k, x.begin() + (r + 1) * k);
+        ok = ok && std::memcmp(linear(row, 1, {w.get()}, 2, tier, 1)[0].data(), &y[r * n], n * 4) == 0;
+      }
+      if (!CHECK(ok && same_bits(y, expected))) std::fprintf(stderr, "  %s tier=%s\n", format_info(f).name, tier_name(tier));
+    }
+  }
+}
+
+// A chunk of many large values keeps them: its scale suits them. So does a row in which half of the chunks are larger.
+void test_no_outliers() {
+  const int64_t n = 20, k = 512;
+  std::vector<float> x = random_matrix(2, k);
+  for (int64_t i = 0; i < 3; i++) x[64 + 5 * i] = 50;
+  for (int64_t c = 0; c < k; c += 64) x[k + c] = 50;
+  const auto w = random_weight(Format::kQ8_0, 1, n, k);
+  std::vector<float> rounded = x, values(n * k);
+  w->read(0, 0, n, values.data());
+  for (int64_t i = 0; i < 2 * k; i++) {
+    float largest = 0;
+    for (int64_t j = i / 32 * 32; j < i / 32 * 32 + 32; j++) largest = std::max(largest, std::fabs(x[j]));
+    rounded[i] = std::nearbyint(x[i] * (127 / largest)) * (largest / 127);
+  }
+  for (const Tier tier : test::tested_tiers()) {
+    CHECK(error_of_product(linear(x, 2, {w.get()}, 2, tier, 1)[0], rounded, 2, values, n, k, k, 1) <= kTolerance[0]);
+  }
+}
+
 void test_embedding() {
   for (const Format f : {Format::kF32, Format::kBF16, Format::kQ8_0, Format::kQ3_K}) {
     const auto w = random_weight(f, 1, 50, 256);
@@ -534,6 +589,8 @@ int main() {
   test_decoding();
   test_sources();
   test_embedding();
+  test_outliers();
+  test_no_outliers();
   test_values_that_are_not_finite();
   test_threads_and_shared_activations();
   test_grouped();

@@ -96,6 +96,7 @@ Ids random_ids(int64_t n, int64_t E, int dropped_percent, uint32_t seed) {
 Layer make_layer(int64_t N, int64_t K, int64_t E, int64_t D, int64_t F, const WeightPtr& gate, const WeightPtr& up,
                  const WeightPtr& down, const Ids& ids) {
   Layer l{N, K, E, D, F, gate, up, down, normals(N * D, 41), normals(N * K, 42), {}, {}, {}};
+  for (int64_t n = 0; n < N; n += 3) l.x[n * D + n * 5 % D] = 20;  // outliers, from four chunks on
   plan(l, ids);
   return l;
 }

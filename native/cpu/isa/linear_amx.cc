@@ -27,6 +27,7 @@ constexpr int kPrefetch = 4096, kNearPanels = 24 << 10, kStreamRows = 4;
 #include "cpu/isa/simd_avx512.inl"
 #include "cpu/isa/dot_vnni.inl"
 #include "cpu/isa/codes.inl"
+#include "cpu/isa/outliers.inl"
 #include "cpu/isa/linear_int8.inl"
 #include "cpu/isa/tiles.inl"
 #include "cpu/isa/bf16_pairs.inl"

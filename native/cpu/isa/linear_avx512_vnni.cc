@@ -25,6 +25,7 @@ constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 #include "cpu/isa/simd_avx512.inl"
 #include "cpu/isa/dot_vnni.inl"
 #include "cpu/isa/codes.inl"
+#include "cpu/isa/outliers.inl"
 #include "cpu/isa/linear_int8.inl"
 #include "cpu/isa/wide_vnni.inl"
 #include "cpu/isa/wide_int8.inl"

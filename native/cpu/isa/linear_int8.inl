@@ -114,26 +114,28 @@ void int8_panels(const PanelJob& job) {
   }
 }
 
-// One block of rows to the int8 form: scale = max|x| / 127, codes rounded to nearest even. A group with a value that
-// is not finite gets the scale NaN, which then reaches every output.
+// One block of rows to the int8 form: the outliers apart, of the rest scale = max|x| / 127, codes rounded to nearest even.
+// A group with a value that is not finite gets the scale NaN, which then reaches every output.
 inline void pack_int8(const float* x, int64_t stride, int64_t rows, int64_t k, std::byte* out) {
   constexpr float kTiny = 0x1p-100f;  // a group below counts as zero: 127 / max would overflow
-  for (int64_t c = 0; c < k / kChunk; c++, out += rows * kInt8RowBytes) {
-    float* scales = reinterpret_cast<float*>(out + 32 * rows);
-    int32_t* minus_sums = reinterpret_cast<int32_t*>(out + 36 * rows);
-    float* scaled_sums = reinterpret_cast<float*>(out + 48 * rows);
-    for (int64_t r = 0; r < rows; r++) {
-      const float* from = x + r * stride + c * kChunk;
-      int8_t* codes = reinterpret_cast<int8_t*>(out) + 32 * r;
-      const int32_t top = largest_magnitude(from);
-      float largest, scale = 0;
-      __builtin_memcpy(&largest, &top, 4);
+  for (int64_t r = 0; r < rows; r++) {
+    RowOutliers outliers(kInt8Groups, x + r * stride, k, out, rows, r);
+    std::byte* chunk = out;
+    for (int64_t c = 0; c < k / kChunk; c++, chunk += rows * kInt8RowBytes) {
+      float rest[kChunk];
+      const float* from = outliers.take(x + r * stride + c * kChunk, c * kChunk, rest);
+      float* scales = reinterpret_cast<float*>(chunk + 32 * rows);
+      int32_t* minus_sums = reinterpret_cast<int32_t*>(chunk + 36 * rows);
+      float* scaled_sums = reinterpret_cast<float*>(chunk + 48 * rows);
+      int8_t* codes = reinterpret_cast<int8_t*>(chunk) + 32 * r;
+      const float largest = largest_of(from);
+      float scale = 0;
       int32_t sum[2] = {0, 0};
-      if (top < 0x7f800000 && largest >= kTiny) {
+      if (largest >= kTiny && largest < __builtin_inff()) {
         scale = largest / 127.0f;
         quantize_chunk(from, 127.0f / largest, codes, sum);
       } else {
-        if (top >= 0x7f800000) scale = __builtin_nanf("");
+        if (!(largest < kTiny)) scale = __builtin_nanf("");
         __builtin_memset(codes, 0, kChunk);
       }
       const int32_t all = sum[0] + sum[1];
@@ -145,6 +147,7 @@ inline void pack_int8(const float* x, int64_t stride, int64_t rows, int64_t k, s
       scaled_sums[rows + r] = scale * static_cast<float>(sum[1]);
       scaled_sums[2 * rows + r] = scale * static_cast<float>(all);
     }
+    reinterpret_cast<int32_t*>(out + kInt8Groups.counts_at(k, rows))[r] = outliers.count;
   }
 }
 

@@ -21,6 +21,7 @@ constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 #include "cpu/isa/codes.inl"
 #include "cpu/isa/linear_f32.inl"
 #include "cpu/isa/quantize.inl"
+#include "cpu/isa/outliers.inl"
 #include "cpu/isa/linear_int8.inl"
 #include "cpu/isa/wide_chunks.inl"
 #include "cpu/isa/wide_int8.inl"
@@ -29,6 +30,7 @@ constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 
 void fill_linear_neon(LinearTable* table) {
   linear_neon::fill_f32(table);
+  linear_neon::fill_outliers(table);
   linear_neon::fill_int8(table);
   linear_neon::fill_wide(table);
 }

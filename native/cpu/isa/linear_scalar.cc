@@ -22,6 +22,7 @@ constexpr int kPrefetch = 0, kNearPanels = 24 << 10, kStreamRows = 0;
 #include "cpu/isa/codes.inl"
 #include "cpu/isa/linear_f32.inl"
 #include "cpu/isa/quantize.inl"
+#include "cpu/isa/outliers.inl"
 #include "cpu/isa/linear_int8.inl"
 #include "cpu/isa/wide_chunks.inl"
 #include "cpu/isa/wide_int8.inl"
@@ -30,6 +31,7 @@ constexpr int kPrefetch = 0, kNearPanels = 24 << 10, kStreamRows = 0;
 
 void fill_linear_scalar(LinearTable* table) {
   linear_scalar::fill_f32(table);
+  linear_scalar::fill_outliers(table);
   linear_scalar::fill_int8(table);
   linear_scalar::fill_wide(table);
 }

@@ -120,22 +120,26 @@ void wide_panels(const PanelJob& job) {
   }
 }
 
-// One block of rows to the wide int8 form: scale = max|x| / 127 over a group, codes rounded to nearest even. A group
-// with a value that is not finite gets the scale NaN, which then reaches every output.
+// One block of rows to the wide int8 form: the outliers apart, of the rest scale = max|x| / 127 over a group, codes rounded
+// to nearest even. A group with a value that is not finite gets the scale NaN, which then reaches every output.
 template <int kGroup>
 void pack_wide(const float* x, int64_t stride, int64_t rows, int64_t k, std::byte* out) {
   constexpr float kTiny = 0x1p-100f;  // a group below counts as zero: 127 / max would overflow
   constexpr Int8Layout kLayout = kGroup == 64 ? kInt8G64 : kInt8G128;
-  for (int64_t first = 0; first < k; first += kGroup) {
-    const int64_t n = k - first < kGroup ? k - first : kGroup, row = kLayout.codes(k - first);
-    float* scales = reinterpret_cast<float*>(out + row * rows);
-    int32_t* minus_sums = reinterpret_cast<int32_t*>(scales + rows);
-    for (int64_t r = 0; r < rows; r++) {
-      const float* from = x + r * stride + first;
-      int8_t* codes = reinterpret_cast<int8_t*>(out) + row * r;
-      int32_t top = 0;
+  for (int64_t r = 0; r < rows; r++) {
+    RowOutliers outliers(kLayout, x + r * stride, k, out, rows, r);
+    std::byte* group = out;
+    for (int64_t first = 0; first < k; first += kGroup) {
+      const int64_t n = k - first < kGroup ? k - first : kGroup, row = kLayout.codes(k - first);
+      float* scales = reinterpret_cast<float*>(group + row * rows);
+      int32_t* minus_sums = reinterpret_cast<int32_t*>(scales + rows);
+      int8_t* codes = reinterpret_cast<int8_t*>(group) + row * r;
+      float rest[kGroup];
+      const float* from[kGroup / kChunk];
+      int32_t top = 0;  // magnitudes as bits, for NaN
       for (int64_t i = 0; i < n; i += kChunk) {
-        const int32_t largest = largest_magnitude(from + i);
+        from[i / kChunk] = outliers.take(x + r * stride + first + i, first + i, rest + i);
+        const int32_t largest = largest_magnitude(from[i / kChunk]);
         top = largest > top ? largest : top;
       }
       float largest, scale = 0;
@@ -146,7 +150,7 @@ void pack_wide(const float* x, int64_t stride, int64_t rows, int64_t k, std::byt
         scale = largest / 127.0f;
         for (int64_t i = 0; i < n; i += kChunk) {
           int32_t part[2] = {0, 0};
-          quantize_chunk(from + i, 127.0f / largest, codes + i, part);
+          quantize_chunk(from[i / kChunk], 127.0f / largest, codes + i, part);
           sum[0] += part[0];
           sum[1] += part[1];
         }
@@ -155,8 +159,9 @@ void pack_wide(const float* x, int64_t stride, int64_t rows, int64_t k, std::byt
       }
       scales[r] = scale;
       minus_sums[r] = -(sum[0] + sum[1]);
+      group += rows * (row + 4 * kLayout.words);
     }
-    out += rows * (row + 4 * kLayout.words);
+    reinterpret_cast<int32_t*>(out + kLayout.counts_at(k, rows))[r] = outliers.count;
   }
 }
 
