@@ -40,11 +40,13 @@ void join_rows(Form form, const std::byte* const* rows, int64_t count, int64_t k
     at += row;
     out += row * count;
   }
-  int32_t outliers;
-  std::memcpy(&outliers, from, 4);
-  std::memcpy(out + 4 * r, &outliers, 4);
-  std::memcpy(out + layout.list_at(k, count, r) - layout.counts_at(k, count), from + 4,
-              static_cast<size_t>(outliers) * sizeof(Outlier));
+  for (int64_t r = 0; r < count; r++) {
+    int32_t outliers;
+    std::memcpy(&outliers, rows[r] + at, 4);
+    std::memcpy(out + 4 * r, &outliers, 4);
+    std::memcpy(out + layout.list_at(k, count, r) - layout.counts_at(k, count), rows[r] + at + 4,
+                static_cast<size_t>(outliers) * sizeof(Outlier));
+  }
 }
 
 }  // namespace
