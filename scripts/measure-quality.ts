@@ -4,8 +4,8 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { LanguageModel } from '../src/generate/language-model.js';
-import { loadLanguageModel } from '../src/generate/load-model.js';
+import { LanguageModel } from '../src/generate/handles/language-model.js';
+import { loadLanguageModel } from '../src/generate/handles/load-model.js';
 import { type Comparison, compareModels, quantizeModel, type TargetFormat } from '../src/quantize/index.js';
 
 const args = process.argv.slice(2);

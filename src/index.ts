@@ -1,10 +1,10 @@
 /** Switchyard's public names. */
 import { mismatch } from './core/errors.js';
 import * as coreOps from './core/ops/index.js';
-import type { LanguageModel } from './generate/language-model.js';
-import { type AnyModel, loadModel } from './generate/load-model.js';
+import type { LanguageModel } from './generate/handles/language-model.js';
+import { type AnyModel, loadModel } from './generate/handles/load-model.js';
 import * as modelNames from './models/index.js';
-import type { SaveOptions } from './models/save.js';
+import type { SaveOptions } from './models/packed/save.js';
 import type { UpcycleOptions } from './models/upcycle.js';
 
 export { grad, valueAndGrad } from './core/autograd.js';
@@ -24,25 +24,19 @@ export type {
   Hypothesis,
   SpeculationStatistics,
 } from './generate/continuation.js';
-export type {
-  DisposableDrafter,
-  DraftHeadOptions,
-  PredictionHead,
-  PredictionInputs,
-} from './generate/draft-head.js';
+export type { GenerateOptions, GenerationResult } from './generate/generation.js';
+export { Generation } from './generate/generation.js';
 export {
   type AnswerBatchOptions,
   type AnswerOptions,
   EncoderDecoderModel,
-} from './generate/encoder-decoder-model.js';
-export { type Classification, type EmbedOptions, EncoderModel } from './generate/encoder-model.js';
-export type { GenerateOptions, GenerationResult } from './generate/generation.js';
-export { Generation } from './generate/generation.js';
-export { LanguageModel } from './generate/language-model.js';
+} from './generate/handles/encoder-decoder-model.js';
+export { type Classification, type EmbedOptions, EncoderModel } from './generate/handles/encoder-model.js';
+export { LanguageModel } from './generate/handles/language-model.js';
+export type { AnyModel } from './generate/handles/load-model.js';
+export type { LoadModelOptions } from './generate/handles/load-options.js';
+export type { TextPair } from './generate/handles/model.js';
 export type { CandidateScore, LikelihoodOptions, ScoredToken } from './generate/likelihood.js';
-export type { AnyModel } from './generate/load-model.js';
-export type { LoadModelOptions } from './generate/load-options.js';
-export type { TextPair } from './generate/model.js';
 export { type Sampler, type SamplerOptions, samplers } from './generate/samplers/index.js';
 export type { BeamOptions } from './generate/search/beam.js';
 export {
@@ -53,6 +47,12 @@ export {
 } from './generate/search/best-of.js';
 export type { ContrastiveOptions } from './generate/search/contrastive.js';
 export type { ManyOptions } from './generate/search/many.js';
+export type {
+  DisposableDrafter,
+  DraftHeadOptions,
+  PredictionHead,
+  PredictionInputs,
+} from './generate/speculate/draft-head.js';
 export { type DraftModelOptions, drafters, type NgramOptions } from './generate/speculate/drafters.js';
 export * as hub from './hub/index.js';
 export * as moe from './moe/index.js';

@@ -1,8 +1,8 @@
-import type { StepOptions } from '../../src/generate/engine.js';
-import type { LanguageModel } from '../../src/generate/language-model.js';
+import type { LanguageModel } from '../../src/generate/handles/language-model.js';
 import { samplers } from '../../src/generate/samplers/index.js';
-import { Sampling } from '../../src/generate/sampling.js';
-import type { StepOutput } from '../../src/generate/step-form.js';
+import type { StepOptions } from '../../src/generate/steps/engine.js';
+import { Sampling } from '../../src/generate/steps/sampling.js';
+import type { StepOutput } from '../../src/generate/steps/step-form.js';
 import { type Bench, defineCase } from '../harness/case.js';
 import { contest, converted } from '../harness/contest.js';
 import { leastTime, workOfStep } from '../harness/cost.js';

@@ -1,7 +1,7 @@
-import { loadLanguageModel } from '../../src/generate/load-model.js';
-import type { Decoder } from '../../src/models/decoder.js';
-import { loadDecoder, openModel } from '../../src/models/load.js';
+import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
+import type { Decoder } from '../../src/models/decoder/decoder.js';
 import { weightsOf } from '../../src/models/parts.js';
+import { loadDecoder, openModel } from '../../src/models/read/load.js';
 import { defineCase } from '../harness/case.js';
 import { peakMemory, resetPeakMemory } from '../harness/memory.js';
 import { nameOf, tinyModel } from '../harness/models.js';

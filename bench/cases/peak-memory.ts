@@ -1,4 +1,4 @@
-import { loadLanguageModel } from '../../src/generate/load-model.js';
+import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
 import { weightsOf } from '../../src/models/parts.js';
 import { defineCase } from '../harness/case.js';
 import { peakMemory, resetPeakMemory } from '../harness/memory.js';

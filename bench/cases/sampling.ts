@@ -4,7 +4,7 @@ import { Executable } from '../../src/core/program/compile.js';
 import { Tensor } from '../../src/core/tensor.js';
 import { ChainBatch, chainCapacity } from '../../src/generate/samplers/chain-batch.js';
 import { type Sampler, samplers } from '../../src/generate/samplers/index.js';
-import { Sampling } from '../../src/generate/sampling.js';
+import { Sampling } from '../../src/generate/steps/sampling.js';
 import { type Bench, defineCase } from '../harness/case.js';
 import { ClockedDevice } from '../harness/kernel-clock.js';
 import { measure } from '../harness/measure.js';

@@ -1,4 +1,4 @@
-import type { LanguageModel } from '../../src/generate/language-model.js';
+import type { LanguageModel } from '../../src/generate/handles/language-model.js';
 import { defineCase } from '../harness/case.js';
 import { ClockedDevice } from '../harness/kernel-clock.js';
 import { openBenchModel, promptOf } from '../harness/models.js';

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
+import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
 import { defineCase } from '../harness/case.js';
 import { nameOf, promptOf, tinyModel } from '../harness/models.js';
 

@@ -1,7 +1,7 @@
 /** What work costs at least: bytes that must be read, operations that must be done. */
 import type { ComputeMode } from '../../src/core/format.js';
 import { Weight } from '../../src/core/weight.js';
-import type { Decoder } from '../../src/models/decoder.js';
+import type { Decoder } from '../../src/models/decoder/decoder.js';
 import type { LimitBook } from './limits.js';
 
 export interface Work {

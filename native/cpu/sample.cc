@@ -19,7 +19,7 @@ using samplers::Row;
 using samplers::RowMemory;
 
 constexpr int64_t kRowWords = 6;
-// Instead of a token, where a row has none; src/generate/sampling.ts makes errors of them.
+// Instead of a token, where a row has none; src/generate/steps/sampling.ts makes errors of them.
 constexpr int32_t kNothingLeft = -1, kUnusableLogits = -2;
 
 struct Kind {

@@ -15,9 +15,9 @@ import {
   type MemoryEstimate,
 } from '../inspect/memory.js';
 import { type ParameterCount, type Role, sumParameters } from '../inspect/parameters.js';
+import type { Part } from '../models/decoder/parameters.js';
 import type { AnyFiles } from '../models/family.js';
-import { packedFormat } from '../models/packed-format.js';
-import type { Part } from '../models/parameters.js';
+import { packedFormat } from '../models/read/packed-format.js';
 import { activeShare, cachedOf } from '../models/stacks.js';
 import { KV_BLOCK } from '../nn/kv-blocks.js';
 

@@ -1,9 +1,9 @@
 /** Loading a model and running a generation as every command does it. */
 import { SwitchyardError } from '../core/errors.js';
 import type { Generation, GenerationResult } from '../generate/generation.js';
-import type { LanguageModel } from '../generate/language-model.js';
-import { type AnyModel, loadLanguageModel, loadModel } from '../generate/load-model.js';
-import type { LoadModelOptions } from '../generate/load-options.js';
+import type { LanguageModel } from '../generate/handles/language-model.js';
+import { type AnyModel, loadLanguageModel, loadModel } from '../generate/handles/load-model.js';
+import type { LoadModelOptions } from '../generate/handles/load-options.js';
 import type { Interrupt } from './interrupt.js';
 import type { ModelFlags } from './options.js';
 import { ByteBar } from './terminal/progress.js';

@@ -16,7 +16,7 @@ import { SAMPLER_OPTIONS, type SamplerOptions, samplerOf } from './samplers/opti
 import type { SequenceContext } from './samplers/processor.js';
 import { inRange } from './samplers/processor.js';
 import { checkSeed, Sampler } from './samplers/sampler.js';
-import { type Choice, Sampling, type TokenLogprob } from './sampling.js';
+import { type Choice, Sampling, type TokenLogprob } from './steps/sampling.js';
 
 export interface GeneratedPart {
   /** New text, never half a character; may be empty. */

@@ -1,8 +1,8 @@
 /** What SWITCHYARD_DEBUG prints of models and generations, on standard error. */
 import type { Device } from '../core/device.js';
 import type { ComputeMode } from '../core/format.js';
-import type { DecoderConfig, LayersConfig } from '../models/config.js';
-import type { EncoderConfig, EncoderDecoderConfig } from '../models/stack-config.js';
+import type { DecoderConfig, LayersConfig } from '../models/decoder/config.js';
+import type { EncoderConfig, EncoderDecoderConfig } from '../models/stacks/stack-config.js';
 import type { LoadStatistics } from '../moe/statistics.js';
 
 const LEVELS = '▁▂▃▄▅▆▇█';

@@ -15,10 +15,10 @@ import {
   type SpeculationStatistics,
 } from './continuation.js';
 import { routingLines } from './debug.js';
-import type { Answer, LaneOptions } from './lane.js';
-import type { Memory } from './memory.js';
 import { Run, type Strategy } from './run.js';
-import type { Scheduler } from './scheduler.js';
+import type { Answer, LaneOptions } from './steps/lane.js';
+import type { Memory } from './steps/memory.js';
+import type { Scheduler } from './steps/scheduler.js';
 import { STRATEGY_OPTIONS, type StrategyOptions, strategyOf } from './strategy.js';
 
 export interface GenerateOptions<T = unknown> extends ContinuationOptions<T>, StrategyOptions {

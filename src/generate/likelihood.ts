@@ -1,10 +1,10 @@
 /** How likely a model finds given tokens: of a whole text, and of candidates behind one prompt, which is computed once. */
 import { checkOptions, mismatch, SwitchyardError } from '../core/errors.js';
-import type { Answer, Lane } from './lane.js';
 import { samplers } from './samplers/index.js';
 import { inRange } from './samplers/processor.js';
-import { Sampling, type TokenLogprob } from './sampling.js';
-import type { Scheduler } from './scheduler.js';
+import type { Answer, Lane } from './steps/lane.js';
+import { Sampling, type TokenLogprob } from './steps/sampling.js';
+import type { Scheduler } from './steps/scheduler.js';
 
 export interface LikelihoodOptions {
   /** So many of the likeliest tokens in the place of each token, 0 to 1024. Default 0. */

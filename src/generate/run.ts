@@ -1,10 +1,10 @@
 /** What a decoding strategy works with: the lanes of one request, closed together when it ends or is aborted. */
 import { SwitchyardError } from '../core/errors.js';
 import type { Continuation, GeneratedPart } from './continuation.js';
-import type { Answer, Ask, Lane, LaneOptions } from './lane.js';
 import { scored } from './likelihood.js';
-import type { Memory } from './memory.js';
-import type { Scheduler } from './scheduler.js';
+import type { Answer, Ask, Lane, LaneOptions } from './steps/lane.js';
+import type { Memory } from './steps/memory.js';
+import type { Scheduler } from './steps/scheduler.js';
 
 /** How a request is decoded: gives out the parts of its text in order, and leaves the rest in its continuation. */
 export type Strategy = (run: Run) => AsyncGenerator<GeneratedPart>;

@@ -1,6 +1,6 @@
 import { type ParameterCount, sumParameters } from '../inspect/parameters.js';
-import { decoderParts } from './build.js';
-import type { DecoderConfig } from './config.js';
+import { decoderParts } from './decoder/build.js';
+import type { DecoderConfig } from './decoder/config.js';
 import { activeShare } from './stacks.js';
 
 /**

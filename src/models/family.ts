@@ -1,11 +1,11 @@
 import type { Checkpoint } from '../checkpoint/folder.js';
 import type { GgufMetadata } from '../checkpoint/gguf-metadata.js';
-import type { DecoderConfig } from './config.js';
-import type { ConfigReader } from './config-reader.js';
-import type { GgufValues } from './gguf-keys.js';
-import type { NameTable, StoredNames } from './names.js';
-import type { Part } from './parameters.js';
-import type { EncoderConfig, EncoderDecoderConfig } from './stack-config.js';
+import type { DecoderConfig } from './decoder/config.js';
+import type { Part } from './decoder/parameters.js';
+import type { GgufValues } from './gguf/keys.js';
+import type { ConfigReader } from './read/config-reader.js';
+import type { NameTable, StoredNames } from './read/names.js';
+import type { EncoderConfig, EncoderDecoderConfig } from './stacks/stack-config.js';
 
 /** Everything that is particular to a family of models. A new family is one file in families/ and a line in registry.ts. */
 export interface Family {

@@ -1,9 +1,10 @@
 /** Public names of `import { models }`. */
-export type { DecoderConfig, LatentConfig, MoEConfig, NormConfig } from './config.js';
+
 export { countParameters } from './count.js';
-export type { ForwardInputs, ForwardOutput, LayerRoutingOutput } from './forward.js';
-export { openModel } from './load.js';
+export type { DecoderConfig, LatentConfig, MoEConfig, NormConfig } from './decoder/config.js';
+export type { ForwardInputs, ForwardOutput, LayerRoutingOutput } from './decoder/forward.js';
+export type { SaveOptions } from './packed/save.js';
+export { openModel } from './read/load.js';
+export type { LoadProgress } from './read/tensor-source.js';
 export { modelTypes } from './registry.js';
-export type { SaveOptions } from './save.js';
-export type { LoadProgress } from './tensor-source.js';
 export type { UpcycleOptions } from './upcycle.js';

@@ -3,9 +3,9 @@ import type { Tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
 import type { Role } from '../inspect/parameters.js';
 import type { Matrix } from '../nn/linear.js';
-import { decoderParts } from './build.js';
-import type { Decoder } from './decoder.js';
-import type { ParameterMap } from './parameters.js';
+import { decoderParts } from './decoder/build.js';
+import type { Decoder } from './decoder/decoder.js';
+import type { ParameterMap } from './decoder/parameters.js';
 
 export interface MatrixPart {
   readonly name: string;

@@ -3,11 +3,9 @@ import { join } from 'node:path';
 import type { Checkpoint } from '../checkpoint/folder.js';
 import type { GgufMetadata } from '../checkpoint/gguf-metadata.js';
 import { SwitchyardError } from '../core/errors.js';
-import { decoderParts } from './build.js';
-import { allLayers, checkConfig, type DecoderConfig } from './config.js';
-import { ConfigReader } from './config-reader.js';
-import { encoderParts } from './encoder.js';
-import { encoderDecoderParts } from './encoder-decoder.js';
+import { decoderParts } from './decoder/build.js';
+import { allLayers, checkConfig, type DecoderConfig } from './decoder/config.js';
+import type { Part } from './decoder/parameters.js';
 import { bart } from './families/bart.js';
 import { bert } from './families/bert.js';
 import { bloom } from './families/bloom.js';
@@ -45,13 +43,15 @@ import type {
   Family,
   StackGguf,
 } from './family.js';
-import { ggufConfig } from './gguf.js';
-import { ggufNames } from './gguf-names.js';
-import { type NameTable, StoredNames } from './names.js';
-import { naming } from './naming.js';
-import type { Part } from './parameters.js';
-import { readPlainConfig } from './plain-config.js';
-import { checkStack, type EncoderConfig, type EncoderDecoderConfig } from './stack-config.js';
+import { ggufConfig } from './gguf/config.js';
+import { ggufNames } from './gguf/names.js';
+import { readPlainConfig } from './packed/plain-config.js';
+import { ConfigReader } from './read/config-reader.js';
+import { type NameTable, StoredNames } from './read/names.js';
+import { naming } from './read/naming.js';
+import { encoderParts } from './stacks/encoder.js';
+import { encoderDecoderParts } from './stacks/encoder-decoder.js';
+import { checkStack, type EncoderConfig, type EncoderDecoderConfig } from './stacks/stack-config.js';
 
 const FAMILIES: readonly Family[] = [
   bloom,

@@ -1,7 +1,7 @@
 /** The stacks of layers of a model of any kind: what reports count and print. */
-import { cacheWidths, type DecoderConfig, type LayersConfig } from './config.js';
+import { cacheWidths, type DecoderConfig, type LayersConfig } from './decoder/config.js';
 import type { AnyFiles } from './family.js';
-import type { EncoderConfig, EncoderDecoderConfig } from './stack-config.js';
+import type { EncoderConfig, EncoderDecoderConfig } from './stacks/stack-config.js';
 
 export type AnyConfig = DecoderConfig | EncoderConfig | EncoderDecoderConfig;
 

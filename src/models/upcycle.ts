@@ -6,9 +6,9 @@ import { evaluate } from '../core/program/compile.js';
 import type { Tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
 import type { Gating, GatingName } from '../moe/gating/index.js';
-import { allLayers, USUAL_MOE } from './config.js';
-import { Decoder } from './decoder.js';
-import { packValues } from './weights.js';
+import { allLayers, USUAL_MOE } from './decoder/config.js';
+import { Decoder } from './decoder/decoder.js';
+import { packValues } from './read/weights.js';
 
 export interface UpcycleOptions {
   nExperts: number;

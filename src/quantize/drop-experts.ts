@@ -1,7 +1,7 @@
 /** Which experts of a sparse model a text needs least, and the model without them. */
 import { SwitchyardError } from '../core/errors.js';
-import type { LanguageModel } from '../generate/language-model.js';
-import type { DecoderConfig, MoEConfig } from '../models/config.js';
+import type { LanguageModel } from '../generate/handles/language-model.js';
+import type { DecoderConfig, MoEConfig } from '../models/decoder/config.js';
 import { resolveGating } from '../moe/gating/index.js';
 import { idsOf, type ScoreOptions, windowsOf } from './perplexity.js';
 import { Scorer } from './scorer.js';

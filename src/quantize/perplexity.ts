@@ -7,8 +7,8 @@ import { argmax, sum } from '../core/ops/reduce.js';
 import { reshape } from '../core/ops/shape.js';
 import { compileOn } from '../core/program/compile.js';
 import { type Tensor, tensor } from '../core/tensor.js';
-import type { LanguageModel } from '../generate/language-model.js';
-import { checkToken } from '../models/ragged.js';
+import type { LanguageModel } from '../generate/handles/language-model.js';
+import { checkToken } from '../models/decoder/ragged.js';
 import { Scorer } from './scorer.js';
 
 export interface ScoreOptions {

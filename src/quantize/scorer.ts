@@ -2,7 +2,7 @@
 import { attention } from '../core/ops/attention.js';
 import { compileOn } from '../core/program/compile.js';
 import { type Tensor, tensor } from '../core/tensor.js';
-import type { LanguageModel } from '../generate/language-model.js';
+import type { LanguageModel } from '../generate/handles/language-model.js';
 import type { Attend } from '../nn/attention.js';
 
 export interface WindowOutput {

@@ -3,7 +3,7 @@ import { expertsMet, leastTime, workOfPrompt, workOfStep } from '../../bench/har
 import type { LimitBook } from '../../bench/harness/limits.js';
 import type { NativeWeight } from '../../src/core/addon.js';
 import { Weight } from '../../src/core/weight.js';
-import type { Decoder } from '../../src/models/decoder.js';
+import type { Decoder } from '../../src/models/decoder/decoder.js';
 
 it.each([
   [64, 8, 0, 0],

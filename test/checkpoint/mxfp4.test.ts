@@ -4,9 +4,9 @@ import { describe, expect, it } from 'vitest';
 import { openCheckpoint } from '../../src/checkpoint/folder.js';
 import { fileBytes } from '../../src/checkpoint/tensor-file.js';
 import { defaultDevice } from '../../src/core/device.js';
-import { StoredNames } from '../../src/models/names.js';
-import type { Part } from '../../src/models/parameters.js';
-import { WeightLoader } from '../../src/models/weights.js';
+import type { Part } from '../../src/models/decoder/parameters.js';
+import { StoredNames } from '../../src/models/read/names.js';
+import { WeightLoader } from '../../src/models/read/weights.js';
 import { put, safetensorsBytes, temporaryFolder } from '../helpers/checkpoint.js';
 import { generator } from '../helpers/random.js';
 

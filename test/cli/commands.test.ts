@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildProgram } from '../../src/cli/program.js';
 import { SwitchyardError } from '../../src/core/errors.js';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
+import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
 import { jsonOf, runCli } from '../helpers/cli.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
 

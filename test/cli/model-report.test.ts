@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { reportModel } from '../../src/cli/model-report.js';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
-import { openModel } from '../../src/models/load.js';
+import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
 import { weightsOf } from '../../src/models/parts.js';
+import { openModel } from '../../src/models/read/load.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
 
 const CONTEXT = 40;

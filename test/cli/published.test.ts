@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { reportModel } from '../../src/cli/model-report.js';
-import { openDescribed } from '../../src/models/load.js';
+import { openDescribed } from '../../src/models/read/load.js';
 import { jsonOf, runCli } from '../helpers/cli.js';
 import { readJson } from '../helpers/tokenizers.js';
 

@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DisposedError, type ErrorCode, SwitchyardError } from '../../src/core/errors.js';
 import type { GenerateOptions } from '../../src/generate/generation.js';
-import type { LanguageModel } from '../../src/generate/language-model.js';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
-import type { LoadModelOptions } from '../../src/generate/load-options.js';
+import type { LanguageModel } from '../../src/generate/handles/language-model.js';
+import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
+import type { LoadModelOptions } from '../../src/generate/handles/load-options.js';
 import { samplers } from '../../src/generate/samplers/index.js';
-import { Sampling } from '../../src/generate/sampling.js';
+import { Sampling } from '../../src/generate/steps/sampling.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { writeTinyFolder } from '../helpers/tiny-model.js';
 

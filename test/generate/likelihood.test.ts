@@ -1,8 +1,8 @@
 /** Log-probabilities of texts, candidates and alternatives, against whole forward passes. */
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { LanguageModel } from '../../src/generate/language-model.js';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
+import type { LanguageModel } from '../../src/generate/handles/language-model.js';
+import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
 import { perplexity } from '../../src/quantize/perplexity.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { TINY_VOCABULARY as V, writeTinyFolder } from '../helpers/tiny-model.js';

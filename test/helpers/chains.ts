@@ -6,7 +6,7 @@ import { tensor } from '../../src/core/tensor.js';
 import { ChainBatch } from '../../src/generate/samplers/chain-batch.js';
 import type { Sampler } from '../../src/generate/samplers/index.js';
 import type { SequenceContext } from '../../src/generate/samplers/processor.js';
-import { Sampling } from '../../src/generate/sampling.js';
+import { Sampling } from '../../src/generate/steps/sampling.js';
 
 export interface ChainRow {
   readonly sampler: Sampler;

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { defaultDevice } from '../../src/core/device.js';
 import { ones } from '../../src/core/ops/elementwise.js';
 import { Executable } from '../../src/core/program/compile.js';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
+import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
 
 function status(field: 'VmHWM' | 'VmRSS'): number {
   const match = new RegExp(`${field}:\\s+(\\d+) kB`).exec(readFileSync('/proc/self/status', 'utf8'));

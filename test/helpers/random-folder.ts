@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import type { HuggingFaceCheckpoint } from '../../src/checkpoint/folder.js';
 import type { AnyFiles } from '../../src/models/family.js';
-import type { StoredNames } from '../../src/models/names.js';
+import type { StoredNames } from '../../src/models/read/names.js';
 import { describeModel } from '../../src/models/registry.js';
 import { normal, random, writeTinyFolder } from './tiny-model.js';
 

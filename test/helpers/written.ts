@@ -2,8 +2,8 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { openCheckpoint } from '../../src/checkpoint/folder.js';
-import type { AnyModel } from '../../src/generate/load-model.js';
-import { openFiles } from '../../src/models/load.js';
+import type { AnyModel } from '../../src/generate/handles/load-model.js';
+import { openFiles } from '../../src/models/read/load.js';
 import { fixturesFolder } from './fixtures.js';
 
 /** Fixtures of models that are built. */

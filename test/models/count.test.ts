@@ -1,7 +1,7 @@
 /** Parameters of published models, from the keys of their configs alone. */
 import { describe, expect, it } from 'vitest';
-import type { DecoderConfig } from '../../src/models/config.js';
 import { countParameters } from '../../src/models/count.js';
+import type { DecoderConfig } from '../../src/models/decoder/config.js';
 import { configOf, familyOf } from '../../src/models/registry.js';
 
 type Config = Record<string, unknown>;

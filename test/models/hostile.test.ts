@@ -5,8 +5,8 @@ import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { readGguf } from '../../src/checkpoint/gguf.js';
 import { type ErrorCode, SwitchyardError } from '../../src/core/errors.js';
-import type { LanguageModel } from '../../src/generate/language-model.js';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
+import type { LanguageModel } from '../../src/generate/handles/language-model.js';
+import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import {
   random,

@@ -6,8 +6,8 @@ import { promisify } from 'node:util';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { defaultDevice } from '../../src/core/device.js';
 import { SwitchyardError } from '../../src/core/errors.js';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
-import type { LoadProgress } from '../../src/models/tensor-source.js';
+import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
+import type { LoadProgress } from '../../src/models/read/tensor-source.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import {
   random,

@@ -2,8 +2,8 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { EncoderDecoderModel } from '../../src/generate/encoder-decoder-model.js';
-import { loadModel } from '../../src/generate/load-model.js';
+import type { EncoderDecoderModel } from '../../src/generate/handles/encoder-decoder-model.js';
+import { loadModel } from '../../src/generate/handles/load-model.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { writeRandomFolder } from '../helpers/random-folder.js';
 import { random, TINY_VOCABULARY } from '../helpers/tiny-model.js';

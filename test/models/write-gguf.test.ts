@@ -1,9 +1,9 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { loadModel } from '../../src/generate/load-model.js';
-import { openFiles } from '../../src/models/load.js';
-import { plainConfig } from '../../src/models/plain-config.js';
+import { loadModel } from '../../src/generate/handles/load-model.js';
+import { plainConfig } from '../../src/models/packed/plain-config.js';
+import { openFiles } from '../../src/models/read/load.js';
 import type { WriteOptions } from '../../src/models/write/index.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { fixturesFolder } from '../helpers/fixtures.js';

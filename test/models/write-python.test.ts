@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { readGguf } from '../../src/checkpoint/gguf.js';
-import { type AnyModel, loadModel } from '../../src/generate/load-model.js';
+import { type AnyModel, loadModel } from '../../src/generate/handles/load-model.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
 import { pythonHas, runPython } from '../helpers/python.js';
 import { readJson } from '../helpers/tokenizers.js';

@@ -7,7 +7,7 @@ import * as ops from '../../src/core/ops/index.js';
 import { evaluate } from '../../src/core/program/compile.js';
 import { type Tensor, tensor } from '../../src/core/tensor.js';
 import { treeMap } from '../../src/core/tree.js';
-import { packValues } from '../../src/models/weights.js';
+import { packValues } from '../../src/models/read/weights.js';
 import * as moe from '../../src/moe/index.js';
 import { randomTensor } from '../helpers/differences.js';
 import { layerParameters, SIZES } from '../helpers/moe.js';

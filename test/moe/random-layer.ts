@@ -5,7 +5,7 @@ import { ACTIVATION_NAMES, type Activation } from '../../src/core/ops/elementwis
 import { sizeOf } from '../../src/core/shape.js';
 import { type Tensor, tensor } from '../../src/core/tensor.js';
 import type { Weight } from '../../src/core/weight.js';
-import { packValues } from '../../src/models/weights.js';
+import { packValues } from '../../src/models/read/weights.js';
 import { type CapacityOptions, expertCapacity } from '../../src/moe/capacity.js';
 import * as real from '../../src/moe/gating/index.js';
 import { type MoEForwardOptions, MoELayer } from '../../src/moe/layer.js';

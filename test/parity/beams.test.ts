@@ -1,7 +1,7 @@
 // Beam search against the library's: ids exactly, scores to 1e-4 · max(1, |score|), each row alone and all rows at once.
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type AnyModel, loadModel } from '../../src/generate/load-model.js';
+import { type AnyModel, loadModel } from '../../src/generate/handles/load-model.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
 import { type BeamRun, beamRowsOf, type Expected, type ExpectedInput } from './expected.js';
 import { ofKind, readJson } from './folders.js';

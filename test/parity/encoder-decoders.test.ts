@@ -2,11 +2,11 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Tensor } from '../../src/core/tensor.js';
-import type { EncoderDecoderModel } from '../../src/generate/encoder-decoder-model.js';
-import { loadModel } from '../../src/generate/load-model.js';
+import type { EncoderDecoderModel } from '../../src/generate/handles/encoder-decoder-model.js';
+import { loadModel } from '../../src/generate/handles/load-model.js';
 import { samplers } from '../../src/generate/samplers/index.js';
-import { Sampling } from '../../src/generate/sampling.js';
-import type { EncoderDecoderOutput } from '../../src/models/encoder-decoder-forward.js';
+import { Sampling } from '../../src/generate/steps/sampling.js';
+import type { EncoderDecoderOutput } from '../../src/models/stacks/encoder-decoder-forward.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
 import { expectClose, expectSame } from './compare.js';
 import { type Expected, type ExpectedInput, type GreedyRow, rowsOf } from './expected.js';

@@ -1,9 +1,9 @@
 // Encoders against reference results: masked words, classes, states.
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { EncoderModel } from '../../src/generate/encoder-model.js';
-import { loadModel } from '../../src/generate/load-model.js';
-import type { EncoderOutput } from '../../src/models/encoder-forward.js';
+import type { EncoderModel } from '../../src/generate/handles/encoder-model.js';
+import { loadModel } from '../../src/generate/handles/load-model.js';
+import type { EncoderOutput } from '../../src/models/stacks/encoder-forward.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
 import { expectClose } from './compare.js';
 import type { Expected, ExpectedInput } from './expected.js';

@@ -6,7 +6,7 @@ import { defaultDevice } from '../../src/core/device.js';
 import { evaluate } from '../../src/core/program/compile.js';
 import { type Tensor, tensor } from '../../src/core/tensor.js';
 import type { Weight } from '../../src/core/weight.js';
-import { packValues } from '../../src/models/weights.js';
+import { packValues } from '../../src/models/read/weights.js';
 import { expertCapacity } from '../../src/moe/capacity.js';
 import { expectClose } from './compare.js';
 import { ofKind, readJson, StoredTensors } from './folders.js';

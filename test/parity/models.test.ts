@@ -1,12 +1,12 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SwitchyardError } from '../../src/core/errors.js';
-import type { LanguageModel } from '../../src/generate/language-model.js';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
+import type { LanguageModel } from '../../src/generate/handles/language-model.js';
+import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
 import { samplers } from '../../src/generate/samplers/index.js';
-import { Sampling } from '../../src/generate/sampling.js';
-import type { ForwardInputs, ForwardOutput } from '../../src/models/forward.js';
-import { openModel } from '../../src/models/load.js';
+import { Sampling } from '../../src/generate/steps/sampling.js';
+import type { ForwardInputs, ForwardOutput } from '../../src/models/decoder/forward.js';
+import { openModel } from '../../src/models/read/load.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
 import { expectClose, expectSame, worst } from './compare.js';
 import type { Expected, ExpectedInput, GreedyRow } from './expected.js';

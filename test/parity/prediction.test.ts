@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { attention } from '../../src/core/ops/attention.js';
 import { compileOn } from '../../src/core/program/compile.js';
 import { type Tensor, tensor } from '../../src/core/tensor.js';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
+import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
 import { drafters } from '../../src/generate/speculate/drafters.js';
 import type { DraftContext, Drafter } from '../../src/generate/speculate/speculative.js';
 import { expectClose } from './compare.js';

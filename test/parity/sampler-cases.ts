@@ -2,7 +2,7 @@
 import { SwitchyardError } from '../../src/core/errors.js';
 import { ChainBatch } from '../../src/generate/samplers/chain-batch.js';
 import { type Sampler, samplers } from '../../src/generate/samplers/index.js';
-import { Sampling } from '../../src/generate/sampling.js';
+import { Sampling } from '../../src/generate/steps/sampling.js';
 
 export interface SamplerRule {
   readonly rule: string;

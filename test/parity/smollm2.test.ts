@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { LanguageModel } from '../../src/generate/language-model.js';
-import { loadLanguageModel } from '../../src/generate/load-model.js';
+import type { LanguageModel } from '../../src/generate/handles/language-model.js';
+import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
 import type { ChatMessage } from '../../src/text/chat-template.js';
 import { modelsFolder } from '../helpers/fixtures.js';
 import { distance, expectClose, worst } from './compare.js';

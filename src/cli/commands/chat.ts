@@ -2,7 +2,7 @@ import { createInterface } from 'node:readline';
 import type { Command } from 'commander';
 import { SwitchyardError } from '../../core/errors.js';
 import type { GenerateOptions, Generation } from '../../generate/generation.js';
-import type { LanguageModel } from '../../generate/language-model.js';
+import type { LanguageModel } from '../../generate/handles/language-model.js';
 import type { ChatMessage } from '../../text/chat-template.js';
 import { newCommand, printJson } from '../command.js';
 import { EXIT_FAILURE, reportFailure } from '../failure.js';

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { SwitchyardError } from '../../core/errors.js';
-import { loadModel } from '../../generate/load-model.js';
+import { loadModel } from '../../generate/handles/load-model.js';
 import { FLOAT_FORMATS, type FloatFormat } from '../../models/write/floats.js';
 import { newCommand, printJson, printLines } from '../command.js';
 import { Interrupt } from '../interrupt.js';

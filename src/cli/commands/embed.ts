@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import { SwitchyardError } from '../../core/errors.js';
-import { POOLINGS, type Pooling } from '../../models/pooling.js';
+import { POOLINGS, type Pooling } from '../../models/stacks/pooling.js';
 import { newCommand, printJson, printLines } from '../command.js';
 import { Interrupt } from '../interrupt.js';
 import { addModelOptions, type ModelFlags, oneOf } from '../options.js';

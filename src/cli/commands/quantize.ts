@@ -4,7 +4,7 @@ import { type Command, Option } from 'commander';
 import { ioCode } from '../../checkpoint/file-reader.js';
 import { mismatch } from '../../core/errors.js';
 import { COMPUTE_MODES, type ComputeMode } from '../../core/format.js';
-import { loadLanguageModel } from '../../generate/load-model.js';
+import { loadLanguageModel } from '../../generate/handles/load-model.js';
 import { type FormatRules, TARGET_FORMATS, type TargetFormat } from '../../quantize/formats.js';
 import {
   type QuantizedTensor,

@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import { SwitchyardError } from '../../core/errors.js';
-import type { LanguageModel } from '../../generate/language-model.js';
+import type { LanguageModel } from '../../generate/handles/language-model.js';
 import { type LoadStatistics, loadStatistics } from '../../moe/statistics.js';
 import { newCommand, printJson, printLines } from '../command.js';
 import { Interrupt } from '../interrupt.js';

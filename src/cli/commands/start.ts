@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { SwitchyardError } from '../../core/errors.js';
 import type { GenerationResult } from '../../generate/generation.js';
-import { LanguageModel } from '../../generate/language-model.js';
+import { LanguageModel } from '../../generate/handles/language-model.js';
 import { countParameters } from '../../models/count.js';
 import type { LoadStatistics } from '../../moe/statistics.js';
 import { newCommand, printJson, printLines } from '../command.js';

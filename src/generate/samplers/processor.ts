@@ -1,7 +1,7 @@
 /** What a sampler is made of: processors, each of which changes scores or removes tokens. */
 
 import { SwitchyardError } from '../../core/errors.js';
-import { checkToken } from '../../models/ragged.js';
+import { checkToken } from '../../models/decoder/ragged.js';
 import type { Tokenizer } from '../../text/tokenizer.js';
 import type { ChainBatch } from './chain-batch.js';
 

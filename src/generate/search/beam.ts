@@ -4,10 +4,10 @@
  */
 import { checkOptions, checkWhole, mismatch, type SwitchyardError } from '../../core/errors.js';
 import type { Continuation, GeneratedPart } from '../continuation.js';
-import type { Answer, Ask, Lane } from '../lane.js';
 import type { Run, Strategy } from '../run.js';
 import { samplers } from '../samplers/index.js';
-import { Sampling } from '../sampling.js';
+import type { Answer, Ask, Lane } from '../steps/lane.js';
+import { Sampling } from '../steps/sampling.js';
 import { type Candidate, likeliest, logSumExp } from './likeliest.js';
 
 export interface BeamOptions {

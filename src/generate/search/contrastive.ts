@@ -8,8 +8,8 @@
  * probability is of what they leave.
  */
 import { checkOptions, mismatch } from '../../core/errors.js';
-import type { Answer, Lane } from '../lane.js';
 import type { Strategy } from '../run.js';
+import type { Answer, Lane } from '../steps/lane.js';
 import { askOf, nothingLeft } from './beam.js';
 import { type Candidate, likeliest, logSumExp } from './likeliest.js';
 

@@ -3,8 +3,8 @@ import { checkOptions, checkWhole, mismatch } from '../../core/errors.js';
 import { type BatchOptions, type BatchResult, resultOf } from '../batch.js';
 import { Continuation } from '../continuation.js';
 import { GENERATE_OPTIONS, type GenerationHost, laneOptions } from '../generation.js';
-import type { Memory } from '../memory.js';
 import { Run } from '../run.js';
+import type { Memory } from '../steps/memory.js';
 import { strategyOf } from '../strategy.js';
 
 export interface ManyOptions extends Omit<BatchOptions, 'beams' | 'contrastive' | 'prefixLengths'> {

@@ -2,9 +2,9 @@
 import { checkOptions, mismatch, SwitchyardError } from '../../core/errors.js';
 import type { Tensor } from '../../core/tensor.js';
 import type { BatchResult } from '../batch.js';
-import type { Lane, LaneOptions } from '../lane.js';
 import { samplers } from '../samplers/index.js';
-import { Sampling } from '../sampling.js';
+import type { Lane, LaneOptions } from '../steps/lane.js';
+import { Sampling } from '../steps/sampling.js';
 import { logSumExp } from './likeliest.js';
 
 /**

@@ -1,9 +1,9 @@
 /** Who guesses: the text itself, or a smaller model. */
 import { checkOptions, checkWhole, mismatch, SwitchyardError } from '../../core/errors.js';
 import type { Tokenizer } from '../../text/tokenizer.js';
-import { draftHead, mtp } from '../draft-head.js';
-import type { Lane } from '../lane.js';
-import type { Scheduler } from '../scheduler.js';
+import type { Lane } from '../steps/lane.js';
+import type { Scheduler } from '../steps/scheduler.js';
+import { draftHead, mtp } from './draft-head.js';
 import { grammarDraft } from './grammar-drafter.js';
 import { checkDrafter, type Draft, type DraftContext, type Drafter } from './speculative.js';
 

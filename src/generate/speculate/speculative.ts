@@ -9,9 +9,9 @@
  */
 import { mismatch } from '../../core/errors.js';
 import type { Continuation, GeneratedPart } from '../continuation.js';
-import type { Answer, Ask } from '../lane.js';
 import type { Run, Strategy } from '../run.js';
-import type { Choice, Sampling } from '../sampling.js';
+import type { Answer, Ask } from '../steps/lane.js';
+import type { Choice, Sampling } from '../steps/sampling.js';
 
 /** What a drafter may look at. */
 export interface DraftContext {

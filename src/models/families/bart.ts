@@ -1,8 +1,8 @@
-import { layerNorm } from '../config.js';
-import { ACTIVATION_KEYS, type ConfigReader } from '../config-reader.js';
+import { layerNorm } from '../decoder/config.js';
 import type { EncoderDecoderFamily } from '../family.js';
-import { type NameTable, named } from '../names.js';
-import { type EncoderDecoderConfig, type StackConfig, USUAL_STACK } from '../stack-config.js';
+import { ACTIVATION_KEYS, type ConfigReader } from '../read/config-reader.js';
+import { type NameTable, named } from '../read/names.js';
+import { type EncoderDecoderConfig, type StackConfig, USUAL_STACK } from '../stacks/stack-config.js';
 
 /** BART (Lewis et al. 2020): norms behind the blocks and behind the embeddings, learned positions from row 2 on. */
 export const bart: EncoderDecoderFamily = {

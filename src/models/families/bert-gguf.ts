@@ -1,8 +1,8 @@
 import type { GgufMetadata } from '../../checkpoint/gguf-metadata.js';
 import type { StackGguf } from '../family.js';
-import { type GgufKey, readKeys, writeKeys } from '../gguf-keys.js';
-import { named } from '../names.js';
-import type { EncoderConfig } from '../stack-config.js';
+import { type GgufKey, readKeys, writeKeys } from '../gguf/keys.js';
+import { named } from '../read/names.js';
+import type { EncoderConfig } from '../stacks/stack-config.js';
 
 const ARCH = 'bert';
 const KEYS: readonly GgufKey[] = [

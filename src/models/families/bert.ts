@@ -1,8 +1,8 @@
-import { layerNorm } from '../config.js';
-import { ACTIVATION_KEYS, type ConfigReader } from '../config-reader.js';
+import { layerNorm } from '../decoder/config.js';
 import type { EncoderFamily } from '../family.js';
-import { type NameTable, named } from '../names.js';
-import { type EncoderConfig, type EncoderHead, USUAL_STACK } from '../stack-config.js';
+import { ACTIVATION_KEYS, type ConfigReader } from '../read/config-reader.js';
+import { type NameTable, named } from '../read/names.js';
+import { type EncoderConfig, type EncoderHead, USUAL_STACK } from '../stacks/stack-config.js';
 import { bertGguf } from './bert-gguf.js';
 import { labelsOf } from './shared/labels.js';
 

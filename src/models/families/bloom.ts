@@ -1,7 +1,7 @@
-import { layerNorm, USUAL } from '../config.js';
+import { layerNorm, USUAL } from '../decoder/config.js';
 import type { Family } from '../family.js';
-import { GGUF_QKV } from '../gguf-names.js';
-import { fused, type NameTable, named, withoutPrefix } from '../names.js';
+import { GGUF_QKV } from '../gguf/names.js';
+import { fused, type NameTable, named, withoutPrefix } from '../read/names.js';
 
 /** BLOOM (Scao et al. 2022): slopes instead of positions, a norm of the embedding, query, key and value fused by heads. */
 export const bloom: Family = {

@@ -1,7 +1,7 @@
 import { softmaxTopK } from '../../moe/gating/index.js';
-import { type MoEConfig, USUAL_MOE } from '../config.js';
-import type { ConfigReader } from '../config-reader.js';
+import { type MoEConfig, USUAL_MOE } from '../decoder/config.js';
 import type { Family } from '../family.js';
+import type { ConfigReader } from '../read/config-reader.js';
 import { llamaNames, readLlamaLike } from './llama.js';
 import { expertNames, PROJECTIONS } from './shared/experts.js';
 import { SHARED_EXPERTS, sparseLayers } from './shared/sigmoid-experts.js';

@@ -1,4 +1,4 @@
-import { rmsNorm } from '../config.js';
+import { rmsNorm } from '../decoder/config.js';
 import type { Family } from '../family.js';
 import { llamaNames, readLlamaLike } from './llama.js';
 

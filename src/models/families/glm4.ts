@@ -1,5 +1,5 @@
 import type { Family } from '../family.js';
-import { fused, named } from '../names.js';
+import { fused, named } from '../read/names.js';
 import { llamaNames, readLlamaLike } from './llama.js';
 
 const OURS = 'layers.{i}.';

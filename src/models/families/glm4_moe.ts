@@ -1,5 +1,5 @@
 import type { Family } from '../family.js';
-import { GGUF_POST_ATTENTION_NORM } from '../gguf-names.js';
+import { GGUF_POST_ATTENTION_NORM } from '../gguf/names.js';
 import { llamaNames, readLlamaLike } from './llama.js';
 import { expertNames, PROJECTIONS } from './shared/experts.js';
 import { predictionNames } from './shared/latent.js';

@@ -1,8 +1,8 @@
-import { layerNorm, USUAL } from '../config.js';
-import { ACTIVATION_KEYS } from '../config-reader.js';
+import { layerNorm, USUAL } from '../decoder/config.js';
 import type { Family } from '../family.js';
-import { GGUF_QKV } from '../gguf-names.js';
-import { fused, type NameTable, named, withoutPrefix } from '../names.js';
+import { GGUF_QKV } from '../gguf/names.js';
+import { ACTIVATION_KEYS } from '../read/config-reader.js';
+import { fused, type NameTable, named, withoutPrefix } from '../read/names.js';
 
 /** GPT-2 (Radford et al. 2019): layer norms, learned positions, biases everywhere, matrices stored [in, out]. */
 export const gpt2: Family = {

@@ -1,7 +1,7 @@
-import { allLayers, USUAL_MOE } from '../config.js';
+import { allLayers, USUAL_MOE } from '../decoder/config.js';
 import type { Family } from '../family.js';
-import { GGUF_POST_ATTENTION_NORM } from '../gguf-names.js';
-import { type NameTable, named } from '../names.js';
+import { GGUF_POST_ATTENTION_NORM } from '../gguf/names.js';
+import { type NameTable, named } from '../read/names.js';
 import { llamaNames, readLlamaLike } from './llama.js';
 import { windowLayers } from './shared/windows.js';
 

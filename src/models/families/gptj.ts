@@ -1,7 +1,7 @@
-import { layerNorm, USUAL } from '../config.js';
-import { ACTIVATION_KEYS } from '../config-reader.js';
+import { layerNorm, USUAL } from '../decoder/config.js';
 import type { Family } from '../family.js';
-import { type NameTable, named, withoutPrefix } from '../names.js';
+import { ACTIVATION_KEYS } from '../read/config-reader.js';
+import { type NameTable, named, withoutPrefix } from '../read/names.js';
 
 /** GPT-J (Wang & Komatsuzaki 2021): attention and feed-forward side by side behind one norm, as in PaLM (Chowdhery et al. 2022). */
 export const gptJ: Family = {

@@ -1,6 +1,6 @@
-import { allLayers, USUAL_MOE } from '../config.js';
+import { allLayers, USUAL_MOE } from '../decoder/config.js';
 import type { Family } from '../family.js';
-import { named } from '../names.js';
+import { named } from '../read/names.js';
 import { llamaNames, readLlamaLike } from './llama.js';
 
 /** Granite 3 MoE (IBM 2024): the softmax runs over the chosen experts, and four constant factors. */

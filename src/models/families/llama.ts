@@ -1,8 +1,8 @@
-import { type DecoderConfig, rmsNorm, USUAL } from '../config.js';
-import { ACTIVATION_KEYS, type ConfigReader } from '../config-reader.js';
+import { type DecoderConfig, rmsNorm, USUAL } from '../decoder/config.js';
 import type { Family } from '../family.js';
-import { type NameTable, named } from '../names.js';
-import { readRope } from '../read-rope.js';
+import { ACTIVATION_KEYS, type ConfigReader } from '../read/config-reader.js';
+import { type NameTable, named } from '../read/names.js';
+import { readRope } from '../read/read-rope.js';
 
 /** Llama 1 to 3 (Touvron et al. 2023): RMS norm before each block, rotary positions, SwiGLU, grouped keys. */
 export const llama: Family = {

@@ -1,4 +1,4 @@
-import { allLayers, USUAL_MOE } from '../config.js';
+import { allLayers, USUAL_MOE } from '../decoder/config.js';
 import type { Family } from '../family.js';
 import { llamaNames, readLlamaLike } from './llama.js';
 import { expertNames } from './shared/experts.js';

@@ -1,10 +1,10 @@
 import type { CapacityOptions } from '../../moe/capacity.js';
 import { softmaxTopK } from '../../moe/gating/index.js';
-import { USUAL_MOE } from '../config.js';
-import type { ConfigReader } from '../config-reader.js';
+import { USUAL_MOE } from '../decoder/config.js';
 import type { EncoderDecoderFamily } from '../family.js';
-import { named } from '../names.js';
-import type { StackConfig } from '../stack-config.js';
+import type { ConfigReader } from '../read/config-reader.js';
+import { named } from '../read/names.js';
+import type { StackConfig } from '../stacks/stack-config.js';
 import { bartNames, readBartLike } from './bart.js';
 
 /**

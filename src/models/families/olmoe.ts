@@ -1,5 +1,5 @@
 import { softmaxTopK } from '../../moe/gating/index.js';
-import { allLayers, USUAL_MOE } from '../config.js';
+import { allLayers, USUAL_MOE } from '../decoder/config.js';
 import type { Family } from '../family.js';
 import { llamaNames, readLlamaLike } from './llama.js';
 import { expertNames, PROJECTIONS } from './shared/experts.js';

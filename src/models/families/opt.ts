@@ -1,7 +1,7 @@
-import { layerNorm, USUAL } from '../config.js';
-import { ACTIVATION_KEYS } from '../config-reader.js';
+import { layerNorm, USUAL } from '../decoder/config.js';
 import type { Family } from '../family.js';
-import { type NameTable, named, withoutPrefix } from '../names.js';
+import { ACTIVATION_KEYS } from '../read/config-reader.js';
+import { type NameTable, named, withoutPrefix } from '../read/names.js';
 
 /** The first rows of the table of positions stood for padding. */
 const POSITION_OFFSET = 2;

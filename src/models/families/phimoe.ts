@@ -1,5 +1,5 @@
 import { sparseMixer } from '../../moe/gating/index.js';
-import { allLayers, layerNorm, USUAL_MOE } from '../config.js';
+import { allLayers, layerNorm, USUAL_MOE } from '../decoder/config.js';
 import type { Family } from '../family.js';
 import { llamaNames, readLlamaLike } from './llama.js';
 import { MIXTRAL } from './mixtral.js';

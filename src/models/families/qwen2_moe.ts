@@ -1,7 +1,7 @@
 import { softmaxTopK } from '../../moe/gating/index.js';
-import { allLayers, USUAL_MOE } from '../config.js';
+import { allLayers, USUAL_MOE } from '../decoder/config.js';
 import type { Family } from '../family.js';
-import { named } from '../names.js';
+import { named } from '../read/names.js';
 import { llamaNames, readLlamaLike } from './llama.js';
 import { expertNames, PROJECTIONS } from './shared/experts.js';
 import { switchedWindow, windowLayers } from './shared/windows.js';

@@ -1,6 +1,6 @@
-import type { DecoderConfig } from '../config.js';
-import type { ConfigReader } from '../config-reader.js';
+import type { DecoderConfig } from '../decoder/config.js';
 import type { Family } from '../family.js';
+import type { ConfigReader } from '../read/config-reader.js';
 import { type Defaults, llamaNames, readLlamaLike } from './llama.js';
 import { switchedWindow, windowLayers } from './shared/windows.js';
 

@@ -1,7 +1,7 @@
 import { softmaxTopK } from '../../moe/gating/index.js';
-import { allLayers, type DecoderConfig, type MoEConfig, USUAL_MOE } from '../config.js';
-import type { ConfigReader } from '../config-reader.js';
+import { allLayers, type DecoderConfig, type MoEConfig, USUAL_MOE } from '../decoder/config.js';
 import type { Family } from '../family.js';
+import type { ConfigReader } from '../read/config-reader.js';
 import { llamaNames } from './llama.js';
 import { readQwen3 } from './qwen3.js';
 import { expertNames, PROJECTIONS } from './shared/experts.js';

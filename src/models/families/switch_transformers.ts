@@ -1,7 +1,7 @@
-import { USUAL_MOE } from '../config.js';
-import { ACTIVATION_KEYS, type ConfigReader } from '../config-reader.js';
+import { USUAL_MOE } from '../decoder/config.js';
 import type { EncoderDecoderFamily } from '../family.js';
-import type { StackConfig } from '../stack-config.js';
+import { ACTIVATION_KEYS, type ConfigReader } from '../read/config-reader.js';
+import type { StackConfig } from '../stacks/stack-config.js';
 import { readT5Like, T5_SPARE, t5Names } from './t5.js';
 
 /**

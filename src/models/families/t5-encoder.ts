@@ -1,5 +1,5 @@
 import type { EncoderFamily } from '../family.js';
-import type { NameTable } from '../names.js';
+import type { NameTable } from '../read/names.js';
 import { feedForwardOf, readT5Like, t5Names } from './t5.js';
 import { t5EncoderGguf } from './t5-gguf.js';
 

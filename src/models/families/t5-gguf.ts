@@ -1,7 +1,7 @@
 import type { StackGguf } from '../family.js';
-import { type GgufKey, type GgufValues, readKeys, writeKeys } from '../gguf-keys.js';
-import { type NameTable, named } from '../names.js';
-import type { EncoderConfig, EncoderDecoderConfig, StackConfig } from '../stack-config.js';
+import { type GgufKey, type GgufValues, readKeys, writeKeys } from '../gguf/keys.js';
+import { type NameTable, named } from '../read/names.js';
+import type { EncoderConfig, EncoderDecoderConfig, StackConfig } from '../stacks/stack-config.js';
 
 const layer = (memory: boolean): Readonly<Record<string, string>> => ({
   attention_norm: 'attn_norm',

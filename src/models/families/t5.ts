@@ -1,8 +1,8 @@
-import { rmsNorm } from '../config.js';
-import type { ConfigReader } from '../config-reader.js';
+import { rmsNorm } from '../decoder/config.js';
 import type { EncoderDecoderFamily } from '../family.js';
-import { type NameTable, named } from '../names.js';
-import { type EncoderDecoderConfig, type StackConfig, USUAL_STACK } from '../stack-config.js';
+import type { ConfigReader } from '../read/config-reader.js';
+import { type NameTable, named } from '../read/names.js';
+import { type EncoderDecoderConfig, type StackConfig, USUAL_STACK } from '../stacks/stack-config.js';
 import { activationOf } from './shared/activation.js';
 import { t5Gguf } from './t5-gguf.js';
 

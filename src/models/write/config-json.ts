@@ -1,9 +1,9 @@
 /** A decoder's config in the words of config.json, for models that did not come with one. */
 import { gatingForm } from '../../moe/gating/index.js';
 import type { RopeConfig } from '../../nn/rope.js';
-import type { DecoderConfig, MoEConfig } from '../config.js';
-import { ACTIVATION_KEYS, ConfigReader } from '../config-reader.js';
+import type { DecoderConfig, MoEConfig } from '../decoder/config.js';
 import type { Family } from '../family.js';
+import { ACTIVATION_KEYS, ConfigReader } from '../read/config-reader.js';
 
 export type ConfigJson = Record<string, unknown>;
 

@@ -8,7 +8,7 @@ import { type TensorToWrite, writeSafetensors } from '../../checkpoint/safetenso
 import { mismatch } from '../../core/errors.js';
 import { sizeOf } from '../../core/shape.js';
 import type { TokenizerFiles } from '../../text/tokenizer.js';
-import { type NameTable, StoredNames } from '../names.js';
+import { type NameTable, StoredNames } from '../read/names.js';
 import { configOf, familyOf, stackTable } from '../registry.js';
 import { allKeys, type ConfigJson, keysOf } from './config-json.js';
 import { type FloatFormat, fitsFormat, floatBytes, isFloatFormat } from './floats.js';

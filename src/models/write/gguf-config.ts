@@ -1,11 +1,11 @@
 /** A decoder's config as GGUF metadata. */
 import { gatingForm } from '../../moe/gating/index.js';
-import type { DecoderConfig } from '../config.js';
-import { ConfigReader } from '../config-reader.js';
+import type { DecoderConfig } from '../decoder/config.js';
 import type { Family } from '../family.js';
-import { DECODER_KEYS, SCORING } from '../gguf.js';
-import { type GgufValues, writeKeys } from '../gguf-keys.js';
-import { scalingKeys } from '../gguf-rope.js';
+import { DECODER_KEYS, SCORING } from '../gguf/config.js';
+import { type GgufValues, writeKeys } from '../gguf/keys.js';
+import { scalingKeys } from '../gguf/rope.js';
+import { ConfigReader } from '../read/config-reader.js';
 import { allKeys } from './config-json.js';
 
 /** How configs call the scores of a gating policy. */

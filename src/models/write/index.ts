@@ -1,6 +1,6 @@
 /** Writes a loaded model: a Hugging Face folder, a GGUF file, or a packed file of our own. */
 import { mismatch } from '../../core/errors.js';
-import { saveDecoder } from '../save.js';
+import { saveDecoder } from '../packed/save.js';
 import { writeFolder } from './folder.js';
 import { writeGgufModel } from './gguf.js';
 import type { WrittenModel } from './model.js';

@@ -3,11 +3,11 @@ import type { JsonObject } from '../../checkpoint/json-file.js';
 import type { Device } from '../../core/device.js';
 import { SwitchyardError } from '../../core/errors.js';
 import type { Tokenizer } from '../../text/tokenizer.js';
-import type { DecoderConfig } from '../config.js';
-import type { Decoder } from '../decoder.js';
-import type { ParameterMap, Part } from '../parameters.js';
-import type { EmbeddingConfig } from '../pooling.js';
-import type { EncoderConfig, EncoderDecoderConfig } from '../stack-config.js';
+import type { DecoderConfig } from '../decoder/config.js';
+import type { Decoder } from '../decoder/decoder.js';
+import type { ParameterMap, Part } from '../decoder/parameters.js';
+import type { EmbeddingConfig } from '../stacks/pooling.js';
+import type { EncoderConfig, EncoderDecoderConfig } from '../stacks/stack-config.js';
 import type { WriteOptions } from './options.js';
 
 /** The text files that a model came with. Their texts are kept, as JSON numbers do not tell 1.0 from 1, and readers do. */

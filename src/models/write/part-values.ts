@@ -4,8 +4,8 @@ import type { Device } from '../../core/device.js';
 import { mismatch } from '../../core/errors.js';
 import { hasStoredRows } from '../../core/format.js';
 import { Weight } from '../../core/weight.js';
-import type { DecoderConfig } from '../config.js';
-import type { ParameterMap, Part } from '../parameters.js';
+import type { DecoderConfig } from '../decoder/config.js';
+import type { ParameterMap, Part } from '../decoder/parameters.js';
 import { encodeFloats, type FloatFormat, isFloatFormat } from './floats.js';
 import { columnsOf } from './tensor-plan.js';
 

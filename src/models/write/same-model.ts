@@ -1,7 +1,7 @@
 /** Whether what a file says is the model that is written: compared as it will be read. */
 import { mismatch } from '../../core/errors.js';
-import type { DecoderConfig } from '../config.js';
-import { plainConfig } from '../plain-config.js';
+import type { DecoderConfig } from '../decoder/config.js';
+import { plainConfig } from '../packed/plain-config.js';
 
 /** Decided by the tokenizer's part of a file, or told by how weights are stored. */
 const ELSEWHERE: ReadonlySet<string> = new Set(['bosId', 'eosIds', 'interleaved', 'weightOffset', 'family']);

@@ -1,8 +1,8 @@
 /** Which tensors a checkpoint has, and which rows of which parts each of them holds. */
 import { mismatch } from '../../core/errors.js';
 import { sizeOf } from '../../core/shape.js';
-import type { Place, StoredNames } from '../names.js';
-import type { Part } from '../parameters.js';
+import type { Part } from '../decoder/parameters.js';
+import type { Place, StoredNames } from '../read/names.js';
 
 /** Rows of a part, counted over its experts, that lie at a place of the tensor. */
 export interface Piece {

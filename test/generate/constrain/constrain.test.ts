@@ -5,8 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { SwitchyardError } from '../../../src/core/errors.js';
 import type { GenerateOptions } from '../../../src/generate/generation.js';
-import type { LanguageModel } from '../../../src/generate/language-model.js';
-import { type AnyModel, loadLanguageModel } from '../../../src/generate/load-model.js';
+import type { LanguageModel } from '../../../src/generate/handles/language-model.js';
+import { type AnyModel, loadLanguageModel } from '../../../src/generate/handles/load-model.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
 import { writeTinyFolder } from '../../helpers/tiny-model.js';
 

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { SwitchyardError } from '../../../src/core/errors.js';
 import { type Sampler, samplers } from '../../../src/generate/samplers/index.js';
 import { samplerOf } from '../../../src/generate/samplers/options.js';
-import { Sampling } from '../../../src/generate/sampling.js';
+import { Sampling } from '../../../src/generate/steps/sampling.js';
 import { type ChainRow, runChains, sampled } from '../../helpers/chains.js';
 
 const { NaN: nan, POSITIVE_INFINITY: inf } = Number;

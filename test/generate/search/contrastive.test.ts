@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { GenerateOptions } from '../../../src/generate/generation.js';
-import type { LanguageModel } from '../../../src/generate/language-model.js';
-import { loadLanguageModel } from '../../../src/generate/load-model.js';
+import type { LanguageModel } from '../../../src/generate/handles/language-model.js';
+import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
 import type { ContrastiveOptions } from '../../../src/generate/search/contrastive.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
 import { writeTinyFolder } from '../../helpers/tiny-model.js';

@@ -7,21 +7,21 @@ import { add } from '../../../src/core/ops/elementwise.js';
 import { takeRows } from '../../../src/core/ops/indexing.js';
 import { compileOn } from '../../../src/core/program/compile.js';
 import { type Tensor, tensor } from '../../../src/core/tensor.js';
+import { LanguageModel } from '../../../src/generate/handles/language-model.js';
+import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
 import {
   type DisposableDrafter,
   draftHead,
   type PredictionHead,
   type PredictionInputs,
-} from '../../../src/generate/draft-head.js';
-import { MAX_CHUNK } from '../../../src/generate/engine.js';
-import { LanguageModel } from '../../../src/generate/language-model.js';
-import { loadLanguageModel } from '../../../src/generate/load-model.js';
+} from '../../../src/generate/speculate/draft-head.js';
 import { drafters } from '../../../src/generate/speculate/drafters.js';
 import type { DraftContext, Drafter } from '../../../src/generate/speculate/speculative.js';
-import { decoderParts } from '../../../src/models/build.js';
-import { cacheWidths } from '../../../src/models/config.js';
-import { Decoder } from '../../../src/models/decoder.js';
-import { packValues } from '../../../src/models/weights.js';
+import { MAX_CHUNK } from '../../../src/generate/steps/engine.js';
+import { decoderParts } from '../../../src/models/decoder/build.js';
+import { cacheWidths } from '../../../src/models/decoder/config.js';
+import { Decoder } from '../../../src/models/decoder/decoder.js';
+import { packValues } from '../../../src/models/read/weights.js';
 import { RmsNorm } from '../../../src/nn/norm.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
 import { normal, random, writeTinyFolder } from '../../helpers/tiny-model.js';

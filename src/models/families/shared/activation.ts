@@ -1,5 +1,5 @@
 import type { Activation } from '../../../core/ops/elementwise.js';
-import { ACTIVATION_KEYS, type ConfigReader } from '../../config-reader.js';
+import { ACTIVATION_KEYS, type ConfigReader } from '../../read/config-reader.js';
 
 /** The activation of a name that stands within the value of `key`. */
 export function activationOf(c: ConfigReader, key: string, name: string): Activation {

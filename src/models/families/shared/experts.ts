@@ -1,4 +1,4 @@
-import { type NameTable, named } from '../../names.js';
+import { type NameTable, named } from '../../read/names.js';
 
 /** How published files of a family call a sparse block and an expert's three matrices. */
 export interface ExpertSpelling {

@@ -1,5 +1,5 @@
-import type { ConfigReader } from '../../config-reader.js';
-import type { EncoderConfig } from '../../stack-config.js';
+import type { ConfigReader } from '../../read/config-reader.js';
+import type { EncoderConfig } from '../../stacks/stack-config.js';
 
 /** Far above any published classifier. */
 const MOST_LABELS = 1 << 16;

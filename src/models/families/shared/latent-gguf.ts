@@ -1,6 +1,6 @@
-import type { DecoderConfig, LatentConfig } from '../../config.js';
+import type { DecoderConfig, LatentConfig } from '../../decoder/config.js';
 import type { OwnKeys } from '../../family.js';
-import { type GgufValues, shortestFloat } from '../../gguf-keys.js';
+import { type GgufValues, shortestFloat } from '../../gguf/keys.js';
 
 const ARCH = 'deepseek2';
 

@@ -1,7 +1,7 @@
 import { yarnMagnitude } from '../../../nn/rope.js';
-import type { DecoderConfig } from '../../config.js';
-import type { ConfigReader } from '../../config-reader.js';
-import { type NameTable, named } from '../../names.js';
+import type { DecoderConfig } from '../../decoder/config.js';
+import type { ConfigReader } from '../../read/config-reader.js';
+import { type NameTable, named } from '../../read/names.js';
 import { readLlamaLike } from '../llama.js';
 
 /** The norms of the small vectors have an epsilon of their own, whatever the config says of the others. */

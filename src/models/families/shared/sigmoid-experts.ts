@@ -1,7 +1,7 @@
 import { sigmoidTopK } from '../../../moe/gating/index.js';
-import { allLayers, type MoEConfig, USUAL_MOE } from '../../config.js';
-import type { ConfigReader } from '../../config-reader.js';
-import { type NameTable, named } from '../../names.js';
+import { allLayers, type MoEConfig, USUAL_MOE } from '../../decoder/config.js';
+import type { ConfigReader } from '../../read/config-reader.js';
+import { type NameTable, named } from '../../read/names.js';
 
 /** Small experts by sigmoid scores with a correction bias, and shared ones (DeepSeek-AI 2024, DeepSeek-V3, section 2.1.2). */
 export function readSigmoidExperts(c: ConfigReader, nLayers: number): MoEConfig | null {

@@ -1,5 +1,5 @@
-import { allLayers, type DecoderConfig } from '../../config.js';
-import type { ConfigReader } from '../../config-reader.js';
+import { allLayers, type DecoderConfig } from '../../decoder/config.js';
+import type { ConfigReader } from '../../read/config-reader.js';
 
 /** A window that stands in a config counts only where it is switched on; 0: none. */
 export function switchedWindow(c: ConfigReader): number {

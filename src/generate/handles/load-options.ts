@@ -1,0 +1,105 @@
+/** What all kinds of models are loaded with. */
+import type { Checkpoint } from '../../checkpoint/folder.js';
+import { type Device, type DeviceOptions, device as makeDevice } from '../../core/device.js';
+import { SwitchyardError } from '../../core/errors.js';
+import { COMPUTE_MODES, type ComputeMode, KV_TYPES, type KvType } from '../../core/format.js';
+import type { LoadProgress } from '../../models/read/tensor-source.js';
+import { loadTokenizer } from '../../models/read/tokenizer.js';
+import type { Tokenizer } from '../../text/tokenizer.js';
+
+export interface LoadModelOptions {
+  /** 'auto' (default) is the best device that works; or a device made with `device(…)`. */
+  device?: 'auto' | 'cpu' | Device;
+  /**
+   * How linear layers compute: 'f32' is exact (float32 activations), 'bf16' and 'int8' round the activations.
+   * 'auto' (default): int8 for quantised weights, else f32.
+   */
+  dtype?: 'auto' | ComputeMode;
+  /** Threads that kernels use. Default: SWITCHYARD_THREADS, else the cores this process may use. */
+  threads?: number;
+  /** Longest sequence in tokens. Default: what the model was made for, at most 4096. */
+  contextLength?: number;
+  /** Tokens that all running sequences together may hold. Default: contextLength. */
+  cacheTokens?: number;
+  /**
+   * How the cache stores keys and values. 'f16' and 'bf16' take half the memory of 'f32' and 'int8' about a quarter, and
+   * a token after a long text is faster by as much. 'auto' (default): f32 where linear layers compute in f32, so that
+   * nothing is rounded; else f16.
+   */
+  kvCache?: 'auto' | KvType;
+  /**
+   * Folder for packed files: the first load of a model writes one, later loads map it and take milliseconds. A model whose
+   * files changed is written anew. Decoders only. Default: SWITCHYARD_PACKED_CACHE, else none.
+   */
+  packedCache?: string;
+  signal?: AbortSignal;
+  onProgress?: (progress: LoadProgress) => void;
+}
+
+export const LOAD_OPTIONS = [
+  'device',
+  'dtype',
+  'threads',
+  'contextLength',
+  'cacheTokens',
+  'kvCache',
+  'packedCache',
+  'signal',
+  'onProgress',
+];
+const DEFAULT_CONTEXT = 4096;
+
+/**
+ * A tokenizer, or how to make one: a packed file names the end tokens, and large vocabularies take longer to build than its
+ * weights take to map.
+ */
+export type TokenizerSource = Tokenizer | { readonly endIds: readonly number[]; make(): Tokenizer };
+
+export function tokenizerOf(checkpoint: Checkpoint): TokenizerSource {
+  if (checkpoint.kind !== 'switchyard') return loadTokenizer(checkpoint);
+  return { endIds: checkpoint.endIds, make: () => loadTokenizer(checkpoint) };
+}
+
+function checkChoice(name: string, value: string, allowed: readonly string[]): void {
+  if (value === 'auto' || allowed.includes(value)) return;
+  throw new SwitchyardError(
+    'ERR_OPTION',
+    `[loadModel] got ${name} '${value}', expected auto, ${allowed.join(', ')}`,
+  );
+}
+
+export function pickDevice({
+  device = 'auto',
+  threads,
+  dtype = 'auto',
+  kvCache = 'auto',
+}: LoadModelOptions): Device {
+  checkChoice('dtype', dtype, COMPUTE_MODES);
+  checkChoice('kvCache', kvCache, KV_TYPES);
+  if (typeof device !== 'string') return device;
+  if (device !== 'auto' && device !== 'cpu') {
+    throw new SwitchyardError('ERR_DEVICE', `[loadModel] got device '${device}', expected 'auto' or 'cpu'`);
+  }
+  const chosen: DeviceOptions = threads === undefined ? {} : { threads };
+  return makeDevice(chosen);
+}
+
+export function checkLengths(
+  { maxSeqLen, learnedPositions }: { readonly maxSeqLen: number; readonly learnedPositions: unknown },
+  options: LoadModelOptions,
+): { contextLength: number; cacheTokens: number } {
+  const { contextLength = Math.min(maxSeqLen, DEFAULT_CONTEXT), cacheTokens = contextLength } = options;
+  for (const [name, value] of Object.entries({ contextLength, cacheTokens })) {
+    if (!Number.isInteger(value) || value < 1 || value > 2 ** 31 - 1)
+      throw new SwitchyardError(
+        'ERR_OPTION',
+        `[loadModel] got ${name} ${value}, expected a whole number ≥ 1`,
+      );
+  }
+  if (learnedPositions && contextLength > maxSeqLen)
+    throw new SwitchyardError(
+      'ERR_OPTION',
+      `[loadModel] got contextLength ${contextLength}, expected at most the ${maxSeqLen} positions that the model has learned`,
+    );
+  return { contextLength, cacheTokens };
+}
