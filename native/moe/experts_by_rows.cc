@@ -3,8 +3,8 @@
 //
 // 1. Every token's activations are brought into the form that gate and up read.
 // 2. A task puts the row blocks of its rows together from those. Gate and up are made a slab of panels at a time, and
-//    h = act(gate)·up of the slab. Whole rows of h are brought into the form that down reads, because their outliers are
-//    told by the whole row; then down, by slabs too.
+//    h = act(gate)·up of the slab, which is brought into the form that down reads: in bf16 at once, in int8 when the rows
+//    are whole, because these tell their outliers. Then down, by slabs too.
 //
 // What a task makes on the way lies in scratch of its thread, used again from task to task, and so stays in the L2 cache:
 // of a server processor's core that did 2 TFLOP/s from there, 28 GB/s came from the L3 cache and 6 to 10 from memory. The
@@ -36,13 +36,18 @@ int64_t slab_panels(const ExpertLayer& l) {
   return std::max<int64_t>(kFewestSlabPanels, (is_int8(form) ? layout_of(form).group : kChunk) / kPanel);
 }
 
+// Columns of h that lie in f32 before they are brought into the form that down reads.
+int64_t h_columns(const ExpertLayer& l) {
+  return is_int8(form_by_rows(*l.down, l.compute)) ? l.F : slab_panels(l) * kPanel;
+}
 // Floats of a row where gate and then down are made.
-int64_t widest(const ExpertLayer& l) { return std::max(l.F, slab_panels(l) * kPanel); }
+int64_t widest(const ExpertLayer& l) { return std::max(h_columns(l), slab_panels(l) * kPanel); }
 
 int64_t most_task_rows(const ExpertLayer& l) {
-  // Of the two forms one at a time is at work.
-  const int64_t forms = std::max(row_bytes(form_by_rows(*l.up, l.compute), l.D), row_bytes(form_by_rows(*l.down, l.compute), l.F));
-  const int64_t bytes = forms + 4 * (widest(l) + slab_panels(l) * kPanel);
+  const Form h_form = form_by_rows(*l.down, l.compute);
+  const int64_t x = row_bytes(form_by_rows(*l.up, l.compute), l.D), h = row_bytes(h_form, l.F);
+  // With whole rows of h, one of the two forms at a time is at work.
+  const int64_t bytes = (is_int8(h_form) ? std::max(x, h) : x + h) + 4 * (widest(l) + slab_panels(l) * kPanel);
   return std::min(l.R, kTaskBytes / bytes);
 }
 
@@ -59,7 +64,7 @@ int64_t task_rows(const ExpertLayer& l, int threads) {
 struct Bench {
   std::byte* linear;
   Rows x, h;
-  float* gate;  // [task rows, F], which becomes h, or [task rows, slab] of down
+  float* gate;  // [task rows, h_columns()], which becomes h, or [task rows, slab] of down
   float* up;    // [task rows, slab]
 };
 
@@ -91,21 +96,28 @@ struct Way {
   void lift(const Bench& b, int64_t e, int64_t count) const {
     const PanelJob cut = cut_rows(count, b.h.blocks(table, count));
     const Weight& first = l.gate != nullptr ? *l.gate : *l.up;
+    const int64_t width = h_columns(l);
+    const bool whole = is_int8(b.h.form);
+    // Columns of the row blocks of h to their place in the form, `at` bytes of a row from its start.
+    const auto bring = [&](int64_t columns, int64_t at) {
+      for (int64_t i = 0; i < cut.blocks; i++) {
+        const int64_t row = cut.block_row(i), rows = cut.block_row(i + 1) - row;
+        pack_block(table, b.h.form, false, b.gate + row * width, width, rows, columns, b.h.at(row) + rows * at);
+      }
+    };
     for (int64_t panel = 0; panel < first.panels(); panel += slab) {
       const bool last = panel + slab >= first.panels();
       const int64_t column = panel * kPanel, outputs = std::min(stride(), l.F - column);
-      float* h = b.gate + column;
-      if (l.gate != nullptr) multiply(b, *l.gate, b.x, e, count, panel, l.gate_bias, l.up, panel, h, l.F);
+      float* h = whole ? b.gate + column : b.gate;
+      if (l.gate != nullptr) multiply(b, *l.gate, b.x, e, count, panel, l.gate_bias, l.up, panel, h, width);
       multiply(b, *l.up, b.x, e, count, panel, l.up_bias, last ? l.down : &first, last ? 0 : panel + slab,
-               l.gate != nullptr ? b.up : h, l.gate != nullptr ? stride() : l.F);
+               l.gate != nullptr ? b.up : h, l.gate != nullptr ? stride() : width);
       for (int64_t r = 0; r < count; r++) {
-        tiles.activate(l.hidden, h + r * l.F, l.gate != nullptr ? b.up + r * stride() : nullptr, outputs);
+        tiles.activate(l.hidden, h + r * width, l.gate != nullptr ? b.up + r * stride() : nullptr, outputs);
       }
+      if (!whole) bring(outputs, bf16_row_bytes(column));
     }
-    for (int64_t i = 0; i < cut.blocks; i++) {
-      const int64_t row = cut.block_row(i);
-      pack_block(table, b.h.form, false, b.gate + row * l.F, l.F, cut.block_row(i + 1) - row, l.F, b.h.at(row));
-    }
+    if (whole) bring(l.F, 0);
   }
 
   void lower(const Bench& b, int64_t e, int64_t first, int64_t count) const {
