@@ -9,20 +9,31 @@ export interface Timing {
   readonly phases: Map<string, number>;
 }
 
-/** A device that adds up how long each instruction runs. */
+/** Events that native code keeps until they are taken; it drops what comes later (`native/runtime/executor.cc`). */
+const MOST_EVENTS = 1_000_000;
+
+/**
+ * A device that adds up how long each instruction runs. The events are taken when somebody asks for the sums, not between the
+ * runs, where taking them (half a millisecond for a small model) would count as time that the runs have to wait.
+ */
 export class ClockedDevice extends Device {
-  /** By instruction, since the last clear. */
-  readonly instructions = new Map<Instruction, Timing>();
   override readonly tracer: ProgramTracer;
+  readonly #instructions = new Map<Instruction, Timing>();
   readonly #programs = new Map<number, Lowering>();
 
   constructor(options: DeviceOptions) {
     super(options);
     this.tracer = {
       know: (id, program) => this.#programs.set(id, program),
-      collect: () => this.#collect(),
+      collect: () => undefined,
       write: () => undefined,
     };
+  }
+
+  /** By instruction, since the last clear. */
+  get instructions(): ReadonlyMap<Instruction, Timing> {
+    this.#collect();
+    return this.#instructions;
   }
 
   /** Milliseconds and calls by kernel since the last clear. */
@@ -45,15 +56,21 @@ export class ClockedDevice extends Device {
   }
 
   clear(): void {
-    this.instructions.clear();
+    this.addon.takeTrace(this.native);
+    this.#instructions.clear();
   }
 
   #collect(): void {
-    for (const { program, instruction, phase, duration } of this.addon.takeTrace(this.native)) {
+    const events = this.addon.takeTrace(this.native);
+    if (events.length >= MOST_EVENTS)
+      throw new Error(
+        `[kernel clock] got ${events.length} events at once, expected sums to be asked for sooner`,
+      );
+    for (const { program, instruction, phase, duration } of events) {
       const i = this.#programs.get(program)?.instructions[instruction];
       if (!i) continue;
-      const timing = this.instructions.get(i) ?? { ms: 0, calls: 0, phases: new Map<string, number>() };
-      this.instructions.set(i, timing);
+      const timing = this.#instructions.get(i) ?? { ms: 0, calls: 0, phases: new Map<string, number>() };
+      this.#instructions.set(i, timing);
       if (phase !== undefined) {
         timing.phases.set(phase, (timing.phases.get(phase) ?? 0) + duration / 1e3);
       } else {
