@@ -15,7 +15,9 @@ export function summarize(values: readonly number[]): Summary {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   const upper = sorted[middle] as number;
-  const median = sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] as number) + upper) / 2;
+  const lower = sorted[sorted.length - 1 - middle] as number;
+  const sum = lower + upper;
+  const median = Number.isFinite(sum) ? sum / 2 : lower / 2 + upper / 2;
   return { median, min: sorted[0] as number, max: sorted.at(-1) as number, runs: sorted.length };
 }
 

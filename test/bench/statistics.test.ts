@@ -9,6 +9,7 @@ describe('summarize', () => {
     [[9, 1, 5], { median: 5, min: 1, max: 9, runs: 3 }],
     [[4, 1, 100, 2], { median: 3, min: 1, max: 100, runs: 4 }],
     [[10, 9, 100], { median: 10, min: 9, max: 100, runs: 3 }], // by number, not by text
+    [[-1.5e308, -1e308], { median: -1.25e308, min: -1.5e308, max: -1e308, runs: 2 }], // a sum beyond all numbers
   ])('of %j', (values, expected) => {
     expect(summarize(values)).toEqual(expected);
   });
