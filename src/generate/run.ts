@@ -4,7 +4,7 @@ import type { Continuation, GeneratedPart } from './continuation.js';
 import { scored } from './likelihood.js';
 import type { Answer, Ask, Lane, LaneOptions } from './steps/lane.js';
 import type { Memory } from './steps/memory.js';
-import type { Scheduler } from './steps/scheduler.js';
+import { microtasks, type Scheduler } from './steps/scheduler.js';
 
 /** How a request is decoded: gives out the parts of its text in order, and leaves the rest in its continuation. */
 export type Strategy = (run: Run) => AsyncGenerator<GeneratedPart>;
@@ -129,8 +129,9 @@ export async function* plain(run: Run): AsyncGenerator<GeneratedPart> {
     const answer: Answer = await pending;
     const [choice] = answer.results;
     if (!choice) return;
-    // the next step runs while this token is decoded and handed out
     pending = continuation.take(choice) ? null : run.feed(lane, [choice.token], { sampling });
+    // the next step, of all sequences, starts before any of their tokens is decoded and handed out
+    if (pending) await microtasks();
     yield continuation.decode();
   }
 }

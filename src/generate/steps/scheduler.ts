@@ -339,5 +339,5 @@ function pieceOf(left: number, limit: number, choices: number): number {
   return Math.min(limit, left - choices);
 }
 
-/** Resolves when no microtask is left: everyone who was answered has had the chance to ask again. */
-const microtasks = (): Promise<void> => new Promise((resolve) => process.nextTick(resolve));
+/** Resolves when no microtask is left: everyone who was answered has had the chance to ask again, and the next step runs. */
+export const microtasks = (): Promise<void> => new Promise((resolve) => process.nextTick(resolve));
