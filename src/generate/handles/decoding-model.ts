@@ -46,6 +46,17 @@ export abstract class DecodingModel extends Model {
     return this.#scheduler;
   }
 
+  /** @internal Itself, once the programs of usual steps are built; disposed of where they cannot be. */
+  async warmed(): Promise<this> {
+    try {
+      await this.#engine.warm();
+      return this;
+    } catch (error) {
+      await this.dispose();
+      throw error;
+    }
+  }
+
   /** What a generation needs of its model. */
   protected decodes(nExperts: number): GenerationHost {
     this.check();

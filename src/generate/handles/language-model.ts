@@ -128,14 +128,7 @@ export class LanguageModel extends DecodingModel {
   async upcycle(options: UpcycleOptions): Promise<LanguageModel> {
     this.check();
     const decoder = await upcycleDecoder(this.decoder, this.device, options);
-    const model = new LanguageModel(decoder, this.tokenizer, this.settings);
-    try {
-      await model.engine.warm();
-      return model;
-    } catch (error) {
-      await model.dispose();
-      throw error;
-    }
+    return new LanguageModel(decoder, this.tokenizer, this.settings).warmed();
   }
 
   protected written(): WrittenParts {

@@ -96,17 +96,14 @@ async function languageModelOf(
   const tokenizer = tokenizerOf(files.checkpoint);
   const { contextLength } = lengths;
   const decoder = await loadDecoder(files, { device, contextLength, onProgress, signal });
-  try {
+  return madeOf(decoder, device, async () => {
     if (cache && tokenizer instanceof Tokenizer) await cache.write(decoder, tokenizer, signal);
     const source = sourceOf(files);
     const settings = { device, ...computing(decoder, options), ...lengths, source };
-    const model = await warmed(new LanguageModel(decoder, tokenizer, settings));
+    const model = await new LanguageModel(decoder, tokenizer, settings).warmed();
     announce(device, decoder, settings.compute);
     return model;
-  } catch (error) {
-    for (const { native } of weightsOf(decoder)) device.disposeWeight(native);
-    throw error;
-  }
+  });
 }
 
 async function encoderModelOf(
@@ -119,16 +116,13 @@ async function encoderModelOf(
   const tokenizer = tokenizerOf(checkpoint);
   const embedding = embeddingConfigOf(checkpoint);
   const encoder = await loadEncoder(files, { device, onProgress, signal });
-  try {
+  return madeOf(encoder, device, async () => {
     const steps = await EmbeddingSteps.load(embedding.steps, device, signal);
     const { compute } = computing(encoder, options);
     announce(device, encoder, compute);
     const settings = { device, compute, source: sourceOf(files) };
     return new EncoderModel(encoder, tokenizer, embedding, steps, settings);
-  } catch (error) {
-    for (const { native } of weightsOf(encoder)) device.disposeWeight(native);
-    throw error;
-  }
+  });
 }
 
 async function encoderDecoderModelOf(
@@ -142,12 +136,23 @@ async function encoderDecoderModelOf(
   const lengths = checkLengths({ maxSeqLen, learnedPositions }, options);
   const tokenizer = tokenizerOf(files.checkpoint);
   const model = await loadEncoderDecoder(files, { device, onProgress, signal });
-  try {
+  return madeOf(model, device, async () => {
     const source = sourceOf(files);
     const settings = { device, ...computing(model, options), ...lengths, source };
-    const loaded = await warmed(new EncoderDecoderModel(model, tokenizer, settings));
+    const loaded = await new EncoderDecoderModel(model, tokenizer, settings).warmed();
     announce(device, model, settings.compute);
     return loaded;
+  });
+}
+
+/** A handle of loaded weights, which are disposed of where it cannot be made. */
+async function madeOf<H>(
+  model: Decoder | Encoder | EncoderDecoder,
+  device: Device,
+  make: () => Promise<H>,
+): Promise<H> {
+  try {
+    return await make();
   } catch (error) {
     for (const { native } of weightsOf(model)) device.disposeWeight(native);
     throw error;
@@ -196,14 +201,4 @@ function announce(device: Device, model: Decoder | Encoder | EncoderDecoder, com
   if (device.env.debug < 1) return;
   const bytes = weightsOf(model).reduce((sum, w) => sum + w.bytes, 0);
   process.stderr.write(modelLine(device, model.config, compute, bytes));
-}
-
-async function warmed<M extends LanguageModel | EncoderDecoderModel>(model: M): Promise<M> {
-  try {
-    await model.engine.warm();
-    return model;
-  } catch (error) {
-    await model.dispose();
-    throw error;
-  }
 }
