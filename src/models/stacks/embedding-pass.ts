@@ -94,7 +94,8 @@ export class EmbeddingPass {
     }
     const vectors: Float32Array[] = [];
     for (const batch of batches(texts)) {
-      const { tokens, types, positions, offsets, textOf, counts, grid } = laidOut(batch);
+      const { tokens, types, positions, offsets, textOf, counts } = laidOut(batch);
+      const grid = poolings.includes('max') ? gridOf(batch, offsets) : tensor(new Int32Array(0));
       const result = await fn(
         tensor(tokens),
         tensor(types),
@@ -102,9 +103,7 @@ export class EmbeddingPass {
         tensor(offsets),
         tensor(textOf),
         tensor(counts, [counts.length, 1]),
-        poolings.includes('max')
-          ? tensor(grid, [counts.length, grid.length / counts.length])
-          : tensor(new Int32Array(0)),
+        grid,
       );
       const values = (await result.data()) as Float32Array;
       const width = values.length / counts.length;
@@ -160,21 +159,26 @@ function laidOut(batch: readonly SegmentedText[]) {
   const rows = 2 ** Math.ceil(Math.log2(batch.length));
   const offsets = new Int32Array(rows + 1).fill(real);
   const counts = new Float32Array(rows).fill(1);
-  const longest = Math.ceil(Math.max(...batch.map(({ ids }) => ids.length)) / STEP) * STEP;
-  const grid = new Int32Array(rows * longest).fill(-1);
   offsets[0] = 0;
   let at = 0;
   for (const [i, { ids: text, types: segments }] of batch.entries()) {
     tokens.set(text, at);
     if (segments) types.set(segments, at);
     textOf.fill(i, at, at + text.length);
-    for (let t = 0; t < text.length; t++) {
-      positions[at + t] = t;
-      grid[i * longest + t] = at + t;
-    }
+    for (let t = 0; t < text.length; t++) positions[at + t] = t;
     at += text.length;
     offsets[i + 1] = at;
     counts[i] = text.length;
   }
-  return { tokens, types, positions, offsets, textOf, counts, grid };
+  return { tokens, types, positions, offsets, textOf, counts };
+}
+
+/** The places of each text's tokens, a row each. */
+function gridOf(batch: readonly SegmentedText[], offsets: Int32Array): Tensor {
+  const rows = offsets.length - 1;
+  const longest = Math.ceil(Math.max(...batch.map(({ ids }) => ids.length)) / STEP) * STEP;
+  const grid = new Int32Array(rows * longest).fill(-1);
+  for (const [i, { ids }] of batch.entries())
+    for (let t = 0; t < ids.length; t++) grid[i * longest + t] = (offsets[i] as number) + t;
+  return tensor(grid, [rows, longest]);
 }

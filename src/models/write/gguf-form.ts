@@ -56,12 +56,12 @@ function decoderForm(path: string, { config, parts }: WrittenDecoder): GgufForm 
       ggufFamily(read, (name) => tensors.has(name)) ?? family,
     );
   });
-  checkSameModel(path, withDivisors(config, divisors), withDivisors(target, divisors));
+  checkSameModel(path, comparable(config, divisors), comparable(target, divisors));
   return { metadata, plans, changes: differences(config, target), divisors };
 }
 
 /** Divisors are compared as such: a file does not tell how they came about. */
-function withDivisors(config: DecoderConfig, divisors: ReadonlyMap<string, Float32Array>): DecoderConfig {
+function comparable(config: DecoderConfig, divisors: ReadonlyMap<string, Float32Array>): DecoderConfig {
   const { rope } = config;
   return rope === null ? config : { ...config, rope: { ...rope, scaling: sayable(rope.scaling, divisors) } };
 }
