@@ -46,9 +46,8 @@ ScaleValues::ScaleValues(const std::string& name, const ScaleGrid& grid, const F
                   "got " + std::to_string(there) + " scales, expected at least " + std::to_string(needed));
   }
   // Those before the part's own are not kept.
-  const int64_t from = index(0);
-  first_ -= from / (grid_rows_ * grid_columns_) * rows_ * columns_;
-  const int64_t skipped = from / (grid_rows_ * grid_columns_) * (grid_rows_ * grid_columns_);
+  const int64_t matrix = grid_rows_ * grid_columns_, matrices = index(0) / matrix, skipped = matrices * matrix;
+  first_ -= matrices * rows_ * columns_;
   std::vector<std::byte> bytes((needed - skipped) * size);
   if (file != nullptr) {
     try {
