@@ -11,6 +11,7 @@ import { tokensBehind } from '../../../src/generate/speculate/grammar-drafter.js
 import type { Drafter } from '../../../src/generate/speculate/speculative.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
 import { fixturesFolder } from '../../helpers/fixtures.js';
+import { ROUTER_OR_EXPERT } from '../../helpers/schemas.js';
 import { writeTinyFolder } from '../../helpers/tiny-model.js';
 import { tokenizerOfFolder } from '../../helpers/tokenizers.js';
 
@@ -59,16 +60,7 @@ describe('beams', () => {
     ['few', 3],
     ['in groups', { beams: 6, groups: 3, returned: 6 }],
   ])('%s of them keep to a schema, and the result is its value', async (_, beams) => {
-    const jsonSchema = {
-      type: 'object',
-      properties: {
-        kind: { enum: ['router', 'expert'] },
-        size: { type: 'integer', minimum: 1, maximum: 99 },
-      },
-      required: ['kind', 'size'],
-      additionalProperties: false,
-    };
-    const options = { jsonSchema, beams, maxTokens: 120 };
+    const options = { jsonSchema: ROUTER_OR_EXPERT, beams, maxTokens: 120 };
     const { json, text, hypotheses = [] } = await model.generate(prompt, options).result();
     expect(json).toEqual(JSON.parse(text));
     for (const hypothesis of hypotheses)

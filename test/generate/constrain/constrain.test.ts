@@ -8,6 +8,7 @@ import type { GenerateOptions } from '../../../src/generate/generation.js';
 import type { LanguageModel } from '../../../src/generate/handles/language-model.js';
 import { type AnyModel, loadLanguageModel } from '../../../src/generate/handles/load-model.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { ROUTER_OR_EXPERT } from '../../helpers/schemas.js';
 import { writeTinyFolder } from '../../helpers/tiny-model.js';
 
 const path = join(temporaryFolder(), 'dense');
@@ -48,16 +49,7 @@ describe('a text follows', () => {
   );
 
   it('a schema, and the result is its value', async () => {
-    const jsonSchema = {
-      type: 'object',
-      properties: {
-        kind: { enum: ['router', 'expert'] },
-        size: { type: 'integer', minimum: 1, maximum: 99 },
-      },
-      required: ['kind', 'size'],
-      additionalProperties: false,
-    };
-    const { json, text } = await ask({ jsonSchema, temperature: 1, seed: 3 });
+    const { json, text } = await ask({ jsonSchema: ROUTER_OR_EXPERT, temperature: 1, seed: 3 });
     expect(json).toEqual(JSON.parse(text));
     expect(Object.keys(json as object)).toEqual(['kind', 'size']);
   });
