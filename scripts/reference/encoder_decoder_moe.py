@@ -454,16 +454,20 @@ ST_MOE = {"model_type": "st_moe", "architectures": ["StMoeForConditionalGenerati
           "decoder_sparse_step": 2, "expert_capacity": 3, "tie_word_embeddings": False, "bos_token_id": None,
           "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
 
+
+def first_seed(name, attempt):
+    """Tries seeds until no choice is close to a tie and texts are not of one token: `attempt` raises ValueError then."""
+    for seed in range(200):
+        try:
+            return attempt(seed)
+        except ValueError:
+            pass
+    raise SystemExit(f"no seed for {name}")
+
+
 if __name__ == "__main__":
     out, only = Path(sys.argv[1]), sys.argv[2:]
     for name, make, config, shapes, std in (("nllb_moe", Nllb, NLLB, nllb_shapes(NLLB), 0.7), ("nllb_moe_drop", Nllb, NLLB_DROP, nllb_shapes(NLLB), 0.7),
                                             ("nllb_moe_places", Nllb, NLLB_PLACES, nllb_shapes(NLLB), 0.7), ("st_moe", StMoe, ST_MOE, st_moe_shapes(ST_MOE), 0.45)):
-        for seed in range(200 if not only or name in only else 0):  # until no choice is close to a tie and texts are not of one token
-            try:
-                write(out / name, name, make, config, draw(shapes, seed, std), seed)
-                break
-            except ValueError:
-                pass
-        else:
-            if not only or name in only:
-                raise SystemExit(f"no seed for {name}")
+        if not only or name in only:
+            first_seed(name, lambda seed: write(out / name, name, make, config, draw(shapes, seed, std), seed))

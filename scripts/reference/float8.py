@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
-from encoder_decoder_moe import tokenizer
+from encoder_decoder_moe import first_seed, tokenizer
 from parallel_block import INPUTS, padded
 
 # Sizes on both sides of a block, and heads whose keys and values begin within one.
@@ -168,11 +168,4 @@ def write(folder, seed):
 
 
 if __name__ == "__main__":
-    for seed in range(200):  # until no choice is close to a tie and texts are not of one token
-        try:
-            write(Path(sys.argv[1]) / "deepseek_v3_fp8", seed)
-            break
-        except ValueError:
-            pass
-    else:
-        raise SystemExit("no seed for deepseek_v3_fp8")
+    first_seed("deepseek_v3_fp8", lambda seed: write(Path(sys.argv[1]) / "deepseek_v3_fp8", seed))

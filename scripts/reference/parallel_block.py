@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from encoder_decoder_moe import gelu_tanh, layer_norm, tokenizer
+from encoder_decoder_moe import first_seed, gelu_tanh, layer_norm, tokenizer
 
 CONFIG = {"model_type": "gptj", "architectures": ["GPTJForCausalLM"], "vocab_size": 48, "n_embd": 30, "n_layer": 3, "n_head": 3,
           "n_positions": 64, "n_inner": 44, "rotary_dim": 6, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5,
@@ -130,11 +130,4 @@ def write(folder, seed):
 
 
 if __name__ == "__main__":
-    for seed in range(200):  # until no choice is close to a tie and texts are not of one token
-        try:
-            write(Path(sys.argv[1]) / "gptj", seed)
-            break
-        except ValueError:
-            pass
-    else:
-        raise SystemExit("no seed for gptj")
+    first_seed("gptj", lambda seed: write(Path(sys.argv[1]) / "gptj", seed))
