@@ -14,4 +14,15 @@ export function nativeSources() {
     .map((path) => `native/${path}`);
 }
 
+/** Sources of the CUDA backend: kernels (.cu), and what stands in for the runtime and the device where it is emulated (.cc). */
+export function cudaSources({ emulated }) {
+  return readdirSync(`${root}/cuda`, { recursive: true })
+    .map((path) => path.replaceAll('\\', '/'))
+    .filter(
+      (path) => path.endsWith('.cu') || (emulated && path.startsWith('emulation/') && path.endsWith('.cc')),
+    )
+    .sort()
+    .map((path) => `native/cuda/${path}`);
+}
+
 if (process.argv[1] === fileURLToPath(import.meta.url)) console.log(nativeSources().join('\n'));

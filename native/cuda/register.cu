@@ -1,0 +1,18 @@
+// Every kernel of the CUDA backend: a kernel's file has one register function, declared and called here.
+#include "cuda/kernel.h"
+
+namespace switchyard::cuda {
+
+// One line per file of ops, linear, attention and moe.
+void register_iota(KernelTable&);
+
+const KernelTable& kernels() {
+  static const KernelTable table = [] {
+    KernelTable t;
+    register_iota(t);
+    return t;
+  }();
+  return table;
+}
+
+}  // namespace switchyard::cuda

@@ -1,0 +1,81 @@
+// Builds the programs of native/test/cuda, which hold each kernel of the CUDA backend against the CPU's, and runs them.
+// Usage: node scripts/test-cuda.mjs [--device] [--build-only] [NAME…]
+// Without --device kernels are built as plain C++ and run by the emulation (native/cuda/emulation): no GPU is needed. With it
+// nvcc builds them for Hopper, and they run on the machine's GPU; --build-only makes programs for another machine.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { cudaSources, nativeSources } from './native-sources.mjs';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const args = process.argv.slice(2);
+const device = args.includes('--device');
+const names = args.filter((arg) => !arg.startsWith('--'));
+const tests = readdirSync(path.join(root, 'native/test/cuda'))
+  .filter((file) => file.endsWith('.cc') && (names.length === 0 || names.includes(file.slice(0, -3))))
+  .sort();
+if (tests.length === 0) {
+  console.error(`CUDA tests: no program ${names.join(', ')} in native/test/cuda`);
+  process.exit(1);
+}
+
+const folder = `build/cuda-test/${device ? 'device' : 'emulated'}`;
+const cuda = process.env.CUDA_HOME ?? '/usr/local/cuda';
+const common = '-std=c++20 -pthread -Inative';
+const hostFlags = `${common} -O2 -g1 -fno-math-errno -ffp-contract=off`;
+const sanitize = '-fsanitize=undefined -fno-sanitize-recover=all';
+const emulated = '-DSWITCHYARD_EMULATED -Inative/cuda/emulation';
+const object = (source) => `${folder}/${source.replace(/^native\//, '').replace(/\.(cc|cu)$/, '.o')}`;
+const library = nativeSources().filter((source) => !source.startsWith('native/binding/'));
+const kernels = cudaSources({ emulated: !device });
+const programs = tests.map((file) => `${folder}/test/cuda/${file.slice(0, -3)}`);
+
+const makefile = [
+  `HOST := ${hostFlags}`,
+  device
+    ? `KERNEL := ${common.replace('-pthread', '-Xcompiler -pthread')} -O3 -lineinfo -gencode=arch=compute_90a,code=sm_90a`
+    : `KERNEL := ${common} -O1 -g1 -Wall -Wno-unknown-pragmas ${sanitize} ${emulated}`,
+  `LIBRARY := ${[...library, ...kernels].map(object).join(' ')}`,
+  `all: ${programs.join(' ')}`,
+  '.SECONDARY:',
+  `${folder}/cuda/%.o: native/cuda/%.cu ${folder}/makefile`,
+  `\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@${device ? 'nvcc' : '$(CXX) -x c++'} $(KERNEL) -MMD -MP -c $< -o $@`,
+  `${folder}/cuda/%.o: native/cuda/%.cc ${folder}/makefile`,
+  '\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@$(CXX) $(KERNEL) -MMD -MP -c $< -o $@',
+  `${folder}/test/%.o: native/test/%.cc ${folder}/makefile`,
+  `\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@$(CXX) $(HOST) ${device ? `-I${cuda}/include` : `${sanitize} ${emulated}`} -MMD -MP -c $< -o $@`,
+  `${folder}/%.o: native/%.cc ${folder}/makefile`,
+  '\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@$(CXX) $(HOST) -MMD -MP -c $< -o $@',
+  `${folder}/test/cuda/%: ${folder}/test/cuda/%.o $(LIBRARY)`,
+  device
+    ? `\t@$(CXX) $^ -o $@ -static-libstdc++ -static-libgcc -pthread -L${cuda}/lib64 -lcudart_static -lrt -ldl`
+    : `\t@$(CXX) $^ -o $@ ${sanitize} -pthread -ldl`,
+  `-include ${[...library, ...kernels, ...tests.map((file) => `native/test/cuda/${file}`)].map((s) => object(s).replace(/o$/, 'd')).join(' ')}`,
+].join('\n');
+mkdirSync(path.join(root, folder), { recursive: true });
+const makefilePath = path.join(root, folder, 'makefile');
+if (!existsSync(makefilePath) || readFileSync(makefilePath, 'utf8') !== `${makefile}\n`) {
+  writeFileSync(makefilePath, `${makefile}\n`);
+}
+
+const jobs = process.env.JOBS || availableParallelism();
+const built = spawnSync('make', ['-f', `${folder}/makefile`, `-j${jobs}`], { cwd: root, stdio: 'inherit' });
+if (built.error) console.error(`CUDA tests: make did not start (${built.error.message})`);
+if (built.status !== 0) process.exit(1);
+if (args.includes('--build-only')) process.exit(0);
+
+let failed = 0;
+for (const program of programs) {
+  const run = spawnSync(path.join(root, program), [], { cwd: root, stdio: 'inherit', timeout: 10 * 60_000 });
+  if (run.status !== 0) failed++;
+  const verdict = run.status === 0 ? 'passed' : 'FAILED';
+  console.log(
+    `${verdict} ${path.basename(program)}${run.status === 0 ? '' : ` (${run.signal ?? run.status})`}`,
+  );
+}
+console.log(
+  `CUDA tests (${device ? 'device' : 'emulated'}): ${programs.length - failed} passed, ${failed} failed`,
+);
+process.exit(failed === 0 ? 0 : 1);
