@@ -4,11 +4,13 @@
 namespace switchyard::cuda {
 
 // One line per file of ops, linear, attention and moe.
+void register_elementwise(KernelTable&);
 void register_iota(KernelTable&);
 
 const KernelTable& kernels() {
   static const KernelTable table = [] {
     KernelTable t;
+    register_elementwise(t);
     register_iota(t);
     return t;
   }();
