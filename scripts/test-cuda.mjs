@@ -14,7 +14,7 @@ const args = process.argv.slice(2);
 const device = args.includes('--device');
 const names = args.filter((arg) => !arg.startsWith('--'));
 const tests = readdirSync(path.join(root, 'native/test/cuda'))
-  .filter((file) => file.endsWith('.cc') && (names.length === 0 || names.includes(file.slice(0, -3))))
+  .filter((file) => /\.c[cu]$/.test(file) && (names.length === 0 || names.includes(file.slice(0, -3))))
   .sort();
 if (tests.length === 0) {
   console.error(`CUDA tests: no program ${names.join(', ')} in native/test/cuda`);
@@ -44,6 +44,8 @@ const makefile = [
   `\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@${device ? 'nvcc' : '$(CXX) -x c++'} $(KERNEL) -MMD -MP -c $< -o $@`,
   `${folder}/cuda/%.o: native/cuda/%.cc ${folder}/makefile`,
   '\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@$(CXX) $(KERNEL) -MMD -MP -c $< -o $@',
+  `${folder}/test/%.o: native/test/%.cu ${folder}/makefile`,
+  `\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@${device ? 'nvcc' : '$(CXX) -x c++'} $(KERNEL) -MMD -MP -c $< -o $@`,
   `${folder}/test/%.o: native/test/%.cc ${folder}/makefile`,
   `\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@$(CXX) $(HOST) ${device ? `-I${cuda}/include` : `${sanitize} ${emulated}`} -MMD -MP -c $< -o $@`,
   `${folder}/%.o: native/%.cc ${folder}/makefile`,

@@ -23,11 +23,16 @@ namespace switchyard::cuda {
 #define SWITCHYARD_SHARED(name) extern __shared__ __align__(1024) std::byte name[]
 #endif
 
-// kernel<<<grid, block, shared, stream>>>(args…) with its errors checked. More than 48 KiB of shared memory is asked for once.
+// Whether a grid waits for the one before it in the stream, or may start as soon as all blocks of that one have called
+// start_next_grid() or returned (programmatic dependent launch). Then every block of it calls wait_for_previous_grid() before it
+// touches what earlier grids write (device/async.h).
+enum class Start { kAfterPrevious, kEarly };
+
 template <class... P, class... A>
-void launch(void (*kernel)(P...), dim3 grid, dim3 block, int64_t shared, const Launch& on, A&&... args) {
+void launch(Start start, void (*kernel)(P...), dim3 grid, dim3 block, int64_t shared, const Launch& on, A&&... args) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
 #if defined(SWITCHYARD_EMULATED)
+  (void)start;
   emulation::launch(on.stream, grid, block, shared,
                     [kernel, ... copies = static_cast<P>(std::forward<A>(args))] { kernel(copies...); });
 #else
@@ -38,8 +43,18 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, int64_t shared, const L
   cudaLaunchConfig_t config{};
   config.gridDim = grid, config.blockDim = block;
   config.dynamicSmemBytes = static_cast<size_t>(shared), config.stream = on.stream;
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &early, config.numAttrs = start == Start::kEarly ? 1 : 0;
   check(cudaLaunchKernelEx(&config, kernel, static_cast<P>(std::forward<A>(args))...));
 #endif
+}
+
+// kernel<<<grid, block, shared, stream>>>(args…) with its errors checked. More than 48 KiB of shared memory is asked for once.
+template <class... P, class... A>
+void launch(void (*kernel)(P...), dim3 grid, dim3 block, int64_t shared, const Launch& on, A&&... args) {
+  launch(Start::kAfterPrevious, kernel, grid, block, shared, on, std::forward<A>(args)...);
 }
 
 // Blocks of `block` threads for n elements, at most as many as keep the device busy: kernels walk on by the grid's width.

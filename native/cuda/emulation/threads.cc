@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 
+#include "cuda/emulation/copies.h"
 #include "cuda/emulation/stream.h"
 
 #if defined(__x86_64__)
@@ -112,6 +113,7 @@ extern "C" void switchyard_thread_begins() {
 
 void run_block() {
   const int count = block.count;
+  forget_copies();
   for (Warp& w : block.warps) w.alive = 0, w.waiting.clear();
   for (Barrier& b : block.barriers) b = {};
   for (int i = 0; i < count; i++) {
@@ -172,6 +174,8 @@ void launch(Stream* stream, dim3 grid, dim3 threads, int64_t shared, std::functi
 
 std::byte* dynamic_shared() { return block.shared; }
 int lane() { return block.current % 32; }
+int thread_index() { return block.current; }
+void moved() { block.moved = true; }
 
 void yield() {
   back_to_scheduler();

@@ -13,6 +13,9 @@ void enqueue(Stream* stream, std::function<void()> work);
 
 std::byte* dynamic_shared();
 int lane();
+int thread_index();  // in the block
+// Tells the scheduler that something happened that others may have waited for.
+void moved();
 // Lets the other threads of the block run; for loops that wait for what those do.
 void yield();
 // Waits until `count` threads of the block stand at barrier `id` (0: __syncthreads, all that have not returned).
