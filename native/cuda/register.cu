@@ -6,12 +6,14 @@ namespace switchyard::cuda {
 // One line per file of ops, linear, attention and moe.
 void register_elementwise(KernelTable&);
 void register_iota(KernelTable&);
+void register_moe_combine(KernelTable&);
 
 const KernelTable& kernels() {
   static const KernelTable table = [] {
     KernelTable t;
     register_elementwise(t);
     register_iota(t);
+    register_moe_combine(t);
     return t;
   }();
   return table;
