@@ -120,7 +120,7 @@ function attentionProgram({ device }: Bench, shape: Shape, type: KvType, layers:
     Int32Array.of(0, queries),
     Int32Array.from({ length: blocks }, (_, i) => i),
     ...caches.flatMap(() => [values, values]),
-  ].map((array) => device.addon.bufferFrom(array));
+  ].map((array) => device.upload(array));
   return { program, inputs };
 }
 

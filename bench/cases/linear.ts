@@ -63,7 +63,7 @@ async function run(
     const ys = xs.map((x, i) => linear(x, weights[at + i] as Weight, mode));
     programs.push(Executable.build(device, xs, ys));
   }
-  const x = device.addon.bufferFrom(randomValues(rows * k));
+  const x = device.upload(randomValues(rows * k));
   const inputs: NativeBuffer[] = Array.from({ length: perCall }, () => x);
   let turn = 0;
   const times = await measure(options, async () => {

@@ -59,7 +59,7 @@ export const withRuns = (options: BenchOptions, runs: number): BenchOptions => (
 
 export const randomInputs = ({ options, device }: Bench, tokens: number, width: number): NativeBuffer[] =>
   Array.from({ length: options.smoke ? 1 : Math.max(2, Math.ceil(INPUT_ROWS / tokens)) }, (_, i) =>
-    device.addon.bufferFrom(randomValues(tokens * width, 101 + 2 * i)),
+    device.upload(randomValues(tokens * width, 101 + 2 * i)),
   );
 
 /** Milliseconds of one run. */

@@ -30,6 +30,12 @@ struct HandleType<Executor> {
   static constexpr const char* name = "runtime";
   static constexpr napi_type_tag tag{0x5c1f3f0e6a4d4b03, 0x9d2b7c3e1f5a6803};
 };
+// A device of a backend, as the pool of its memory.
+template <>
+struct HandleType<BufferPool> {
+  static constexpr const char* name = "device";
+  static constexpr napi_type_tag tag{0x5c1f3f0e6a4d4b07, 0x9d2b7c3e1f5a6807};
+};
 template <>
 struct HandleType<std::atomic<bool>> {
   static constexpr const char* name = "abort";
@@ -75,6 +81,11 @@ std::vector<std::shared_ptr<T>> handles(Napi::Value value, const char* name, boo
     if (!nulls || !item.IsNull()) list[i] = handle<T>(item);
   }
   return list;
+}
+
+// The pool of a device; that of the host where the argument is undefined.
+inline std::shared_ptr<BufferPool> pool_of(const State& state, Napi::Value device) {
+  return device.IsUndefined() ? state.buffers : handle<BufferPool>(device);
 }
 
 constexpr int64_t kMaxSafe = (int64_t{1} << 53) - 1;

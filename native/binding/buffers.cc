@@ -1,6 +1,4 @@
 // createBuffer, partOfBuffer, bufferFrom, readBuffer, writeBuffer, bufferBytes, disposeBuffer, memoryUsage
-#include <cstring>
-
 #include "binding/arguments.h"
 
 namespace switchyard {
@@ -8,8 +6,9 @@ namespace {
 
 constexpr int64_t kMostBytes = int64_t{1} << 46;
 
+// (bytes, device)
 Napi::Value create_buffer(State& state, const Napi::CallbackInfo& info) {
-  auto buffer = state.buffers->allocate(integer(info[0], "createBuffer", 0, kMostBytes), true);
+  auto buffer = pool_of(state, info[1])->allocate(integer(info[0], "createBuffer", 0, kMostBytes), true);
   state.sync_memory(info.Env());
   return make_handle(info.Env(), std::move(buffer));
 }
@@ -21,10 +20,11 @@ Napi::Value part_of_buffer(State&, const Napi::CallbackInfo& info) {
   return make_handle(info.Env(), std::make_shared<Buffer>(whole, offset, bytes));
 }
 
+// (view, device)
 Napi::Value buffer_from(State& state, const Napi::CallbackInfo& info) {
   const auto from = bytes(info[0], "bufferFrom");
-  auto buffer = state.buffers->allocate(static_cast<int64_t>(from.size()), false);
-  if (!from.empty()) std::memcpy(buffer->data(), from.data(), from.size());
+  auto buffer = pool_of(state, info[1])->allocate(static_cast<int64_t>(from.size()), false);
+  copy_in(buffer->device(), buffer->data(), from.data(), static_cast<int64_t>(from.size()));
   state.sync_memory(info.Env());
   return make_handle(info.Env(), std::move(buffer));
 }
@@ -43,7 +43,7 @@ Napi::Value read_buffer(State&, const Napi::CallbackInfo& info) {
   const auto buffer = handle<Buffer>(info[0]);
   const auto to = bytes(info[1], "readBuffer");
   const std::byte* from = span_of(*buffer, to.size(), info[2], "readBuffer");
-  if (!to.empty()) std::memcpy(to.data(), from, to.size());
+  copy_out(buffer->device(), to.data(), from, static_cast<int64_t>(to.size()));
   return info.Env().Undefined();
 }
 
@@ -51,7 +51,7 @@ Napi::Value write_buffer(State&, const Napi::CallbackInfo& info) {
   const auto buffer = handle<Buffer>(info[0]);
   const auto from = bytes(info[1], "writeBuffer");
   std::byte* to = span_of(*buffer, from.size(), info[2], "writeBuffer");
-  if (!from.empty()) std::memcpy(to, from.data(), from.size());
+  copy_in(buffer->device(), to, from.data(), static_cast<int64_t>(from.size()));
   return info.Env().Undefined();
 }
 

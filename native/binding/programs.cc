@@ -29,7 +29,7 @@ constexpr double kBriefMicroseconds = 50;
 Napi::Value create_runtime(State& state, const Napi::CallbackInfo& info) {
   const Napi::Object options = object(info[0], "createRuntime");
   const auto threads = static_cast<int>(integer(options.Get("threads"), "createRuntime threads", 1, kMostThreads));
-  return make_handle(info.Env(), state.make_executor(threads));
+  return make_handle(info.Env(), state.make_executor(threads, pool_of(state, options.Get("device"))));
 }
 
 // Ends what runs at its next instruction (its promises reject with ERR_ABORTED), joins the threads, frees the arena.
@@ -41,12 +41,14 @@ Napi::Value dispose_runtime(State& state, const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// (binary, constants, weights, device)
 Napi::Value create_program(State& state, const Napi::CallbackInfo& info) {
   // The lists come first: reading them may run JavaScript, after which the bytes could have moved.
   auto constants = handles<Buffer>(info[1], "createProgram constants");
   auto weights = program_weights(info[2]);
   const auto binary = bytes(info[0], "createProgram");
-  auto program = Program::load(binary, cpu_kernels(), std::move(constants), std::move(weights));
+  auto program = Program::load(binary, cpu_kernels(), std::move(constants), std::move(weights),
+                               pool_of(state, info[3])->device());
   program->id = state.next_program++;
   return make_handle(info.Env(), std::move(program));
 }
@@ -151,7 +153,8 @@ Napi::Value start(State& state, const Napi::CallbackInfo& info) {
 // (bound, abort)
 Napi::Value run_here(State& state, const Napi::CallbackInfo& info) {
   const auto& bound = handle<BoundRun>(info[0]);
-  if (bound->program->microseconds() > kBriefMicroseconds) return info.Env().Null();
+  // A device is waited for elsewhere.
+  if (bound->program->device() != nullptr || bound->program->microseconds() > kBriefMicroseconds) return info.Env().Null();
   RunTask task(bound, abort_option(info[1]), 1);  // waking another thread takes as long as the run
   if (!bound->executor->perform_here(task)) return info.Env().Null();
   state.sync_memory(info.Env());

@@ -87,10 +87,10 @@ void State::on_cleanup(void* data) {
   state.reported_ = 0;
 }
 
-std::shared_ptr<Executor> State::make_executor(int threads) {
+std::shared_ptr<Executor> State::make_executor(int threads, std::shared_ptr<BufferPool> pool) {
   std::erase_if(executors_, [](const std::weak_ptr<Executor>& weak) { return weak.expired(); });
   auto executor = std::make_shared<Executor>(
-      threads, buffers, [to = gate](std::unique_ptr<Task> task) { to->post(std::move(task)); });
+      threads, std::move(pool), [to = gate](std::unique_ptr<Task> task) { to->post(std::move(task)); });
   executors_.push_back(executor);
   return executor;
 }

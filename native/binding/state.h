@@ -51,7 +51,7 @@ struct State {
   // (code, message, hint) => Error, set by JavaScript; without it plain Errors carry `code` and `hint`.
   Napi::FunctionReference error_factory;
 
-  std::shared_ptr<Executor> make_executor(int threads);
+  std::shared_ptr<Executor> make_executor(int threads, std::shared_ptr<BufferPool> pool);
   // Queues the task and returns its promise.
   Napi::Value submit(Napi::Env env, const std::shared_ptr<Executor>& executor, std::unique_ptr<PromiseTask> task);
   // Tells the garbage collector how much native memory came or went since the last call.

@@ -3,7 +3,6 @@
 #include "binding/weights.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "binding/arguments.h"
@@ -42,6 +41,11 @@ struct Counted {
   std::shared_ptr<MemoryUsage> usage;
 };
 
+// Where the programs of a runtime read a weight.
+std::shared_ptr<Weight> placed(std::shared_ptr<Weight> weight, const Executor& executor) {
+  return executor.device() ? weight->on(executor.device()) : weight;
+}
+
 Napi::Value make_weight(Napi::Env env, std::shared_ptr<const Weight> weight) {
   auto value = std::make_shared<ProgramWeight>();
   value->experts = weight->experts();
@@ -60,7 +64,7 @@ class PackTask : public PromiseTask {
   std::shared_ptr<Counted> packed;
 
   void perform(Executor& executor) override {
-    auto weight = Weight::pack(source, executor.pool(), executor.threads(), abort.get());
+    auto weight = placed(Weight::pack(source, executor.pool(), executor.threads(), abort.get()), executor);
     packed = std::make_shared<Counted>(std::move(weight), usage);
     copies.clear();
   }
@@ -82,13 +86,13 @@ class OpenTask : public PromiseTask {
   std::shared_ptr<MemoryUsage> usage;
   std::vector<std::shared_ptr<Counted>> opened;
 
-  void perform(Executor&) override {
+  void perform(Executor& executor) override {
     const auto mapped = MappedFile::open(path, file_bytes);
     const File file(path);
     check_head(file, mapped.get());
     for (const PackedRange& range : ranges) {
       auto weight = mapped ? Weight::map(range, mapped) : Weight::read(range, file, abort.get());
-      opened.push_back(std::make_shared<Counted>(std::move(weight), usage));
+      opened.push_back(std::make_shared<Counted>(placed(std::move(weight), executor), usage));
     }
   }
   void cancel() override { *abort = true; }
@@ -120,6 +124,7 @@ class ErrorTask : public PromiseTask {
   WeightError sums;
 
   void perform(Executor& executor) override {
+    weight = Weight::on_host(std::move(weight)), reference = Weight::on_host(std::move(reference));
     sums = weight_error(*weight, *reference, executor.pool(), executor.threads(), abort.get());
     for (const Weight* w : {weight.get(), reference.get()}) {
       if (w->file()) w->file()->check();
@@ -144,8 +149,9 @@ class ConvertTask : public PromiseTask {
   std::shared_ptr<Counted> converted;
 
   void perform(Executor& executor) override {
+    from = Weight::on_host(std::move(from));
     auto weight = Weight::convert(*from, as, experts, executor.pool(), executor.threads(), abort.get());
-    converted = std::make_shared<Counted>(std::move(weight), usage);
+    converted = std::make_shared<Counted>(placed(std::move(weight), executor), usage);
   }
   void cancel() override { *abort = true; }
   Napi::Value result(State&, Napi::Env env) override {
@@ -327,7 +333,7 @@ struct Rows {
 
 // The arguments weight, expert, row, rows.
 Rows rows_of(const Napi::CallbackInfo& info, const char* where) {
-  const auto weight = handle<ProgramWeight>(info[0])->weight;
+  const auto weight = Weight::on_host(handle<ProgramWeight>(info[0])->weight);
   const int64_t row = integer(info[2], where, 0, weight->rows());
   return {weight, integer(info[1], where, 0, weight->experts() - 1), row,
           integer(info[3], where, 0, weight->rows() - row)};
@@ -370,7 +376,7 @@ Napi::Value copy_weight(State&, const Napi::CallbackInfo& info) {
     fail(ErrorCode::kShape, "[copyWeight] got %lld bytes from byte %lld on, expected them within %lld",
          static_cast<long long>(size), static_cast<long long>(offset), static_cast<long long>(weight->bytes()));
   }
-  if (size > 0) std::memcpy(target.data(), weight->data() + offset, target.size());
+  copy_out(weight->device(), target.data(), weight->data() + offset, size);
   if (weight->file()) weight->file()->check();
   return info.Env().Undefined();
 }

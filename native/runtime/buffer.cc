@@ -44,11 +44,14 @@ Buffer::~Buffer() {
   if (pool_) pool_->give_back(std::move(block_), bytes_);
 }
 
+const Device* Buffer::device() const { return whole_ ? whole_->device() : pool_->device().get(); }
+
 bool Buffer::overlaps(const Buffer& other) const {
   return bytes_ > 0 && other.bytes_ > 0 && data_ < other.data_ + other.bytes_ && other.data_ < data_ + bytes_;
 }
 
-BufferPool::BufferPool(std::shared_ptr<MemoryUsage> usage) : usage_(std::move(usage)), most_kept_(kLeastKept) {}
+BufferPool::BufferPool(std::shared_ptr<MemoryUsage> usage, std::shared_ptr<const Device> device)
+    : usage_(std::move(usage)), device_(std::move(device)), most_kept_(kLeastKept) {}
 
 void BufferPool::expect(int64_t output_bytes) {
   std::vector<Block> surplus;  // freed after the lock
@@ -85,8 +88,8 @@ std::shared_ptr<Buffer> BufferPool::allocate(int64_t bytes, bool zeroed) {
       kept_ -= size;
     }
   }
-  if (block.data() == nullptr) block = Block(size);
-  if (zeroed && !block.zeroed()) std::memset(block.data(), 0, static_cast<size_t>(bytes));
+  if (block.data() == nullptr) block = Block(size, device_);
+  if (zeroed && !block.zeroed()) clear_memory(device_.get(), block.data(), bytes);
   return std::make_shared<Buffer>(shared_from_this(), std::move(block), bytes);
 }
 

@@ -27,6 +27,7 @@ class Buffer {
 
   std::byte* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
+  const Device* device() const;  // null: the host's memory
   bool overlaps(const Buffer& other) const;
 
  private:
@@ -38,10 +39,10 @@ class Buffer {
 };
 
 // Keeps freed blocks by size, so that the outputs of a step are those of the step before and no step asks the system
-// for pages. One per environment; safe on all threads.
+// for pages. One per environment and device; safe on all threads.
 class BufferPool : public std::enable_shared_from_this<BufferPool> {
  public:
-  explicit BufferPool(std::shared_ptr<MemoryUsage> usage);
+  explicit BufferPool(std::shared_ptr<MemoryUsage> usage, std::shared_ptr<const Device> device = nullptr);
 
   // Contents are undefined unless `zeroed`.
   std::shared_ptr<Buffer> allocate(int64_t bytes, bool zeroed);
@@ -50,6 +51,7 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   void expect(int64_t output_bytes);
   int64_t kept() const;
   MemoryUsage& usage() const { return *usage_; }
+  const std::shared_ptr<const Device>& device() const { return device_; }  // null: the host
 
  private:
   friend class Buffer;
@@ -57,6 +59,7 @@ class BufferPool : public std::enable_shared_from_this<BufferPool> {
   void count(int64_t bytes, int sign);
 
   std::shared_ptr<MemoryUsage> usage_;
+  std::shared_ptr<const Device> device_;
   mutable std::mutex mutex_;
   std::map<int64_t, std::vector<Block>> free_;  // by the size of the block
   int64_t kept_ = 0;                            // bytes in free_

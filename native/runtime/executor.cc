@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "runtime/device_program.h"
 #include "runtime/error.h"
 #include "runtime/scheduling.h"
 
@@ -149,6 +150,11 @@ void Executor::run(Program& program, std::span<const std::shared_ptr<Buffer>> in
     if (!outputs[i]) outputs[i] = buffers_->allocate(program.output_bytes()[i], false);
   }
 
+  if (program.device() != device().get()) {
+    fail(ErrorCode::kOption, "[run] got a program of another device than the runtime's, expected one of its own");
+  }
+  if (program.on_device() != nullptr) return run_on_device(program, inputs, outputs, ints, options);
+
   Context context;
   context.pool = &pool_;
   context.threads = std::clamp(options.threads, 1, pool_.threads());
@@ -168,6 +174,31 @@ void Executor::run(Program& program, std::span<const std::shared_ptr<Buffer>> in
   }
   program.check_files();
   program.took(microseconds(Clock::now() - start));
+}
+
+void Executor::run_on_device(Program& program, std::span<const std::shared_ptr<Buffer>> inputs,
+                             std::span<const std::shared_ptr<Buffer>> outputs, std::span<const int64_t> ints,
+                             const RunOptions& options) {
+  if (stopping() || (options.abort != nullptr && options.abort->load(std::memory_order_relaxed))) {
+    fail(ErrorCode::kAborted, "[run] got an abort before a run on the device, expected none");
+  }
+  Context host;  // of instructions that the device leaves to the host
+  host.pool = &pool_;
+  host.threads = std::clamp(options.threads, 1, pool_.threads());
+  host.tier = options.tier;
+  std::vector<double> times(options.trace ? 2 * program.size() : 0);
+  const auto start = Clock::now();
+  program.on_device()->run(inputs, outputs, ints, options.trace ? times.data() : nullptr, host);
+  const int64_t memory = device()->working_memory();
+  buffers_->usage().arena += memory - device_memory_;
+  device_memory_ = memory;
+  if (!options.trace) return;
+  const double zero = microseconds(start.time_since_epoch());
+  std::lock_guard lock(trace_mutex_);
+  for (size_t i = 0; i < program.size() && trace_.size() < kMostEvents; i++) {
+    trace_.push_back({program.steps()[i].instruction.kernel->name, {}, program.id, static_cast<uint32_t>(i),
+                      zero + times[2 * i], times[2 * i + 1]});
+  }
 }
 
 void Executor::run_steps(Program& program, const Context& context, const RunOptions& options) {

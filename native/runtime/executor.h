@@ -50,7 +50,7 @@ struct TraceEvent {
 
 class Executor {
  public:
-  // `done` receives every submitted task once, on the runtime thread (tasks that never ran too, with kAborted).
+  // Runs programs on the device of `buffers`, else on the host. `done` receives every submitted task once, on the runtime thread (tasks that never ran too, with kAborted).
   using Done = std::function<void(std::unique_ptr<Task>)>;
   Executor(int threads, std::shared_ptr<BufferPool> buffers, Done done);
   ~Executor() { stop(); }
@@ -58,6 +58,7 @@ class Executor {
   Executor& operator=(const Executor&) = delete;
 
   int threads() const { return pool_.threads(); }
+  const std::shared_ptr<const Device>& device() const { return buffers_->device(); }  // null: the host
   // From any thread. After stop() it throws kDisposed.
   void submit(std::unique_ptr<Task> task);
   // Ends the running program before its next instruction and what is queued at once, then joins the thread.
@@ -81,6 +82,9 @@ class Executor {
   std::unique_ptr<Task> next();
   void finish(std::unique_ptr<Task> task);
   std::byte* reserve(Block& block, int64_t bytes);
+  void run_on_device(Program& program, std::span<const std::shared_ptr<Buffer>> inputs,
+                     std::span<const std::shared_ptr<Buffer>> outputs, std::span<const int64_t> ints,
+                     const RunOptions& options);
   void run_steps(Program& program, const Context& context, const RunOptions& options);
   void run_traced(const Program& program, uint32_t number, const Instruction& instruction, const Context& context);
 
@@ -89,6 +93,7 @@ class Executor {
   Done done_;
   // Memory of the programs: it only grows, all programs share it.
   Block arena_, shared_scratch_, worker_scratch_;
+  int64_t device_memory_ = 0;  // what runs on the device use, as last told
 
   std::mutex trace_mutex_;
   std::vector<TraceEvent> trace_;

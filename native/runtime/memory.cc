@@ -1,7 +1,9 @@
 #include "runtime/memory.h"
 
 #include <cstdlib>
+#include <cstring>
 
+#include "runtime/device.h"
 #include "runtime/error.h"
 
 #if defined(_WIN32)
@@ -55,7 +57,12 @@ int64_t page_size() {
 #endif
 }
 
-Block::Block(int64_t bytes) {
+Block::Block(int64_t bytes, std::shared_ptr<const Device> device) : device_(std::move(device)) {
+  if (device_ && bytes >= 0 && bytes <= kMost) {
+    bytes_ = round_up(bytes == 0 ? 1 : bytes, kAlign);
+    data_ = device_->allocate(bytes_);
+    return;
+  }
   if (bytes >= 0 && bytes <= kMost) {
 #if defined(_WIN32)
     bytes_ = round_up(bytes == 0 ? 1 : bytes, kAlign);
@@ -79,6 +86,11 @@ Block::Block(int64_t bytes) {
 
 void Block::release() {
   if (data_ == nullptr) return;
+  if (device_) {
+    device_->release(data_);
+    data_ = nullptr;
+    return;
+  }
 #if defined(_WIN32)
   _aligned_free(data_);
 #else
@@ -89,6 +101,21 @@ void Block::release() {
   }
 #endif
   data_ = nullptr;
+}
+
+void copy_out(const Device* device, void* to, const std::byte* from, int64_t bytes) {
+  if (bytes == 0) return;
+  device == nullptr ? static_cast<void>(std::memcpy(to, from, static_cast<size_t>(bytes))) : device->download(to, from, bytes);
+}
+
+void copy_in(const Device* device, std::byte* to, const void* from, int64_t bytes) {
+  if (bytes == 0) return;
+  device == nullptr ? static_cast<void>(std::memcpy(to, from, static_cast<size_t>(bytes))) : device->upload(to, from, bytes);
+}
+
+void clear_memory(const Device* device, std::byte* to, int64_t bytes) {
+  if (bytes == 0) return;
+  device == nullptr ? static_cast<void>(std::memset(to, 0, static_cast<size_t>(bytes))) : device->clear(to, bytes);
 }
 
 }  // namespace switchyard

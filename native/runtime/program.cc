@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "runtime/device_program.h"
 #include "runtime/mapped_file.h"
 
 namespace switchyard {
@@ -11,6 +12,9 @@ namespace {
 constexpr int64_t kMostScratch = int64_t{1} << 40;
 
 }  // namespace
+
+Program::Program() = default;
+Program::~Program() = default;
 
 void Program::prepare(Step& step) {
   Instruction& instruction = step.instruction;
@@ -37,6 +41,14 @@ void Program::check_run(std::span<const std::shared_ptr<Buffer>> inputs,
     if (input_bytes_[i] < 0 || inputs[i]->bytes() == input_bytes_[i]) continue;
     fail(ErrorCode::kShape, "[run] got %lld bytes for input %zu, expected %lld",
          static_cast<long long>(inputs[i]->bytes()), i, static_cast<long long>(input_bytes_[i]));
+  }
+  const auto placed = [&](const Buffer& buffer, const char* what, size_t number) {
+    if (buffer.device() == device_.get()) return;
+    fail(ErrorCode::kOption, "[run] got %s %zu on another device than the program's, expected it there", what, number);
+  };
+  for (size_t i = 0; i < inputs.size(); i++) placed(*inputs[i], "input", i);
+  for (size_t i = 0; i < outputs.size(); i++) {
+    if (outputs[i]) placed(*outputs[i], "output", i);
   }
   if (outputs.size() != output_bytes_.size()) {
     fail(ErrorCode::kShape, "[run] got %zu outputs, expected %zu", outputs.size(), output_bytes_.size());

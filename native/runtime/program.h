@@ -14,6 +14,8 @@
 
 namespace switchyard {
 
+class Device;
+class DeviceProgram;
 class MappedFile;
 
 // A weight as the loader sees it.
@@ -47,9 +49,13 @@ class Program {
 
   // Keeps constants and weights alive. Throws Error(kProgram…) for a malformed program, one that names an unknown
   // kernel, or one that a kernel's prepare() refuses.
+  // `device`: where it will run and where constants and weights lie; null: the host.
   static std::shared_ptr<Program> load(std::span<const std::byte> binary, const KernelRegistry& kernels,
                                        std::vector<std::shared_ptr<Buffer>> constants,
-                                       std::vector<ProgramWeight> weights);
+                                       std::vector<ProgramWeight> weights,
+                                       std::shared_ptr<const Device> device = nullptr);
+  Program();  // empty
+  ~Program();
 
   // Throws unless runs can start with these: their number, the exact bytes of each, and that what is written (outputs;
   // inputs and constants by kernels that may) shares its memory with nothing else. Outputs that are null are allocated
@@ -72,7 +78,13 @@ class Program {
   // Writes run-time integers into the attributes and prepares again the steps whose value is new.
   void set_ints(std::span<const int64_t> ints);
   void took(double microseconds);
+  // Of a program on a device; null: on the host.
+  DeviceProgram* on_device() { return on_device_.get(); }
+  const Device* device() const { return device_.get(); }
   std::span<Step> steps() { return steps_; }
+  std::span<const Operand> operands() const { return operands_; }
+  std::span<const Entry> entries() const { return entries_; }
+  uint32_t ints() const { return ints_; }
   size_t size() const { return steps_.size(); }
   std::span<const int64_t> output_bytes() const { return output_bytes_; }
   int64_t arena_bytes() const { return arena_bytes_; }
@@ -98,6 +110,8 @@ class Program {
   int64_t shared_scratch_ = 0, worker_scratch_ = 0;
   std::atomic<double> expected_{std::numeric_limits<double>::infinity()};
   double last_ = std::numeric_limits<double>::infinity();
+  std::shared_ptr<const Device> device_;
+  std::unique_ptr<DeviceProgram> on_device_;  // last: it speaks of what is above
 };
 
 }  // namespace switchyard

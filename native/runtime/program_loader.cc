@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "runtime/device_program.h"
 #include "runtime/program.h"
 #include "runtime/weight.h"
 
@@ -434,8 +435,19 @@ class ProgramLoader {
 
 std::shared_ptr<Program> Program::load(std::span<const std::byte> binary, const KernelRegistry& kernels,
                                        std::vector<std::shared_ptr<Buffer>> constants,
-                                       std::vector<ProgramWeight> weights) {
-  return ProgramLoader(binary, kernels, std::move(constants), std::move(weights)).load();
+                                       std::vector<ProgramWeight> weights, std::shared_ptr<const Device> device) {
+  for (size_t i = 0; i < constants.size(); i++) {
+    if (constants[i]->device() == device.get()) continue;
+    fail(ErrorCode::kOption, "[program] got constant %zu on another device than the program's, expected it there", i);
+  }
+  for (size_t i = 0; i < weights.size(); i++) {
+    if (weights[i].weight->device() == device.get()) continue;
+    fail(ErrorCode::kOption, "[program] got weight %zu on another device than the program's, expected it there", i);
+  }
+  auto program = ProgramLoader(binary, kernels, std::move(constants), std::move(weights)).load();
+  program->device_ = device;
+  if (device) program->on_device_ = std::make_unique<DeviceProgram>(std::move(device), *program);
+  return program;
 }
 
 }  // namespace switchyard

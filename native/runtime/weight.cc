@@ -8,9 +8,11 @@
 #include "formats/format_table.h"
 #include "formats/quantize.h"
 #include "formats/stored_blocks.h"
+#include "runtime/device.h"
 #include "runtime/error.h"
 #include "runtime/file.h"
 #include "runtime/mapped_file.h"
+#include "runtime/memory.h"
 #include "runtime/packed_memory.h"
 #include "runtime/scale_grid.h"
 #include "runtime/weight_plan.h"
@@ -281,6 +283,29 @@ std::shared_ptr<Weight> Weight::convert(const Weight& from, Format as, const std
   });
   if (from.file()) from.file()->check();
   return weight;
+}
+
+const Device* Weight::device() const { return block_ ? block_->device().get() : nullptr; }
+
+std::shared_ptr<Weight> Weight::on(std::shared_ptr<const Device> device) const {
+  std::shared_ptr<Weight> weight(new Weight(*this));
+  weight->memory_.reset();
+  weight->file_.reset();
+  const auto block = std::make_shared<Block>(bytes_, std::move(device));
+  block->device()->upload(block->data(), data_, bytes_);
+  if (file_) file_->check();
+  weight->data_ = block->data();
+  weight->block_ = block;
+  return weight;
+}
+
+std::shared_ptr<const Weight> Weight::on_host(std::shared_ptr<const Weight> weight) {
+  if (weight->device() == nullptr) return weight;
+  std::shared_ptr<Weight> copy(new Weight(*weight));
+  copy->block_.reset();
+  std::byte* const packed = copy->allocate();
+  weight->device()->download(packed, weight->data_, weight->bytes_);
+  return copy;
 }
 
 std::shared_ptr<Weight> Weight::repeated(int64_t experts) const {

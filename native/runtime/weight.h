@@ -72,6 +72,8 @@ struct PackedRange {
 // Bytes of a packed weight. Throws kShape for sizes that no weight can have.
 int64_t packed_weight_bytes(Format format, int64_t experts, int64_t rows, int64_t columns);
 
+class Block;
+class Device;
 class File;
 class MappedFile;
 class PackedMemory;
@@ -96,6 +98,11 @@ class Weight {
   static std::shared_ptr<Weight> convert(const Weight& from, Format as, const std::vector<int64_t>& experts,
                                          ThreadPool& pool, int threads, const std::atomic<bool>* abort = nullptr);
 
+  // The same weight in the memory of a device, or back in that of the host (itself where it lies there). Throw what the
+  // device tells.
+  std::shared_ptr<Weight> on(std::shared_ptr<const Device> device) const;
+  static std::shared_ptr<const Weight> on_host(std::shared_ptr<const Weight> weight);
+
   // The same bytes seen as `experts` equal experts. This weight must have one expert.
   std::shared_ptr<Weight> repeated(int64_t experts) const;
 
@@ -107,6 +114,8 @@ class Weight {
   bool repeats() const { return experts_ > 1 && expert_stride_ == 0; }  // all experts are the same bytes
   int64_t bytes() const { return bytes_; }  // of the packed memory, shared by repeated()
   const std::byte* data() const { return data_; }
+  const Device* device() const;  // whose memory the bytes lie in; null: the host's
+  int64_t expert_stride() const { return expert_stride_; }  // bytes; 0 where experts repeat
   // The file that the bytes lie in; null where they are in memory. Who has read them asks it for check().
   const std::shared_ptr<const MappedFile>& file() const { return file_; }
   const PanelLayout& layout() const { return layout_; }
@@ -134,8 +143,9 @@ class Weight {
   int64_t expert_stride_ = 0;  // bytes; 0 where the experts are equal
   int64_t bytes_ = 0;
   const std::byte* data_ = nullptr;
-  std::shared_ptr<PackedMemory> memory_;      // one of the two holds the bytes
+  std::shared_ptr<PackedMemory> memory_;      // one of the three holds the bytes
   std::shared_ptr<const MappedFile> file_;
+  std::shared_ptr<const Block> block_;        // of a device
 };
 
 // How far a weight lies from the values it stands for, in sums over all elements.

@@ -1,7 +1,8 @@
 /** Options that several commands have, with their checks and their environment variables. */
 import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
-import { VARIABLES } from '../core/env.js';
+import { parseDeviceName } from '../core/backend.js';
+import { DEVICE_NAMES, type DeviceName, VARIABLES } from '../core/env.js';
 import { SwitchyardError, unknownOption } from '../core/errors.js';
 import { COMPUTE_MODES, type ComputeMode, KV_TYPES, type KvType } from '../core/format.js';
 import type { GenerateOptions } from '../generate/generation.js';
@@ -34,10 +35,15 @@ export function oneOf<T extends string>(flag: string, allowed: readonly T[]) {
   };
 }
 
+function deviceFlag(text: string): DeviceName {
+  if (!parseDeviceName(text)) throw unknownOption('--device', text, ['auto', 'cpu', 'cuda', 'cuda:1']);
+  return text as DeviceName;
+}
+
 export interface ModelFlags {
   json?: true;
   model?: string;
-  device: 'auto' | 'cpu';
+  device: DeviceName;
   dtype: 'auto' | ComputeMode;
   kvCache: 'auto' | KvType;
   threads?: number;
@@ -52,9 +58,9 @@ export function addModelOptions(command: Command): Command {
       new Option('--model <path>', 'GGUF file, Hugging Face folder or packed file').env(VARIABLES.model.name),
     )
     .addOption(
-      new Option('--device <name>', 'auto or cpu')
+      new Option('--device <name>', `${DEVICE_NAMES}; auto: a GPU where one works`)
         .env(VARIABLES.device.name)
-        .argParser(oneOf('--device', ['auto', 'cpu']))
+        .argParser(deviceFlag)
         .default('auto'),
     )
     .addOption(

@@ -17,6 +17,10 @@ export interface NativeWeight {
 export interface NativeRuntime {
   readonly [brand]: 'runtime';
 }
+/** A device of a backend, with the pool of its memory. Where a function takes none, the CPU is meant. */
+export interface NativeDevice {
+  readonly [brand]: 'device';
+}
 /** A program with the buffers that it runs on. */
 export interface NativeRun {
   readonly [brand]: 'run';
@@ -33,6 +37,20 @@ export interface DeviceInfo {
   bestTier: string;
   amx: boolean;
   pageSize: number;
+}
+
+export interface OpenedDeviceInfo {
+  /** 'cuda'. */
+  backend: string;
+  name: string;
+  /** Bytes, of which so many are free. */
+  memory: number;
+  free: number;
+  multiprocessors: number;
+  /** 10 · major + minor. */
+  capability: number;
+  /** Kernels that programs on it leave to the host, in their place of the order. */
+  onHost: string[];
 }
 
 export interface KernelInfo {
@@ -173,21 +191,24 @@ export interface MemoryUsage {
 export interface Addon {
   readonly version: string;
   deviceInfo(): DeviceInfo;
+  /** Loads a backend and opens one of its devices. ERR_UNSUPPORTED with one sentence where that does not work. */
+  openDevice(library: string, ordinal: number): NativeDevice;
+  openedDevice(device: NativeDevice): OpenedDeviceInfo;
   kernels(): KernelInfo[];
   /** Opcodes of the elementwise kernel, in order. */
   elementwiseOpcodes(): string[];
 
   /** @param options.threads 1 to 1024; the runtime's own thread is one of them */
-  createRuntime(options: { threads: number }): NativeRuntime;
+  createRuntime(options: { threads: number; device?: NativeDevice | undefined }): NativeRuntime;
   /** Rejects what runs and waits with ERR_ABORTED, ends the threads, frees the arena. Twice is fine. */
   disposeRuntime(runtime: NativeRuntime): void;
 
   /** Zeros. */
-  createBuffer(bytes: number): NativeBuffer;
+  createBuffer(bytes: number, device?: NativeDevice): NativeBuffer;
   /** Bytes of another buffer, from a multiple of 64 on: the same memory, which it keeps alive. */
   partOfBuffer(buffer: NativeBuffer, byteOffset: number, bytes: number): NativeBuffer;
   /** A copy of the view's bytes. */
-  bufferFrom(data: ArrayBufferView): NativeBuffer;
+  bufferFrom(data: ArrayBufferView, device?: NativeDevice): NativeBuffer;
   /** Fills the whole of `target` from the buffer's bytes at `byteOffset` (default 0). */
   readBuffer(buffer: NativeBuffer, target: ArrayBufferView, byteOffset?: number): void;
   /** Copies the whole of `source` to the buffer's bytes at `byteOffset` (default 0). */
@@ -197,7 +218,12 @@ export interface Addon {
   disposeBuffer(buffer: NativeBuffer): void;
 
   /** Checks the whole program (docs/program-format.md) and keeps its constants and weights alive. */
-  createProgram(binary: Uint8Array, constants: NativeBuffer[], weights: NativeWeight[]): NativeProgram;
+  createProgram(
+    binary: Uint8Array,
+    constants: NativeBuffer[],
+    weights: NativeWeight[],
+    device?: NativeDevice,
+  ): NativeProgram;
   programInfo(program: NativeProgram): { id: number; instructions: number; arenaBytes: number };
   disposeProgram(program: NativeProgram): void;
   /** Runs of one runtime follow each other in the order of the calls. Resolves to the program's outputs. */
@@ -228,7 +254,7 @@ export interface Addon {
   runHere(run: NativeRun, abort?: NativeAbort): NativeBuffer[] | null;
   /** Lets go of the program and the buffers. Twice is fine. */
   disposeRun(run: NativeRun): void;
-  /** Reads and packs a weight on the runtime's pool, off the event loop. */
+  /** Reads and packs a weight on the runtime's pool, off the event loop; it lies where the runtime's programs run. */
   packWeight(runtime: NativeRuntime, source: WeightSource, abort?: NativeAbort): Promise<NativeWeight>;
   /** In the order of `source.weights`. Runs on them are ERR_IO once the file was cut. */
   openPacked(runtime: NativeRuntime, source: PackedSource, abort?: NativeAbort): Promise<NativeWeight[]>;

@@ -4,31 +4,43 @@ import {
   type Addon,
   addon as loadAddon,
   type NativeBuffer,
+  type NativeDevice,
+  type NativeProgram,
   type NativeRuntime,
   type NativeWeight,
 } from './addon.js';
+import { findCuda, openCuda, parseDeviceName } from './backend.js';
 import { arrayOf, type TypedArray } from './dtype.js';
-import { type Env, readEnv, TIERS, type Tier } from './env.js';
+import { DEVICE_NAMES, type DeviceName, type Env, readEnv, TIERS, type Tier } from './env.js';
 import { checkOptions, SwitchyardError } from './errors.js';
 import type { Tensor } from './tensor.js';
 import { type ProgramTracer, Tracer } from './trace.js';
 
 export interface DeviceOptions {
-  /** Threads that kernels use. Default: SWITCHYARD_THREADS, else the cores this process may use. */
+  /** Which one. Default: SWITCHYARD_DEVICE, else 'cpu'. */
+  name?: DeviceName;
+  /** Threads that kernels of the CPU use. Default: SWITCHYARD_THREADS, else the cores this process may use. */
   threads?: number;
   /** Instruction-set tier. Default: SWITCHYARD_ISA, else the best present. */
   isa?: Tier;
 }
 
-/** A CPU with a number of threads and a tier. Cheap to make: devices of one process share the native runtime. */
+/**
+ * A CPU with a number of threads and a tier, or a GPU (threads and tier then serve what is left to the host). Cheap to make:
+ * devices of one process share the native runtime.
+ */
 export class Device {
-  readonly kind = 'cpu';
+  readonly kind: 'cpu' | 'cuda';
+  /** Of a GPU: its number. */
+  readonly ordinal: number;
   readonly env: Env;
   readonly threads: number;
   readonly isa: Tier;
   readonly tracer: ProgramTracer | null;
   /** @internal */
   readonly addon: Addon;
+  /** @internal Of a GPU. */
+  readonly pool: NativeDevice | undefined;
   /** @internal */
   readonly native: NativeRuntime;
   /** @internal Opcodes of the elementwise kernel by name. */
@@ -36,7 +48,7 @@ export class Device {
   readonly #uploads = new WeakMap<TypedArray, NativeBuffer>();
 
   constructor(options: DeviceOptions = {}) {
-    checkOptions('device', options, ['threads', 'isa']);
+    checkOptions('device', options, ['name', 'threads', 'isa']);
     this.env = readEnv();
     this.addon = loadAddon();
     const info = this.addon.deviceInfo();
@@ -59,10 +71,29 @@ export class Device {
         },
       );
     }
-    this.native = sharedRuntime(this.addon, this.threads);
+    const where = place(options.name ?? this.env.device ?? 'cpu');
+    this.kind = where.pool ? 'cuda' : 'cpu';
+    this.ordinal = where.ordinal;
+    this.pool = where.pool;
+    this.native = sharedRuntime(this.addon, this.threads, this.pool);
     this.opcodes = sharedOpcodes(this.addon);
     const traced = this.env.trace !== undefined || this.env.debug >= 2;
     this.tracer = traced ? Tracer.shared(this.env.trace, this.env.debug >= 2) : null;
+  }
+
+  /** @internal Zeros. */
+  allocate(bytes: number): NativeBuffer {
+    return this.addon.createBuffer(bytes, this.pool);
+  }
+
+  /** @internal A copy of the view's bytes. */
+  upload(data: ArrayBufferView): NativeBuffer {
+    return this.addon.bufferFrom(data, this.pool);
+  }
+
+  /** @internal */
+  program(binary: Uint8Array, constants: NativeBuffer[], weights: NativeWeight[]): NativeProgram {
+    return this.addon.createProgram(binary, constants, weights, this.pool);
   }
 
   /** The native buffer of a tensor's values; host data is uploaded once. */
@@ -77,7 +108,7 @@ export class Device {
     }
     let buffer = this.#uploads.get(source.data);
     if (!buffer) {
-      buffer = this.addon.bufferFrom(source.data);
+      buffer = this.upload(source.data);
       this.#uploads.set(source.data, buffer);
     }
     return buffer;
@@ -96,20 +127,35 @@ export class Device {
 
   /** This device on another instruction-set tier. */
   withTier(isa: Tier): Device {
-    return isa === this.isa ? this : new Device({ threads: this.threads, isa });
+    const name = this.kind === 'cuda' ? (`cuda:${this.ordinal}` as const) : 'cpu';
+    return isa === this.isa ? this : new Device({ name, threads: this.threads, isa });
   }
 
   toString(): string {
-    return `cpu (${this.isa}, ${this.threads} threads)`;
+    if (!this.pool) return `cpu (${this.isa}, ${this.threads} threads)`;
+    return `cuda:${this.ordinal} (${this.addon.openedDevice(this.pool).name})`;
   }
 }
 
-// One executor thread and pool serve all devices of an environment; only more threads than it has need another.
-let runtime: { native: NativeRuntime; threads: number } | null = null;
-function sharedRuntime(addon: Addon, threads: number): NativeRuntime {
+// Where a device of a name is: a GPU's pool, or none for the CPU.
+function place(name: DeviceName): { pool: NativeDevice | undefined; ordinal: number } {
+  const parsed = parseDeviceName(name);
+  if (!parsed) {
+    throw new SwitchyardError('ERR_DEVICE', `[device] got '${name}', expected ${DEVICE_NAMES}`);
+  }
+  if (parsed.kind === 'cuda') return { pool: openCuda(parsed.ordinal), ordinal: parsed.ordinal };
+  return { pool: parsed.kind === 'auto' ? findCuda() : undefined, ordinal: 0 };
+}
+
+// One executor thread and pool serve all devices of an environment on one GPU or on the CPU; only more threads than it has
+// need another.
+const runtimes = new Map<NativeDevice | undefined, { native: NativeRuntime; threads: number }>();
+function sharedRuntime(addon: Addon, threads: number, device: NativeDevice | undefined): NativeRuntime {
+  let runtime = runtimes.get(device);
   if (!runtime || runtime.threads < threads) {
     const size = Math.max(threads, availableParallelism());
-    runtime = { native: addon.createRuntime({ threads: size }), threads: size };
+    runtime = { native: addon.createRuntime({ threads: size, device }), threads: size };
+    runtimes.set(device, runtime);
   }
   return runtime.native;
 }
@@ -127,5 +173,6 @@ export function defaultDevice(): Device {
   return standard;
 }
 
-/** A device with other threads or another tier than the default one. */
-export const device = (options: DeviceOptions = {}): Device => new Device(options);
+/** A device by name, or with other threads or another tier than the default one. */
+export const device = (options: DeviceOptions | DeviceName = {}): Device =>
+  new Device(typeof options === 'string' ? { name: options } : options);

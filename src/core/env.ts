@@ -31,6 +31,15 @@ function flag(name: string) {
     throw new SwitchyardError('ERR_OPTION', `[env] got ${name}=${text}, expected 0 or 1`);
   };
 }
+function deviceName(name: string) {
+  return (text: string | undefined): DeviceName | undefined => {
+    if (text === undefined || text === '') return undefined;
+    if (!/^(auto|cpu|cuda(:\d{1,4})?)$/.test(text)) {
+      throw new SwitchyardError('ERR_OPTION', `[env] got ${name}=${text}, expected ${DEVICE_NAMES}`);
+    }
+    return text as DeviceName;
+  };
+}
 function choice<T extends string>(name: string, allowed: readonly T[]) {
   return (text: string | undefined): T | undefined => {
     if (text === undefined || text === '') return undefined;
@@ -44,6 +53,10 @@ const text = (value: string | undefined): string | undefined => (value === '' ? 
 function variable<T>(name: string, about: string, parse: (text: string | undefined) => T): Variable<T> {
   return { name, about, parse };
 }
+
+/** Names of devices: 'auto' is the first CUDA device where one works, else the CPU. */
+export type DeviceName = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
+export const DEVICE_NAMES = 'auto, cpu, cuda or cuda:N';
 
 /** Instruction-set tiers in ascending order on x64; neon stands alone on arm64. */
 export const TIERS = ['scalar', 'avx2', 'avx512', 'avx512_vnni', 'avx512_bf16', 'amx', 'neon'] as const;
@@ -62,8 +75,13 @@ export const VARIABLES = {
   ),
   device: variable(
     'SWITCHYARD_DEVICE',
-    "device of models and tensors; default 'cpu'",
-    choice('SWITCHYARD_DEVICE', ['auto', 'cpu']),
+    `device of models and tensors: ${DEVICE_NAMES}; default 'cpu' for tensors and 'auto' for models`,
+    deviceName('SWITCHYARD_DEVICE'),
+  ),
+  cudaLibrary: variable(
+    'SWITCHYARD_CUDA_LIBRARY',
+    'file of the CUDA backend; default: the one that `npm run build:cuda` makes',
+    text,
   ),
   model: variable(
     'SWITCHYARD_MODEL',

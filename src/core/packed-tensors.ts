@@ -38,7 +38,7 @@ export class PackedTensors<T extends NamedTensors> {
     const { addon } = device;
     this.#device = device;
     this.#words = this.#written = new Int32Array(memory);
-    this.#whole = addon.createBuffer(4 * words);
+    this.#whole = device.allocate(4 * words);
     this.buffers = places.map(({ at, size }) => addon.partOfBuffer(this.#whole, 4 * at, 4 * size));
     const views = <V>(view: (offset: number, size: number) => V): Views<T, V> =>
       Object.fromEntries(places.map(({ name, at, size }) => [name, view(4 * at, size)])) as Views<T, V>;

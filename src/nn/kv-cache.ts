@@ -45,7 +45,7 @@ export class KvCache implements SequenceCache {
     const dtype = KV_DTYPE[type];
     const empty = (...shape: number[]): Tensor => {
       const bytes = shape.reduce((n, size) => n * size, dtypeSize(dtype));
-      return Tensor.ofBuffer(device.addon.createBuffer(bytes), dtype, shape);
+      return Tensor.ofBuffer(device.allocate(bytes), dtype, shape);
     };
     this.k = layers.map(({ heads, key }) => empty(this.blocks, heads, storedChannels(dtype, key), KV_BLOCK));
     this.v = layers.map(({ heads, value, valuesInKeys }) =>

@@ -23,7 +23,7 @@ it('tells the phases of the fused experts from their products', async () => {
   const x = Tensor.placeholder('f32', [TOKENS, 6]);
   const { output } = new MoELayer(sizes, { router, experts }).forward(x);
   const program = Executable.build(device, [x], [output]);
-  await program.run([device.addon.createBuffer(4 * TOKENS * 6)]);
+  await program.run([device.allocate(4 * TOKENS * 6)]);
   const times = partTimes(device.instructions, TOKENS * 2);
   for (const part of PARTS) expect(times[part]).toBeGreaterThan(0);
   expect(PARTS.reduce((sum, part) => sum + times[part], 0)).toBeCloseTo(device.total, 6);
@@ -35,7 +35,7 @@ it('tells forward from backward, and counts no instruction twice', async () => {
   const x = Tensor.placeholder('f32', [TOKENS, 6]);
   const { output } = layer.forward(x);
   const program = Executable.build(device, [x], [output, ...gradients(output, [x], output)]);
-  await program.run([device.addon.createBuffer(4 * TOKENS * 6)]);
+  await program.run([device.allocate(4 * TOKENS * 6)]);
   const { forward, backward } = splitAt(output, device.instructions);
   expect(forward.length + backward.length).toBe(device.instructions.size);
   expect(forward.map(([i]) => i.kernel)).toContain('moe_plan');

@@ -547,7 +547,7 @@ describe('evaluation', () => {
       const program = Executable.build(on, [], [ops.softmax(x)]);
       expect(program.twin?.lowering.instructions.length).toBeGreaterThan(1);
       const outputs = await program.run([]);
-      const wrong = [on.addon.bufferFrom(new Float32Array(21).fill(1))];
+      const wrong = [on.upload(new Float32Array(21).fill(1))];
       const types = program.lowering.outputs;
       const twin = (await program.twin?.run([])) ?? [];
       compareWithTwin(on, types, outputs, twin);

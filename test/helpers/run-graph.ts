@@ -43,7 +43,7 @@ export async function runNative(
     if (!(x instanceof Tensor)) return x;
     const p = Tensor.placeholder(x.dtype, x.shape);
     placeholders.push(p);
-    buffers.push(on.addon.bufferFrom(on.read(x)));
+    buffers.push(on.upload(on.read(x)));
     return p;
   });
   return execute(on, placeholders, build(open), buffers, options);

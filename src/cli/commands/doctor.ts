@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism, freemem, totalmem } from 'node:os';
 import type { Command } from 'commander';
-import { addon, addonPath, type DeviceInfo } from '../../core/addon.js';
+import { addon, addonPath, type DeviceInfo, type OpenedDeviceInfo } from '../../core/addon.js';
+import { openCuda } from '../../core/backend.js';
 import { readEnv, VARIABLES } from '../../core/env.js';
 import { type SwitchyardError, unknownOption } from '../../core/errors.js';
 import { newCommand, printJson, printLines } from '../command.js';
@@ -34,6 +35,8 @@ interface Report {
   readonly tiers: readonly string[];
   readonly tier: string | null;
   readonly amx: Amx;
+  /** The first GPU, or why none is used. */
+  readonly gpu: OpenedDeviceInfo | { readonly absent: string };
   readonly selfTest: readonly SelfTestResult[];
   readonly problems: readonly Finding[];
 }
@@ -88,6 +91,7 @@ async function examine(): Promise<Report> {
     tiers: info?.tiers ?? [],
     tier,
     amx: amxState(info),
+    gpu: gpuState(),
     selfTest: tests,
     problems,
   };
@@ -98,6 +102,14 @@ function memory(): Report['memory'] {
   // A container's limit; Node gives a number beyond all memory (or 0) where there is none.
   const limit = process.constrainedMemory();
   return { total, free: freemem(), limit: limit > 0 && limit < total ? limit : null };
+}
+
+function gpuState(): Report['gpu'] {
+  try {
+    return addon().openedDevice(openCuda(0));
+  } catch (error) {
+    return { absent: (error as Error).message };
+  }
 }
 
 /** Whether the system lets this process use the CPU's matrix unit. */
@@ -131,6 +143,11 @@ function variablesSet(): { env: Report['env']; unknown: Finding[] } {
   return { env, unknown };
 }
 
+function gpuText(gpu: Report['gpu']): string {
+  if ('absent' in gpu) return `none used: ${gpu.absent}`;
+  return `${gpu.name}, compute capability ${(gpu.capability / 10).toFixed(1)}, ${bytesText(gpu.free)} free of ${bytesText(gpu.memory)}`;
+}
+
 function print(r: Report, style: Style): void {
   const tests = r.selfTest.length;
   const passed = r.selfTest.filter(({ ok }) => ok).length;
@@ -144,6 +161,7 @@ function print(r: Report, style: Style): void {
         ['threads', r.threads ?? 'unknown'],
         ['instruction sets', r.tiers.map(mark).join(', ') || 'unknown'],
         ['AMX', AMX_TEXT[r.amx]],
+        ['GPU', gpuText(r.gpu)],
         [
           'memory',
           `${bytesText(r.memory.free)} free of ${bytesText(r.memory.total)}${r.memory.limit ? `, limited to ${bytesText(r.memory.limit)}` : ''}`,

@@ -89,7 +89,7 @@ export class Executable {
     yield;
     const { bytes, ints } = encode(lowering);
     yield;
-    const native = device.addon.createProgram(
+    const native = device.program(
       bytes,
       lowering.constants.map((t) => device.buffer(t)),
       lowering.weights.map((w) => w.native),

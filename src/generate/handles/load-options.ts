@@ -1,6 +1,8 @@
 /** What all kinds of models are loaded with. */
 import type { Checkpoint } from '../../checkpoint/folder.js';
-import { type Device, type DeviceOptions, device as makeDevice } from '../../core/device.js';
+import { parseDeviceName } from '../../core/backend.js';
+import { type Device, device as makeDevice } from '../../core/device.js';
+import { DEVICE_NAMES, type DeviceName, readEnv } from '../../core/env.js';
 import { SwitchyardError } from '../../core/errors.js';
 import { COMPUTE_MODES, type ComputeMode, KV_TYPES, type KvType } from '../../core/format.js';
 import type { LoadProgress } from '../../models/read/tensor-source.js';
@@ -8,8 +10,11 @@ import { loadTokenizer } from '../../models/read/tokenizer.js';
 import type { Tokenizer } from '../../text/tokenizer.js';
 
 export interface LoadModelOptions {
-  /** 'auto' (default) is the best device that works; or a device made with `device(…)`. */
-  device?: 'auto' | 'cpu' | Device;
+  /**
+   * 'cuda' (or 'cuda:1', …) is a GPU; 'auto' (default) is the first GPU where one works, else the CPU; or a device made with
+   * `device(…)`.
+   */
+  device?: DeviceName | Device;
   /**
    * How linear layers compute: 'f32' is exact (float32 activations), 'bf16' and 'int8' round the activations.
    * 'auto' (default): int8 for quantised weights, else f32.
@@ -69,7 +74,7 @@ function checkChoice(name: string, value: string, allowed: readonly string[]): v
 }
 
 export function pickDevice({
-  device = 'auto',
+  device = readEnv().device ?? 'auto',
   threads,
   dtype = 'auto',
   kvCache = 'auto',
@@ -77,11 +82,10 @@ export function pickDevice({
   checkChoice('dtype', dtype, COMPUTE_MODES);
   checkChoice('kvCache', kvCache, KV_TYPES);
   if (typeof device !== 'string') return device;
-  if (device !== 'auto' && device !== 'cpu') {
-    throw new SwitchyardError('ERR_DEVICE', `[loadModel] got device '${device}', expected 'auto' or 'cpu'`);
+  if (!parseDeviceName(device)) {
+    throw new SwitchyardError('ERR_DEVICE', `[loadModel] got device '${device}', expected ${DEVICE_NAMES}`);
   }
-  const chosen: DeviceOptions = threads === undefined ? {} : { threads };
-  return makeDevice(chosen);
+  return makeDevice({ name: device, ...(threads === undefined ? {} : { threads }) });
 }
 
 export function checkLengths(
