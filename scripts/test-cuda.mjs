@@ -27,7 +27,12 @@ const common = '-std=c++20 -pthread -Inative';
 const hostFlags = `${common} -O2 -g1 -fno-math-errno -ffp-contract=off`;
 const sanitize = '-fsanitize=undefined -fno-sanitize-recover=all';
 const emulated = '-DSWITCHYARD_EMULATED -Inative/cuda/emulation';
-const object = (source) => `${folder}/${source.replace(/^native\//, '').replace(/\.(cc|cu)$/, '.o')}`;
+const own = (source) => `${folder}/${source.replace(/^native\//, '').replace(/\.(cc|cu)$/, '.o')}`;
+// The CPU's kernels, as the addon has been built with them; where it has not, they are built here.
+const addon = 'build/Release/obj.target/switchyard';
+const hasAddon = existsSync(path.join(root, addon));
+const object = (source) =>
+  hasAddon && library.includes(source) ? `${addon}/${source.replace(/\.cc$/, '.o')}` : own(source);
 const library = nativeSources().filter((source) => !source.startsWith('native/binding/'));
 const kernels = cudaSources({ emulated: !device });
 const programs = tests.map((file) => `${folder}/test/cuda/${file.slice(0, -3)}`);

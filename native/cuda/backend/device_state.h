@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cuda/kernel.h"
-#include "cuda/memory.h"
+#include "cuda/backend/memory.h"
 
 namespace switchyard::cuda {
 

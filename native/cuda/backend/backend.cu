@@ -5,8 +5,8 @@
 #include <cstring>
 #include <new>
 
-#include "cuda/device_state.h"
-#include "cuda/program.h"
+#include "cuda/backend/device_state.h"
+#include "cuda/backend/program.h"
 #include "runtime/error.h"
 
 struct SyDevice {

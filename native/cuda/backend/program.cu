@@ -1,4 +1,4 @@
-#include "cuda/program.h"
+#include "cuda/backend/program.h"
 
 #include <algorithm>
 #include <cstdio>

@@ -1,4 +1,4 @@
-#include "cuda/host_step.h"
+#include "cuda/backend/host_step.h"
 
 #include "cuda/device/check.h"
 

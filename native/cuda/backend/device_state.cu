@@ -1,4 +1,4 @@
-#include "cuda/device_state.h"
+#include "cuda/backend/device_state.h"
 
 #include <algorithm>
 #include <cstring>

@@ -6,8 +6,8 @@
 #include <unordered_map>
 #include <vector>
 
-#include "cuda/device_state.h"
-#include "cuda/host_step.h"
+#include "cuda/backend/device_state.h"
+#include "cuda/backend/host_step.h"
 #include "cuda/kernel.h"
 #include "runtime/backend.h"
 

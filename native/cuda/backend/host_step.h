@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cuda/kernel.h"
-#include "cuda/memory.h"
+#include "cuda/backend/memory.h"
 #include "runtime/backend.h"
 
 namespace switchyard::cuda {
