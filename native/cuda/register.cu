@@ -5,15 +5,21 @@ namespace switchyard::cuda {
 
 // One line per file of ops, linear, attention and moe.
 void register_elementwise(KernelTable&);
-void register_iota(KernelTable&);
 void register_moe_combine(KernelTable&);
+void register_norm(KernelTable&);
+void register_random(KernelTable&);
+void register_rope(KernelTable&);
+void register_softmax(KernelTable&);
 
 const KernelTable& kernels() {
   static const KernelTable table = [] {
     KernelTable t;
     register_elementwise(t);
-    register_iota(t);
     register_moe_combine(t);
+    register_norm(t);
+    register_random(t);
+    register_rope(t);
+    register_softmax(t);
     return t;
   }();
   return table;
