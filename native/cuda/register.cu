@@ -9,6 +9,7 @@ void register_moe_combine(KernelTable&);
 void register_norm(KernelTable&);
 void register_random(KernelTable&);
 void register_rope(KernelTable&);
+void register_route_top_k(KernelTable&);
 void register_softmax(KernelTable&);
 
 const KernelTable& kernels() {
@@ -19,6 +20,7 @@ const KernelTable& kernels() {
     register_norm(t);
     register_random(t);
     register_rope(t);
+    register_route_top_k(t);
     register_softmax(t);
     return t;
   }();

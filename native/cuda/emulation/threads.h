@@ -83,6 +83,13 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
   switchyard::cuda::emulation::warp_barrier(mask);
   return bits;
 }
+inline unsigned __reduce_min_sync(unsigned mask, unsigned value) {
+  const uint64_t* all = switchyard::cuda::emulation::warp_exchange(mask, value);
+  unsigned least = value;
+  for (int i = 0; i < 32; i++) least = (mask >> i & 1) != 0 ? std::min(least, static_cast<unsigned>(all[i])) : least;
+  switchyard::cuda::emulation::warp_barrier(mask);
+  return least;
+}
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
 
