@@ -4,6 +4,7 @@
 namespace switchyard::cuda {
 
 // One line per file of ops, linear, attention and moe.
+void register_attention(KernelTable&);
 void register_elementwise(KernelTable&);
 void register_moe_combine(KernelTable&);
 void register_norm(KernelTable&);
@@ -15,6 +16,7 @@ void register_softmax(KernelTable&);
 const KernelTable& kernels() {
   static const KernelTable table = [] {
     KernelTable t;
+    register_attention(t);
     register_elementwise(t);
     register_moe_combine(t);
     register_norm(t);

@@ -213,7 +213,7 @@ struct Pages {
     std::iota(order.begin(), order.end(), 0);
     std::shuffle(order.begin(), order.end(), std::mt19937(7));
     k.resize(blocks * c.G * k_page), v.resize(blocks * c.G * v_page);
-    for (std::vector<T>* x : {&k, &v}) std::memset(x->data(), 0xff, x->size() * sizeof(T));  // NaN in every type
+    for (std::vector<T>* x : {&k, &v}) std::fill_n(reinterpret_cast<uint8_t*>(x->data()), x->size() * sizeof(T), 0xff);  // NaN in every type
     int64_t next = 0;
     for (int64_t s = 0; s < d.S; s++) {
       const auto [queries, keys] = c.lengths[s];

@@ -1,0 +1,186 @@
+// Where keys and values lie, and how a block of threads brings them as f32 into shared memory.
+#pragma once
+#include "cuda/attention/problem.h"
+#include "cuda/device/float16.h"
+
+namespace switchyard::cuda {
+
+// An int8 of a cache of codes.
+struct Code {
+  int8_t code;
+};
+__device__ inline float to_float(Code x) { return x.code; }
+
+// The keys of a contiguous batch: k [M, G, C], v [M, G, Cv].
+struct ContiguousKeys {
+  using Element = float;
+  static constexpr bool kPaged = false, kScaled = false;
+  const float *k, *v;
+  const int32_t* offsets;  // [S + 1]
+  int64_t M;
+  bool wide_k, wide_v;  // whether rows can be read by 16 bytes
+
+  __device__ int64_t length(const AttentionProblem& p, int64_t s, int64_t) const {
+    if (s >= p.S) return 0;
+    const int64_t begin = offsets[s], end = offsets[s + 1];
+    if (s == 0 && begin != 0) {
+      report(p.error, p.instruction, ErrorKind::kIndex, 0, begin, 0, 0);
+      return 0;
+    }
+    if (begin < 0 || begin > M) return 0;  // reported as the end of the sequence before
+    if (end >= begin && end <= M) return end - begin;
+    report(p.error, p.instruction, ErrorKind::kIndex, s + 1, end, begin, M);
+    return 0;
+  }
+};
+
+// A paged cache: position p of a sequence is place p % size of block table[p / size]. A block is for each head [C, size] keys
+// and [size, Cv] values; codes have their scales, f32 [size], behind them.
+template <class T>
+struct PagedKeys {
+  using Element = T;
+  static constexpr bool kPaged = true, kScaled = sizeof(T) == 1;
+  const std::byte *k, *v;  // v nullptr: values are the first channels of the keys
+  const int32_t *lengths, *table;
+  int64_t blocks, size, width;
+  bool wide_k, wide_v;
+
+  __device__ int64_t length(const AttentionProblem& p, int64_t s, int64_t queries) const {
+    if (s >= p.S) return 0;
+    const int64_t length = lengths[s], least = p.causal ? queries : 0, most = width * size;
+    if (length >= least && length <= most) return length;
+    report(p.error, p.instruction, ErrorKind::kIndex, s, length, least, most);
+    return 0;
+  }
+};
+
+// 16 keys of a head; nullptr: none of them is seen, or their block is not.
+struct FoundVector {
+  const std::byte *k, *v;
+  const std::byte *k_scale, *v_scale;
+};
+
+// Vector `i` of the block of keys at `base`.
+__device__ inline FoundVector find_vector(const ContiguousKeys& keys, const AttentionProblem& p, int64_t s, int64_t g,
+                                          const SeenKeys&, int64_t base, int i) {
+  const int64_t row = (keys.offsets[s] + base + 16 * i) * p.G + g;
+  return {reinterpret_cast<const std::byte*>(keys.k + row * p.C), reinterpret_cast<const std::byte*>(keys.v + row * p.Cv),
+          nullptr, nullptr};
+}
+
+template <class T>
+__device__ FoundVector find_vector(const PagedKeys<T>& keys, const AttentionProblem& p, int64_t s, int64_t g,
+                                   const SeenKeys& seen, int64_t base, int i) {
+  const int64_t from = base + 16 * i, to = from + 16;
+  if (from >= seen.prefix && (from >= seen.high || to <= seen.low)) return {};
+  const int64_t entry = from / keys.size, place = from % keys.size, where = s * keys.width + entry;
+  const int64_t block = keys.table[where];
+  if (!in_range(p.error, p.instruction, where, block, keys.blocks)) return {};
+  const int64_t element = sizeof(T), extra = PagedKeys<T>::kScaled ? 4 : 0;
+  FoundVector f{};
+  const std::byte* k = keys.k + (block * p.G + g) * (p.C + extra) * keys.size * element;
+  f.k = f.v = k + place * element;
+  if (extra != 0) f.k_scale = f.v_scale = k + p.C * keys.size + place * 4;
+  if (keys.v == nullptr) return f;
+  const std::byte* v = keys.v + (block * p.G + g) * (p.Cv + extra) * keys.size * element;
+  f.v = v + place * p.Cv * element;
+  if (extra != 0) f.v_scale = v + p.Cv * keys.size + place * 4;
+  return f;
+}
+
+// A scale may lie at any byte: an input is aligned to its elements, and those of codes are bytes.
+__device__ inline float scale_at(const std::byte* at) {
+  uint32_t bits = 0;
+  for (int i = 0; i < 4; i++) bits |= static_cast<uint32_t>(at[i]) << 8 * i;
+  return __uint_as_float(bits);
+}
+
+// kCount elements at `from` as f32: one, or 16 bytes of them.
+template <int kCount, class T>
+__device__ inline void load_elements(const T* from, float* to) {
+  if constexpr (kCount == 1) {
+    *to = to_float(*from);
+  } else {
+    static_assert(kCount * sizeof(T) == 16);
+    const uint4 raw = *reinterpret_cast<const uint4*>(from);
+    const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
+#pragma unroll
+    for (int i = 0; i < kCount; i++) {
+      const uint32_t word = words[i * sizeof(T) / 4], bits = word >> (8 * sizeof(T) * i % 32);
+      if constexpr (sizeof(T) == 4) to[i] = __uint_as_float(word);
+      if constexpr (sizeof(T) == 2) to[i] = to_float(T{static_cast<uint16_t>(bits)});
+      if constexpr (sizeof(T) == 1) to[i] = to_float(T{static_cast<int8_t>(bits)});
+    }
+  }
+}
+
+constexpr int kKeyStride = kKeyBlock + 4;  // floats from channel to channel of a staged block of keys
+constexpr int kAttentionThreads = 256;
+
+// Channels [first, first + count) of a block of keys → to [count, 64]; zeros for keys that are not there. kCount: elements read
+// at once.
+template <int kCount, class Keys>
+__device__ void stage_keys(const Keys& keys, const AttentionProblem& p, const FoundVector* found, const SeenKeys& seen,
+                           int64_t base, int64_t first, int count, float* to) {
+  using T = typename Keys::Element;
+  if constexpr (Keys::kPaged) {
+    constexpr int kPieces = kKeyBlock / kCount;
+    for (int i = static_cast<int>(threadIdx.x); i < count * kPieces; i += kAttentionThreads) {
+      const int c = i / kPieces, key = i % kPieces * kCount;
+      const T* from = reinterpret_cast<const T*>(found[key / 16].k);
+      float x[kCount] = {};
+      if (from != nullptr) load_elements<kCount>(from + (first + c) * keys.size + key % 16, x);
+#pragma unroll
+      for (int j = 0; j < kCount; j++) to[c * kKeyStride + key + j] = x[j];
+    }
+  } else {
+    // Eight keys and four pieces of each a warp: few threads write to the same bank.
+    const int pieces = (count + kCount - 1) / kCount, quads = (pieces + 3) / 4;
+    for (int i = static_cast<int>(threadIdx.x); i < quads * 4 * kKeyBlock; i += kAttentionThreads) {
+      const int piece = i / (32 * (kKeyBlock / 8)) * 4 + i / 8 % 4, key = i / 32 % (kKeyBlock / 8) * 8 + i % 8;
+      if (piece >= pieces) continue;
+      const int c = piece * kCount;
+      float x[kCount] = {};
+      if (seen.sees(base + key)) {
+        const T* from = reinterpret_cast<const T*>(found[key / 16].k) + key % 16 * p.G * p.C;
+        load_elements<kCount>(from + first + c, x);
+      }
+#pragma unroll
+      for (int j = 0; j < kCount; j++) to[(c + j) * kKeyStride + key] = x[j];
+    }
+  }
+}
+
+// Values of keys [first, first + count) of a block, columns [column, column + kWidth) → to [count, kWidth]; zeros for what is
+// not seen or not there: a masked value is never multiplied, 0·inf would not be 0.
+template <int kCount, int kWidth, class Keys>
+__device__ void stage_values(const Keys& keys, const AttentionProblem& p, const FoundVector* found, const SeenKeys& seen,
+                             int64_t base, int first, int count, int64_t column, float* to) {
+  using T = typename Keys::Element;
+  constexpr int kPieces = kWidth / kCount;
+  const int64_t distance = Keys::kPaged ? p.Cv : p.G * p.Cv;
+  for (int i = static_cast<int>(threadIdx.x); i < count * kPieces; i += kAttentionThreads) {
+    const int j = i / kPieces, c = i % kPieces * kCount, key = first + j;
+    const T* from = reinterpret_cast<const T*>(found[key / 16].v);
+    float x[kCount] = {};
+    if (from != nullptr && column + c < p.Cv && seen.sees(base + key)) {
+      load_elements<kCount>(from + key % 16 * distance + column + c, x);
+    }
+#pragma unroll
+    for (int k = 0; k < kCount; k++) to[j * kWidth + c + k] = x[k];
+  }
+}
+
+// The same where values are the first channels of their keys.
+template <int kWidth, class T>
+__device__ void stage_values_of_keys(const PagedKeys<T>& keys, const AttentionProblem& p, const FoundVector* found,
+                                     const SeenKeys& seen, int64_t base, int first, int count, int64_t column, float* to) {
+  for (int i = static_cast<int>(threadIdx.x); i < count * kWidth; i += kAttentionThreads) {
+    const int j = i % count, c = i / count, key = first + j;
+    const T* from = reinterpret_cast<const T*>(found[key / 16].k);
+    const bool there = from != nullptr && column + c < p.Cv && seen.sees(base + key);
+    to[j * kWidth + c] = there ? to_float(from[(column + c) * keys.size + key % 16]) : 0.0f;
+  }
+}
+
+}  // namespace switchyard::cuda
