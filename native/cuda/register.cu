@@ -5,6 +5,7 @@ namespace switchyard::cuda {
 
 // One line per file of ops, linear, attention and moe.
 void register_attention(KernelTable&);
+void register_concat(KernelTable&);
 void register_elementwise(KernelTable&);
 void register_moe_combine(KernelTable&);
 void register_norm(KernelTable&);
@@ -12,11 +13,13 @@ void register_random(KernelTable&);
 void register_rope(KernelTable&);
 void register_route_top_k(KernelTable&);
 void register_softmax(KernelTable&);
+void register_strided(KernelTable&);
 
 const KernelTable& kernels() {
   static const KernelTable table = [] {
     KernelTable t;
     register_attention(t);
+    register_concat(t);
     register_elementwise(t);
     register_moe_combine(t);
     register_norm(t);
@@ -24,6 +27,7 @@ const KernelTable& kernels() {
     register_rope(t);
     register_route_top_k(t);
     register_softmax(t);
+    register_strided(t);
     return t;
   }();
   return table;
