@@ -7,6 +7,7 @@ namespace switchyard::cuda {
 void register_attention(KernelTable&);
 void register_concat(KernelTable&);
 void register_elementwise(KernelTable&);
+void register_linear(KernelTable&);
 void register_moe_combine(KernelTable&);
 void register_norm(KernelTable&);
 void register_random(KernelTable&);
@@ -21,6 +22,7 @@ const KernelTable& kernels() {
     register_attention(t);
     register_concat(t);
     register_elementwise(t);
+    register_linear(t);
     register_moe_combine(t);
     register_norm(t);
     register_random(t);

@@ -13,7 +13,7 @@
 namespace switchyard::cuda {
 
 // The formats that kernels are built for: one of those that differ in numbers alone, which Places tells apart.
-constexpr Format codec_of(Format f) {
+__host__ __device__ constexpr Format codec_of(Format f) {
   switch (f) {
     case Format::kInt8G64:
     case Format::kInt8G128: return Format::kQ8_0;

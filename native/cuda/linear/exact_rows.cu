@@ -1,0 +1,118 @@
+// f32 products of few rows: a block takes one panel (16 outputs) of one tile of rows and reads its weights once. Warps take
+// runs of units in turn; in a warp four threads share a unit, and eight units lie side by side in memory. The sums of threads
+// are folded over units by shuffles and over warps in shared memory, in a fixed order.
+#include <algorithm>
+
+#include "cuda/device/reduce.h"
+#include "cuda/linear/exact.h"
+
+namespace switchyard::cuda {
+namespace {
+
+constexpr int kMostWarps = 8;
+constexpr int kUnitsPerWarp = 8;
+
+// Units of a thread whose loads are under way together: 64 bytes of codes, less where sums take the registers.
+template <int R>
+constexpr int kInFlight = R <= 4 ? 4 : 2;
+
+template <Format f, int R>
+__global__ void __launch_bounds__(32 * kMostWarps) rows_kernel(ExactArguments a) {
+  using C = Codec<f>;
+  constexpr int U = kInFlight<R>;
+  const int64_t panels = (a.outputs + kPanel - 1) / kPanel, panel = blockIdx.x % panels;
+  const RowTile tile = a.tiles.at(blockIdx.x / panels);
+  if (tile.rows == 0) return;
+  const int thread = static_cast<int>(threadIdx.x), warps = static_cast<int>(blockDim.x) / 32;
+  if (tile.expert < 0) {
+    for (int i = thread; i < tile.rows * kPanel; i += static_cast<int>(blockDim.x)) {
+      const int64_t output = panel * kPanel + i % kPanel;
+      if (output < a.outputs) a.y[(tile.first + i / kPanel) * a.outputs + output] = 0;
+    }
+    return;
+  }
+
+  const int warp = thread / 32, quad = thread % 4, slot = thread % 32 / 4;
+  const float* x[R];
+#pragma unroll
+  for (int r = 0; r < R; r++) x[r] = r < tile.rows ? a.x_row(tile.first + r) : nullptr;
+
+  const std::byte* weights = a.panels + tile.expert * a.expert_stride + panel * a.at.bytes;
+  const int64_t units = units_of<f>(a.at.columns);
+  float sums[R][4] = {};
+  for (int64_t base = warp * U * kUnitsPerWarp; base < units; base += warps * U * kUnitsPerWarp) {
+    Unit<f> u[U];
+    ScaleWords<f> scales[U];
+#pragma unroll
+    for (int i = 0; i < U; i++) {
+      const int64_t unit = base + kUnitsPerWarp * i + slot, chunk = unit / C::kUnits;
+      if (unit >= units) continue;
+      u[i] = load_unit<f>(weights + chunk * C::kChunkBytes, static_cast<int>(unit % C::kUnits), quad);
+      scales[i] = load_scales<f>(weights, a.at, chunk, quad);
+    }
+#pragma unroll
+    for (int i = 0; i < U; i++) {
+      const int64_t unit = base + kUnitsPerWarp * i + slot, chunk = unit / C::kUnits;
+      if (unit >= units) continue;
+#pragma unroll
+      for (int run = 0; run < C::kRuns; run++) {
+        const int place = static_cast<int>(unit % C::kUnits);
+        float w[4][C::kRun];
+        decode<f>(u[i], scales[i], place, run, w);
+#pragma unroll
+        for (int r = 0; r < R; r++) {
+          float values[C::kRun];
+          a.load_x(x[r], chunk * kChunk + first_k<f>(place, run), values);
+#pragma unroll
+          for (int k = 0; k < C::kRun; k++) {
+#pragma unroll
+            for (int lane = 0; lane < 4; lane++) sums[r][lane] = __fmaf_rn(values[k], w[lane][k], sums[r][lane]);
+          }
+        }
+      }
+    }
+  }
+
+  __shared__ float parts[kMostWarps][R][kPanel];
+#pragma unroll
+  for (int r = 0; r < R; r++) {
+#pragma unroll
+    for (int lane = 0; lane < 4; lane++) {
+      float s = sums[r][lane];
+#pragma unroll
+      for (int with = 16; with >= 4; with /= 2) s += __shfl_xor_sync(kAllLanes, s, with);
+      if (slot == 0) parts[warp][r][4 * quad + lane] = s;
+    }
+  }
+  __syncthreads();
+  for (int i = thread; i < R * kPanel; i += static_cast<int>(blockDim.x)) {
+    const int r = i / kPanel, output = i % kPanel;
+    if (r >= tile.rows || panel * kPanel + output >= a.outputs) continue;
+    float s = parts[0][r][output];
+    for (int w = 1; w < warps; w++) s += parts[w][r][output];
+    a.y[(tile.first + r) * a.outputs + panel * kPanel + output] = s;
+  }
+}
+
+template <Format f, int R>
+void launch_rows(const ExactArguments& a, const Launch& on) {
+  const int64_t panels = (a.outputs + kPanel - 1) / kPanel, run = kInFlight<R> * kUnitsPerWarp;
+  const int64_t warps = std::clamp<int64_t>((units_of<f>(a.at.columns) + run - 1) / run, 1, kMostWarps);
+  const dim3 grid(static_cast<unsigned>(panels * a.tiles.bound)), block(static_cast<unsigned>(32 * warps));
+  launch(rows_kernel<f, R>, grid, block, 0, on, a);
+}
+
+}  // namespace
+
+void launch_exact_rows(Format format, const ExactArguments& a, const Launch& on) {
+  with_codec(format, [&]<Format f>() {
+    switch (a.tiles.per_tile) {
+      case 1: return launch_rows<f, 1>(a, on);
+      case 2: return launch_rows<f, 2>(a, on);
+      case 4: return launch_rows<f, 4>(a, on);
+      default: return launch_rows<f, kFewExactRows>(a, on);
+    }
+  });
+}
+
+}  // namespace switchyard::cuda
