@@ -9,6 +9,7 @@ void register_concat(KernelTable&);
 void register_elementwise(KernelTable&);
 void register_linear(KernelTable&);
 void register_moe_combine(KernelTable&);
+void register_moe_plan(KernelTable&);
 void register_norm(KernelTable&);
 void register_random(KernelTable&);
 void register_rope(KernelTable&);
@@ -24,6 +25,7 @@ const KernelTable& kernels() {
     register_elementwise(t);
     register_linear(t);
     register_moe_combine(t);
+    register_moe_plan(t);
     register_norm(t);
     register_random(t);
     register_rope(t);

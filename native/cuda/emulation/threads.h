@@ -83,6 +83,15 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
   switchyard::cuda::emulation::warp_barrier(mask);
   return bits;
 }
+template <class T>
+unsigned __match_any_sync(unsigned mask, T value) {
+  const uint64_t* all = switchyard::cuda::emulation::warp_exchange(mask, switchyard::cuda::emulation::to_bits(value));
+  const uint64_t own = switchyard::cuda::emulation::to_bits(value);
+  unsigned bits = 0;
+  for (int i = 0; i < 32; i++) bits |= (mask >> i & 1) != 0 && all[i] == own ? 1u << i : 0;
+  switchyard::cuda::emulation::warp_barrier(mask);
+  return bits;
+}
 inline unsigned __reduce_min_sync(unsigned mask, unsigned value) {
   const uint64_t* all = switchyard::cuda::emulation::warp_exchange(mask, value);
   unsigned least = value;
