@@ -6,12 +6,14 @@ namespace switchyard::cuda {
 // One line per file of ops, linear, attention and moe.
 void register_attention(KernelTable&);
 void register_concat(KernelTable&);
+void register_cumsum(KernelTable&);
 void register_elementwise(KernelTable&);
 void register_linear(KernelTable&);
 void register_moe_combine(KernelTable&);
 void register_moe_plan(KernelTable&);
 void register_norm(KernelTable&);
 void register_random(KernelTable&);
+void register_reduce(KernelTable&);
 void register_rope(KernelTable&);
 void register_route_top_k(KernelTable&);
 void register_softmax(KernelTable&);
@@ -22,12 +24,14 @@ const KernelTable& kernels() {
     KernelTable t;
     register_attention(t);
     register_concat(t);
+    register_cumsum(t);
     register_elementwise(t);
     register_linear(t);
     register_moe_combine(t);
     register_moe_plan(t);
     register_norm(t);
     register_random(t);
+    register_reduce(t);
     register_rope(t);
     register_route_top_k(t);
     register_softmax(t);

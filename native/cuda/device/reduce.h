@@ -82,25 +82,31 @@ __device__ inline T block_reduce(T v, Op op) {
   return v;
 }
 
-// Inclusive sums over the threads of a block; `total`: the sum of all. Under the rules of block_reduce.
-template <int kThreads, class T>
+// Sums over the threads of a block up to this one, inclusive or (kExclusive) without it; `total`: the sum of all. Under the rules
+// of block_reduce.
+template <int kThreads, bool kExclusive = false, class T>
 __device__ inline T block_scan(T v, T* total) {
   constexpr int kWarps = kThreads / 32;
-  v = warp_scan(v);
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  const T inclusive = warp_scan(v);
+  T own = inclusive;
+  if constexpr (kExclusive) {  // not own - v, which an infinite v would make NaN
+    const T before = __shfl_up_sync(kAllLanes, inclusive, 1);
+    own = lane > 0 ? before : T{0};
+  }
   if constexpr (kWarps > 1) {
     __shared__ T ends[kWarps];
-    if (threadIdx.x % 32 == 31) ends[threadIdx.x / 32] = v;
+    if (lane == 31) ends[warp] = inclusive;
     __syncthreads();
-    const T sums = warp_scan<kWarps>(ends[threadIdx.x % kWarps]);
-    const int warp = static_cast<int>(threadIdx.x) / 32;
+    const T sums = warp_scan<kWarps>(ends[lane % kWarps]);
     const T before = __shfl_sync(kAllLanes, sums, warp > 0 ? warp - 1 : 0);
-    if (warp > 0) v = before + v;
+    if (warp > 0) own = before + own;
     *total = __shfl_sync(kAllLanes, sums, kWarps - 1);
     __syncthreads();
   } else {
-    *total = __shfl_sync(kAllLanes, v, 31);
+    *total = __shfl_sync(kAllLanes, inclusive, 31);
   }
-  return v;
+  return own;
 }
 
 }  // namespace switchyard::cuda
