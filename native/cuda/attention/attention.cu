@@ -1,4 +1,6 @@
 // attention and paged_attention: which kernel, and how the work is cut. Lengths lie on the device, so the cut goes by shapes.
+#include <stdexcept>
+
 #include "cuda/attention/tile.h"
 
 namespace switchyard::cuda {
@@ -8,6 +10,12 @@ namespace {
 constexpr int64_t kBlocksWanted = 4;
 // States of splits may take this much memory.
 constexpr int64_t kMostPartial = int64_t{128} << 20;
+
+// A size that kernels count in 32 bits.
+int narrow(int64_t size) {
+  if (size > 1 << 30) throw std::length_error("attention got a size above 2^30, expected less on this device");
+  return static_cast<int>(size);
+}
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -35,14 +43,16 @@ AttentionProblem problem_of(const Instruction& in, const DeviceLimits& device) {
   p.slopes = optional_data<float>(in, more + 1), p.sinks = optional_data<float>(in, more + 2);
   p.bias = optional_data<float>(in, more + 3);
   if (p.bias != nullptr) p.bias_size = optional_in(in, more + 3)->shape[1];
-  p.N = q.shape[0], p.S = in.in[offsets]->shape[0] - 1, p.H = q.shape[1], p.G = k[1], p.C = q.shape[2], p.Cv = y.shape[2];
-  p.scale = static_cast<float>(in.attrs[0].f), p.causal = in.attrs[1].i != 0, p.window = in.attrs[2].i;
+  p.N = q.shape[0], p.S = narrow(in.in[offsets]->shape[0] - 1), p.H = narrow(q.shape[1]), p.G = narrow(k[1]);
+  p.C = narrow(q.shape[2]), p.Cv = narrow(y.shape[2]);
+  p.scale = static_cast<float>(in.attrs[0].f), p.causal = in.attrs[1].i != 0;
+  p.window = static_cast<int>(std::min<int64_t>(in.attrs[2].i, INT32_MAX));  // no query stands further from the first key
   p.cap = static_cast<float>(in.attrs[3].f), p.left = in.attrs[4].i;
   p.instruction = in.number;
 
   const int rows = tile_rows(p);
   const int64_t most_keys = paged ? in.in[5]->shape[1] * k[3] : k[0];
-  const int64_t used = std::max(p.S, ceil_div(p.N * p.group(), rows)) * p.G, wanted = kBlocksWanted * device.multiprocessors;
+  const int64_t used = std::max<int64_t>(p.S, ceil_div(p.N * p.group(), rows)) * p.G, wanted = kBlocksWanted * device.multiprocessors;
   p.tiles = p.N * p.group() / rows + p.S + 1;
   p.splits = 1;
   if (used > 0 && 2 * used <= wanted) {
@@ -98,8 +108,8 @@ void run_paged_of(const Instruction& in, const Launch& on) {
   const AttentionProblem p = problem_of(in, *on.device);
   const Shape& k = in.in[1]->shape;
   const std::byte* values = in.in[2] != nullptr ? in.in[2]->data : nullptr;
-  attend(p, PagedKeys<T>{in.in[1]->data, values, in.in[4]->as<int32_t>(), in.in[5]->as<int32_t>(), k[0], k[3],
-                         in.in[5]->shape[1], aligned(in.in[1]->data),
+  attend(p, PagedKeys<T>{in.in[1]->data, values, in.in[4]->as<int32_t>(), in.in[5]->as<int32_t>(), k[0], narrow(k[3]),
+                         narrow(in.in[5]->shape[1]), aligned(in.in[1]->data),
                          aligned(values) && p.Cv % static_cast<int64_t>(16 / sizeof(T)) == 0}, on);
 }
 

@@ -20,9 +20,9 @@ struct ContiguousKeys {
   int64_t M;
   bool wide_k, wide_v;  // whether rows can be read by 16 bytes
 
-  __device__ int64_t length(const AttentionProblem& p, int64_t s, int64_t) const {
+  __device__ int length(const AttentionProblem& p, int s, int) const {
     if (s >= p.S) return 0;
-    const int64_t begin = offsets[s], end = offsets[s + 1];
+    const int begin = offsets[s], end = offsets[s + 1];
     if (s == 0 && begin != 0) {
       report(p.error, p.instruction, ErrorKind::kIndex, 0, begin, 0, 0);
       return 0;
@@ -42,12 +42,14 @@ struct PagedKeys {
   static constexpr bool kPaged = true, kScaled = sizeof(T) == 1;
   const std::byte *k, *v;  // v nullptr: values are the first channels of the keys
   const int32_t *lengths, *table;
-  int64_t blocks, size, width;
+  int64_t blocks;
+  int size, width;
   bool wide_k, wide_v;
 
-  __device__ int64_t length(const AttentionProblem& p, int64_t s, int64_t queries) const {
+  __device__ int length(const AttentionProblem& p, int s, int queries) const {
     if (s >= p.S) return 0;
-    const int64_t length = lengths[s], least = p.causal ? queries : 0, most = width * size;
+    const int length = lengths[s], least = p.causal ? queries : 0;
+    const int64_t most = int64_t{width} * size;
     if (length >= least && length <= most) return length;
     report(p.error, p.instruction, ErrorKind::kIndex, s, length, least, most);
     return 0;
@@ -61,22 +63,22 @@ struct FoundVector {
 };
 
 // Vector `i` of the block of keys at `base`.
-__device__ inline FoundVector find_vector(const ContiguousKeys& keys, const AttentionProblem& p, int64_t s, int64_t g,
-                                          const SeenKeys&, int64_t base, int i) {
-  const int64_t row = (keys.offsets[s] + base + 16 * i) * p.G + g;
+__device__ inline FoundVector find_vector(const ContiguousKeys& keys, const AttentionProblem& p, int s, int g,
+                                          const SeenKeys&, int base, int i) {
+  const int64_t row = (int64_t{keys.offsets[s]} + base + 16 * i) * p.G + g;
   return {reinterpret_cast<const std::byte*>(keys.k + row * p.C), reinterpret_cast<const std::byte*>(keys.v + row * p.Cv),
           nullptr, nullptr};
 }
 
 template <class T>
-__device__ FoundVector find_vector(const PagedKeys<T>& keys, const AttentionProblem& p, int64_t s, int64_t g,
-                                   const SeenKeys& seen, int64_t base, int i) {
-  const int64_t from = base + 16 * i, to = from + 16;
+__device__ FoundVector find_vector(const PagedKeys<T>& keys, const AttentionProblem& p, int s, int g,
+                                   const SeenKeys& seen, int base, int i) {
+  const int from = base + 16 * i, to = from + 16;
   if (from >= seen.prefix && (from >= seen.high || to <= seen.low)) return {};
-  const int64_t entry = from / keys.size, place = from % keys.size, where = s * keys.width + entry;
-  const int64_t block = keys.table[where];
+  const int place = from % keys.size;
+  const int64_t where = int64_t{s} * keys.width + from / keys.size, block = keys.table[where];
   if (!in_range(p.error, p.instruction, where, block, keys.blocks)) return {};
-  const int64_t element = sizeof(T), extra = PagedKeys<T>::kScaled ? 4 : 0;
+  constexpr int64_t element = sizeof(T), extra = PagedKeys<T>::kScaled ? 4 : 0;
   FoundVector f{};
   const std::byte* k = keys.k + (block * p.G + g) * (p.C + extra) * keys.size * element;
   f.k = f.v = k + place * element;
@@ -121,7 +123,7 @@ constexpr int kAttentionThreads = 256;
 // at once.
 template <int kCount, class Keys>
 __device__ void stage_keys(const Keys& keys, const AttentionProblem& p, const FoundVector* found, const SeenKeys& seen,
-                           int64_t base, int64_t first, int count, float* to) {
+                           int base, int first, int count, float* to) {
   using T = typename Keys::Element;
   if constexpr (Keys::kPaged) {
     constexpr int kPieces = kKeyBlock / kCount;
@@ -129,7 +131,7 @@ __device__ void stage_keys(const Keys& keys, const AttentionProblem& p, const Fo
       const int c = i / kPieces, key = i % kPieces * kCount;
       const T* from = reinterpret_cast<const T*>(found[key / 16].k);
       float x[kCount] = {};
-      if (from != nullptr) load_elements<kCount>(from + (first + c) * keys.size + key % 16, x);
+      if (from != nullptr) load_elements<kCount>(from + int64_t{first + c} * keys.size + key % 16, x);
 #pragma unroll
       for (int j = 0; j < kCount; j++) to[c * kKeyStride + key + j] = x[j];
     }
@@ -142,7 +144,7 @@ __device__ void stage_keys(const Keys& keys, const AttentionProblem& p, const Fo
       const int c = piece * kCount;
       float x[kCount] = {};
       if (seen.sees(base + key)) {
-        const T* from = reinterpret_cast<const T*>(found[key / 16].k) + key % 16 * p.G * p.C;
+        const T* from = reinterpret_cast<const T*>(found[key / 16].k) + int64_t{key % 16} * p.G * p.C;
         load_elements<kCount>(from + first + c, x);
       }
 #pragma unroll
@@ -155,10 +157,10 @@ __device__ void stage_keys(const Keys& keys, const AttentionProblem& p, const Fo
 // not seen or not there: a masked value is never multiplied, 0·inf would not be 0.
 template <int kCount, int kWidth, class Keys>
 __device__ void stage_values(const Keys& keys, const AttentionProblem& p, const FoundVector* found, const SeenKeys& seen,
-                             int64_t base, int first, int count, int64_t column, float* to) {
+                             int base, int first, int count, int column, float* to) {
   using T = typename Keys::Element;
   constexpr int kPieces = kWidth / kCount;
-  const int64_t distance = Keys::kPaged ? p.Cv : p.G * p.Cv;
+  const int64_t distance = Keys::kPaged ? p.Cv : int64_t{p.G} * p.Cv;
   for (int i = static_cast<int>(threadIdx.x); i < count * kPieces; i += kAttentionThreads) {
     const int j = i / kPieces, c = i % kPieces * kCount, key = first + j;
     const T* from = reinterpret_cast<const T*>(found[key / 16].v);
@@ -174,12 +176,12 @@ __device__ void stage_values(const Keys& keys, const AttentionProblem& p, const 
 // The same where values are the first channels of their keys.
 template <int kWidth, class T>
 __device__ void stage_values_of_keys(const PagedKeys<T>& keys, const AttentionProblem& p, const FoundVector* found,
-                                     const SeenKeys& seen, int64_t base, int first, int count, int64_t column, float* to) {
+                                     const SeenKeys& seen, int base, int first, int count, int column, float* to) {
   for (int i = static_cast<int>(threadIdx.x); i < count * kWidth; i += kAttentionThreads) {
     const int j = i % count, c = i / count, key = first + j;
     const T* from = reinterpret_cast<const T*>(found[key / 16].k);
     const bool there = from != nullptr && column + c < p.Cv && seen.sees(base + key);
-    to[j * kWidth + c] = there ? to_float(from[(column + c) * keys.size + key % 16]) : 0.0f;
+    to[j * kWidth + c] = there ? to_float(from[int64_t{column + c} * keys.size + key % 16]) : 0.0f;
   }
 }
 

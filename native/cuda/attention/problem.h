@@ -18,7 +18,8 @@ struct AttentionProblem {
   const int32_t* prefix;         // [S] or nullptr
   const float *slopes, *sinks;   // [H] or nullptr
   const float* bias;             // [H, bias_size] or nullptr
-  int64_t N, S, H, G, C, Cv, bias_size, left, window;
+  int64_t N, bias_size, left;
+  int S, H, G, C, Cv, window;
   float scale, cap;
   bool causal;
   uint32_t instruction;
@@ -28,20 +29,20 @@ struct AttentionProblem {
   int splits;      // of the keys of a tile
   float* partial;  // splits > 1: states [tiles, G, splits, rows, 2 + Cv]: largest score, sum, weighted values
 
-  __host__ __device__ int64_t group() const { return H / G; }
+  __host__ __device__ int group() const { return H / G; }
   __device__ bool terms() const { return cap > 0 || slopes != nullptr || bias != nullptr; }
 };
 
 // Queries of sequence s, or those past the last one (s = S); 0 where offsets are wrong.
-__device__ inline int64_t queries_of(const AttentionProblem& p, int64_t s) {
+__device__ inline int queries_of(const AttentionProblem& p, int s) {
   if (s > p.S) return 0;
-  const int64_t begin = p.query_offsets[s];
+  const int begin = p.query_offsets[s];
   if (s == 0 && begin != 0) {
     report(p.error, p.instruction, ErrorKind::kIndex, 0, begin, 0, 0);
     return 0;
   }
-  if (s == p.S) return p.N - min(max(begin, int64_t{0}), p.N);
-  const int64_t end = p.query_offsets[s + 1];
+  if (s == p.S) return static_cast<int>(p.N - min(int64_t{max(begin, 0)}, p.N));
+  const int end = p.query_offsets[s + 1];
   if (begin < 0 || begin > p.N) return 0;  // reported as the end of the sequence before
   if (end >= begin && end <= p.N) return end - begin;
   report(p.error, p.instruction, ErrorKind::kIndex, s + 1, end, begin, p.N);
@@ -49,9 +50,10 @@ __device__ inline int64_t queries_of(const AttentionProblem& p, int64_t s) {
 }
 
 struct AttentionTile {
-  int64_t sequence = -1;  // -1: none is left
-  int64_t queries, first;  // row of the sequence and KV head
-  int64_t token;           // of its first query
+  int sequence = -1;  // -1: none is left
+  int queries;
+  int64_t first;      // row of the sequence and KV head
+  int64_t token;      // of the first query of the sequence
 };
 
 // Tile `index` of kRows rows. The last tiles of a sequence, which see most keys under a causal mask, come first. Called by whole
@@ -59,9 +61,9 @@ struct AttentionTile {
 template <int kRows>
 __device__ AttentionTile find_tile(const AttentionProblem& p, int64_t index) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  for (int64_t base = 0; base <= p.S; base += 32) {
-    const int64_t s = base + lane, queries = queries_of(p, s);
-    const int64_t own = (queries * p.group() + kRows - 1) / kRows, end = warp_scan(own);
+  for (int base = 0; base <= p.S; base += 32) {
+    const int queries = queries_of(p, base + lane);
+    const int64_t own = (int64_t{queries} * p.group() + kRows - 1) / kRows, end = warp_scan(own);
     const unsigned beyond = __ballot_sync(kAllLanes, end > index);
     if (beyond == 0) {
       index -= __shfl_sync(kAllLanes, end, 31);
@@ -80,19 +82,20 @@ __device__ AttentionTile find_tile(const AttentionProblem& p, int64_t index) {
 
 // What rows see of the keys of a sequence: [0, prefix) and [low, high).
 struct SeenKeys {
-  int64_t prefix = 0, low = 0, high = 0;
-  __device__ bool sees(int64_t key) const { return key < prefix || (key >= low && key < high); }
+  int prefix, low, high;
+  __device__ bool sees(int key) const { return key < prefix || (key >= low && key < high); }
 };
 
 // `at`: the position of the query; `length`: keys of the sequence.
-__device__ inline SeenKeys seen_by(const AttentionProblem& p, int64_t sequence, int64_t length, int64_t at) {
+__device__ inline SeenKeys seen_by(const AttentionProblem& p, int sequence, int length, int at) {
   SeenKeys r;
-  r.low = p.window > 0 ? max(int64_t{0}, at - p.window + 1) : 0;
-  r.high = p.causal ? min(max(at + 1, int64_t{0}), length) : length;
+  r.low = p.window > 0 && at >= p.window ? at - p.window + 1 : 0;
+  r.high = p.causal ? min(max(at, -1) + 1, length) : length;
+  r.prefix = 0;
   if (p.prefix != nullptr && sequence < p.S) {
-    const int64_t prefix = p.prefix[sequence];
+    const int prefix = p.prefix[sequence];
     if (prefix < 0) report(p.error, p.instruction, ErrorKind::kIndex, sequence, prefix, 0, INT32_MAX);
-    r.prefix = min(max(prefix, int64_t{0}), length);
+    r.prefix = min(max(prefix, 0), length);
   }
   return r;
 }
@@ -101,34 +104,36 @@ __device__ inline SeenKeys seen_by(const AttentionProblem& p, int64_t sequence, 
 struct KeyWalk {
   SeenKeys all;    // of the rows together
   SeenKeys every;  // what each of the rows sees
-  int64_t length, first_position;  // keys of the sequence; position of its first query
-  int64_t front, jump, count;  // blocks [0, front) and from front + jump on
-  int64_t per_split;
+  int length, first_position;  // keys of the sequence; position of its first query
+  int front, jump, count;      // blocks [0, front) and from front + jump on
+  int per_split;
 
-  __device__ int64_t used() const { return count == 0 ? 0 : (count + per_split - 1) / per_split; }
-  __device__ int64_t base(int64_t i) const { return (i < front ? i : i + jump) * kKeyBlock; }
+  __device__ int used() const { return (count + per_split - 1) / per_split; }
+  __device__ int base(int i) const { return (i < front ? i : i + jump) * kKeyBlock; }
   // Whether each row sees all keys of the block.
-  __device__ bool whole(int64_t base) const {
-    return base + kKeyBlock <= every.prefix || (base >= every.low && base + kKeyBlock <= every.high);
+  __device__ bool whole(int base) const {
+    return base <= every.prefix - kKeyBlock || (base >= every.low && base <= every.high - kKeyBlock);
   }
 };
 
 // The fewest blocks that are worth a split.
-constexpr int64_t kLeastSplit = 2;
+constexpr int kLeastSplit = 2;
 
 template <int kRows>
-__device__ KeyWalk walk_of(const AttentionProblem& p, const AttentionTile& tile, int64_t length) {
+__device__ KeyWalk walk_of(const AttentionProblem& p, const AttentionTile& tile, int length) {
   KeyWalk w;
   w.length = length, w.first_position = length - tile.queries;
-  const int64_t last = min(tile.first + kRows, tile.queries * p.group()) - 1;
-  const SeenKeys top = seen_by(p, tile.sequence, length, w.first_position + tile.first / p.group());
-  const SeenKeys bottom = seen_by(p, tile.sequence, length, w.first_position + last / p.group());
+  const int64_t last = min(tile.first + kRows, int64_t{tile.queries} * p.group()) - 1;
+  const auto of_row = [&](int64_t row) {
+    return seen_by(p, tile.sequence, length, w.first_position + static_cast<int>(row / p.group()));
+  };
+  const SeenKeys top = of_row(tile.first), bottom = of_row(last);
   w.all = top, w.all.high = bottom.high;
   w.every = top, w.every.low = bottom.low;
   w.front = (top.prefix + kKeyBlock - 1) / kKeyBlock;
-  const int64_t from = max(w.front, top.low / kKeyBlock), to = (bottom.high + kKeyBlock - 1) / kKeyBlock;
+  const int from = max(w.front, top.low / kKeyBlock), to = (bottom.high + kKeyBlock - 1) / kKeyBlock;
   w.jump = from - w.front;
-  w.count = w.front + max(int64_t{0}, bottom.high > top.low ? to - from : 0);
+  w.count = w.front + (bottom.high > top.low ? max(0, to - from) : 0);
   w.per_split = max(kLeastSplit, (w.count + p.splits - 1) / p.splits);
   return w;
 }
@@ -139,7 +144,7 @@ __device__ inline float exp_of_falling(float x) { return expf(x); }
 __device__ inline float finite_top(float top) { return top == -INFINITY ? 0.0f : top; }
 
 // By what the weighted values are multiplied in the end. sinks: one score more, without a value.
-__device__ inline float last_factor(const AttentionProblem& p, int64_t head, float top, float sum) {
+__device__ inline float last_factor(const AttentionProblem& p, int head, float top, float sum) {
   float factor = 1.0f;
   if (p.sinks != nullptr) {
     const float sink = p.sinks[head], both = finite_top(sink > top ? sink : top);
@@ -150,7 +155,7 @@ __device__ inline float last_factor(const AttentionProblem& p, int64_t head, flo
 }
 
 // A score as the softmax meets it; distance = key position - query position.
-__device__ inline float changed_score(const AttentionProblem& p, int64_t head, int64_t distance, float s) {
+__device__ inline float changed_score(const AttentionProblem& p, int head, int distance, float s) {
   if (p.cap > 0) s = tanhf(s / p.cap) * p.cap;
   if (p.slopes != nullptr) s = fmaf(p.slopes[head], static_cast<float>(distance), s);
   if (p.bias != nullptr) s += p.bias[head * p.bias_size + min(max(distance + p.left, int64_t{0}), p.bias_size - 1)];

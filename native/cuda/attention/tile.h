@@ -11,15 +11,14 @@ namespace switchyard::cuda {
 constexpr int kStageFloats = kKeyBlock * kKeyStride;  // 64 channels of keys, or as many values
 
 struct TileShared {
-  int64_t q, stage, weights, scales, total;  // in floats
-  int64_t channels;                          // of queries that are kept
+  int stage, weights, scales, total;  // in floats; queries come first
+  int channels;                       // of queries that are kept
 };
 // Queries are kept whole where they fit, else brought again for each block of keys.
 template <int kRows>
-__host__ __device__ inline TileShared tile_shared(int64_t C) {
+__host__ __device__ inline TileShared tile_shared(int C) {
   TileShared s;
-  s.channels = C * (kRows + 4) * 4 <= 128 * 1024 ? C : 64;
-  s.q = 0;
+  s.channels = C <= 128 * 1024 / (4 * (kRows + 4)) ? C : 64;
   s.stage = s.channels * (kRows + 4);
   s.weights = s.stage + kStageFloats;
   s.scales = s.weights + kKeyBlock * (kRows + 4);
@@ -29,9 +28,9 @@ __host__ __device__ inline TileShared tile_shared(int64_t C) {
 
 // Queries' channels [first, first + count) → to [count, kRows + 4].
 template <int kRows>
-__device__ void stage_queries(const AttentionProblem& p, const AttentionTile& tile, int64_t g, int64_t first, int count,
-                              float* to) {
-  const int64_t group = p.group(), rows = tile.queries * group - tile.first;
+__device__ void stage_queries(const AttentionProblem& p, const AttentionTile& tile, int g, int first, int count, float* to) {
+  const int group = p.group();
+  const int64_t rows = int64_t{tile.queries} * group - tile.first;
   for (int i = static_cast<int>(threadIdx.x); i < count * kRows; i += kAttentionThreads) {
     const int r = i / count, c = i % count;
     const int64_t row = tile.first + r;
@@ -80,33 +79,35 @@ __global__ __launch_bounds__(kAttentionThreads, 2) void attention_tile(Attention
   constexpr int kRows = 16 * R, kWide = 16 / sizeof(T), kWidth = 16 * V, kKeysAtOnce = 4096 / kWidth;
   const AttentionTile tile = find_tile<kRows>(p, blockIdx.x);
   if (tile.sequence < 0) return;
-  const int64_t g = blockIdx.y % p.G, column = blockIdx.y / p.G * kWidth, s = tile.sequence, group = p.group();
+  const int g = static_cast<int>(blockIdx.y) % p.G, column = static_cast<int>(blockIdx.y) / p.G * kWidth, group = p.group();
+  const int s = tile.sequence, split = static_cast<int>(blockIdx.z);
   const KeyWalk walk = walk_of<kRows>(p, tile, keys.length(p, s, tile.queries));
-  if (p.splits > 1 && blockIdx.z >= walk.used()) return;
-  const int64_t begin = blockIdx.z * walk.per_split, end = min(begin + walk.per_split, walk.count);
+  if (p.splits > 1 && split >= walk.used()) return;
+  const int begin = split * walk.per_split, end = min(begin + walk.per_split, walk.count);
 
   SWITCHYARD_SHARED(memory);
   __shared__ FoundVector found[2][4];
   const TileShared at = tile_shared<kRows>(p.C);
   float* const all = reinterpret_cast<float*>(memory);
-  float *queries = all + at.q, *stage = all + at.stage, *weights = all + at.weights, *scales = all + at.scales;
+  float *queries = all, *stage = all + at.stage, *weights = all + at.weights, *scales = all + at.scales;
   const int thread = static_cast<int>(threadIdx.x), tx = thread % 16, ty = thread / 16;
 
   SeenKeys seen[R];
-  int64_t head[R], position[R];
+  int head[R], position[R];
   float top[R], sum[R], acc[R][V] = {};
 #pragma unroll
   for (int i = 0; i < R; i++) {
-    const int64_t row = tile.first + ty * R + i;
-    head[i] = g * group + row % group, position[i] = walk.first_position + row / group;
-    if (row < tile.queries * group) seen[i] = seen_by(p, s, walk.length, position[i]);
+    const int64_t row = tile.first + ty * R + i;  // past the last row: not written in the end
+    head[i] = g * group + static_cast<int>(row % group);
+    position[i] = walk.first_position + static_cast<int>(row / group);
+    seen[i] = seen_by(p, s, walk.length, position[i]);
     top[i] = -INFINITY, sum[i] = 0;
   }
-  if (at.channels == p.C) stage_queries<kRows>(p, tile, g, 0, static_cast<int>(p.C), queries);
+  if (at.channels == p.C) stage_queries<kRows>(p, tile, g, 0, p.C, queries);
   if (thread < 4 && begin < end) found[begin % 2][thread] = find_vector(keys, p, s, g, walk.all, walk.base(begin), thread);
 
-  for (int64_t block = begin; block < end; block++) {
-    const int64_t base = walk.base(block);
+  for (int block = begin; block < end; block++) {
+    const int base = walk.base(block);
     const FoundVector* const now = found[block % 2];
     __syncthreads();  // found is written, stage and weights are read
     if (thread < 4 && block + 1 < end) {
@@ -119,8 +120,8 @@ __global__ __launch_bounds__(kAttentionThreads, 2) void attention_tile(Attention
     }
 
     float score[R][4] = {};
-    for (int64_t first = 0; first < p.C; first += 64) {
-      const int count = static_cast<int>(min(int64_t{64}, p.C - first));
+    for (int first = 0; first < p.C; first += 64) {
+      const int count = min(64, p.C - first);
       if (first > 0) __syncthreads();
       if (at.channels != p.C) stage_queries<kRows>(p, tile, g, first, count, queries);
       if (keys.wide_k) {
@@ -202,11 +203,11 @@ __global__ __launch_bounds__(kAttentionThreads, 2) void attention_tile(Attention
   for (int i = 0; i < R; i++) {
     const int64_t row = tile.first + ty * R + i;
     const float all_sum = warp_reduce<16>(sum[i], Add());
-    if (row >= tile.queries * group) continue;
+    if (row >= int64_t{tile.queries} * group) continue;
     float* to;
     float factor = 1.0f;
     if (p.splits > 1) {
-      to = p.partial + (((int64_t{blockIdx.x} * p.G + g) * p.splits + blockIdx.z) * kRows + ty * R + i) * (2 + p.Cv);
+      to = p.partial + (((int64_t{blockIdx.x} * p.G + g) * p.splits + split) * kRows + ty * R + i) * (2 + p.Cv);
       if (column == 0 && tx == 0) to[0] = top[i], to[1] = all_sum;
       to += 2;
     } else {
@@ -215,7 +216,7 @@ __global__ __launch_bounds__(kAttentionThreads, 2) void attention_tile(Attention
     }
 #pragma unroll
     for (int v = 0; v < V; v++) {
-      const int64_t c = column + v / 4 * 64 + 4 * tx + v % 4;
+      const int c = column + v / 4 * 64 + 4 * tx + v % 4;
       if (c < p.Cv) to[c] = acc[i][v] * factor;
     }
   }
@@ -226,20 +227,22 @@ template <class Keys, int kRows>
 __global__ __launch_bounds__(128) void attention_combine(AttentionProblem p, Keys keys) {
   const AttentionTile tile = find_tile<kRows>(p, blockIdx.x);
   if (tile.sequence < 0) return;
-  const int64_t row = tile.first + blockIdx.z, group = p.group(), g = blockIdx.y;
-  if (row >= tile.queries * group) return;
+  const int g = static_cast<int>(blockIdx.y), group = p.group();
+  const int64_t row = tile.first + blockIdx.z;
+  if (row >= int64_t{tile.queries} * group) return;
   const KeyWalk walk = walk_of<kRows>(p, tile, keys.length(p, tile.sequence, tile.queries));
-  const int64_t used = walk.used(), head = g * group + row % group, distance = kRows * (2 + p.Cv);
+  const int used = walk.used(), head = g * group + static_cast<int>(row % group);
+  const int64_t distance = int64_t{kRows} * (2 + p.Cv);
   const float* state = p.partial + ((int64_t{blockIdx.x} * p.G + g) * p.splits * kRows + blockIdx.z) * (2 + p.Cv);
   float top = -INFINITY, sum = 0;
-  for (int64_t i = 0; i < used; i++) top = fmaxf(top, state[i * distance]);
+  for (int i = 0; i < used; i++) top = fmaxf(top, state[i * distance]);
   const float off = finite_top(top);
-  for (int64_t i = 0; i < used; i++) sum = fmaf(state[i * distance + 1], exp_of_falling(state[i * distance] - off), sum);
+  for (int i = 0; i < used; i++) sum = fmaf(state[i * distance + 1], exp_of_falling(state[i * distance] - off), sum);
   const float factor = last_factor(p, head, top, sum);
   float* y = p.y + ((tile.token + row / group) * p.H + head) * p.Cv;
-  for (int64_t c = threadIdx.x; c < p.Cv; c += blockDim.x) {
+  for (int c = static_cast<int>(threadIdx.x); c < p.Cv; c += 128) {
     float x = 0;
-    for (int64_t i = 0; i < used; i++) x = fmaf(state[i * distance + 2 + c], exp_of_falling(state[i * distance] - off), x);
+    for (int i = 0; i < used; i++) x = fmaf(state[i * distance + 2 + c], exp_of_falling(state[i * distance] - off), x);
     y[c] = x * factor;
   }
 }
