@@ -1,4 +1,6 @@
 // moe_plan beside the CPU's: the same words, in one block and in several.
+#include <algorithm>
+
 #include "test/cuda/compare.h"
 
 using namespace switchyard;
