@@ -44,6 +44,8 @@ __device__ inline void copy_bulk(void* shared, const void* global, uint32_t byte
 }
 // Between ordinary accesses to shared memory and bulk copies or tensor cores that use the same bytes.
 __device__ inline void fence_async() {}
+// Between what other grids wrote to global memory and bulk copies of it.
+__device__ inline void fence_async_global() {}
 
 // Waits for `threads` threads of the block (a multiple of 32) at barrier 1 … 15.
 __device__ inline void block_barrier(int id, int threads) { emulation::barrier(id, threads); }
@@ -101,6 +103,7 @@ __device__ inline void copy_bulk(void* shared, const void* global, uint32_t byte
                : "memory");
 }
 __device__ inline void fence_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+__device__ inline void fence_async_global() { asm volatile("fence.proxy.async.global;" ::: "memory"); }
 
 __device__ inline void block_barrier(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
 

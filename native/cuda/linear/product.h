@@ -27,6 +27,7 @@ inline bool exact(const DeviceWeight& w, Compute compute) { return compute == Co
 //   few    linear/few.cu     bf16 tensor cores, weights streamed once: at most kFewRows rows of x
 //   many   linear/many.cu    bf16 tensor cores, tiles of rows
 constexpr int64_t kFewRows = 64;
+bool has_few(Format f);
 int64_t exact_scratch(const Product& p, const DeviceLimits& device);
 void launch_exact(const Product& p, uint32_t instruction, const Launch& on, std::byte* scratch);
 int64_t few_scratch(const Product& p, const DeviceLimits& device);

@@ -23,6 +23,7 @@ struct ExpertLayer {
 //   many   moe/experts_many.cu
 int64_t exact_scratch(const ExpertLayer& l, const DeviceLimits& device);
 void launch_exact(const ExpertLayer& l, uint32_t instruction, const Launch& on);
+bool has_few(const ExpertLayer& l);
 int64_t few_scratch(const ExpertLayer& l, const DeviceLimits& device);
 void launch_few(const ExpertLayer& l, uint32_t instruction, const Launch& on);
 int64_t many_scratch(const ExpertLayer& l, const DeviceLimits& device);

@@ -114,6 +114,11 @@ class Compare {
   Compare& run_device() {
     const gpu::Kernel* kernel = gpu::kernels().find(name_);
     if (kernel == nullptr) fail(ErrorCode::kNative, "[test] got no CUDA kernel '%s'", name_);
+    return run_device(*kernel);
+  }
+  // By a kernel that need not be registered.
+  Compare& run_device(const gpu::Kernel& k) {
+    const gpu::Kernel* kernel = &k;
     const gpu::DeviceLimits limits = device_limits();
     const DeviceBytes scratch(nullptr, kernel->scratch != nullptr ? kernel->scratch(device_, limits) : 0);
     const auto words = kernel->constant != nullptr ? kernel->constant(device_) : std::vector<std::byte>();

@@ -1,0 +1,10 @@
+// The streaming way through a product (linear/product.h) with its choices open, for the bench.
+#pragma once
+#include "cuda/linear/product.h"
+#include "cuda/linear/stream.h"
+
+namespace switchyard::cuda {
+
+void launch_few(const Product& p, const StreamTuning& tuning, uint32_t instruction, const Launch& on, std::byte* scratch);
+
+}  // namespace switchyard::cuda

@@ -1,0 +1,330 @@
+// Products of few rows: each weight is read once, at the speed of the memory. A panel of 16 outputs is the 16-row operand of the
+// tensor cores' products, 8 rows of activations are their columns, 1 to 4 such tiles at once.
+//
+// A task is a group of kPanels panels of one expert against at most 32 of its rows. The blocks that the device holds at once share
+// the tasks of the experts that have rows evenly, in order. In a block one thread is the producer: it brings the panels, and the
+// tiles of activations beside them, through a ring of slots in shared memory by bulk copies, as far ahead as the ring is long and
+// across tasks. kWarps warps take turns at the slots of a task, each with a share of k; their sums are folded in shared memory in
+// the order of the warps. Which block has a task changes nothing in its result.
+//
+// Weights do not depend on the grid before: the producer fills the ring with them before it waits for that grid.
+#pragma once
+#include <algorithm>
+
+#include "cuda/device/async.h"
+#include "cuda/device/mma.h"
+#include "cuda/device/report.h"
+#include "cuda/linear/row_tiles.h"
+
+namespace switchyard::cuda {
+
+constexpr int kPanelStepBytes = 512;  // bf16: 8 pairs of k, 16 lanes
+constexpr int kMostTiles = 4;
+constexpr int kTaskRows = kMostTiles * kTileRows;
+constexpr int64_t kMostStreamExperts = 4096;  // whose table shared memory has room for
+
+struct StreamOperands {
+  // Of one weight, or of two with the same layout (gate and up).
+  const std::byte* panels[2] = {};
+  int64_t expert_stride[2] = {};
+  int64_t panel_bytes = 0;
+  int count = 0;         // panels of an expert in one weight
+  int groups = 0;        // tasks of 32 rows of an expert: count / (kPanels / weights), rounded up
+  int columns = 0;
+  PlanRows plan;
+  const std::byte* tiles = nullptr;
+  int slot_bytes = 0, slots = 0;
+  ErrorWord* error = nullptr;
+  uint32_t instruction = 0;
+};
+
+struct StreamTask {
+  int64_t expert;
+  int group;
+  int64_t row, rows;    // of the task
+  int64_t tile;
+  int tiles;            // of 8 rows
+};
+
+// begins[e]: blocks of 32 rows that the experts before e have, [experts + 1]; by all threads. All zero where offsets are wrong.
+__device__ inline void list_row_blocks(const PlanRows& plan, int32_t* begins, ErrorWord* error, uint32_t instruction) {
+  const int experts = static_cast<int>(plan.experts), thread = static_cast<int>(threadIdx.x);
+  for (int e = thread; e <= experts; e += static_cast<int>(blockDim.x)) {
+    const int64_t begin = plan.offset(e), low = e == 0 ? 0 : plan.offset(e - 1), high = e == 0 ? 0 : plan.rows;
+    const bool right = begin >= low && begin <= high;
+    if (!right) report(error, instruction, ErrorKind::kIndex, e, begin, low, high);
+    begins[e] = !right ? -1 : e == 0 ? 0 : static_cast<int32_t>((begin - low + kTaskRows - 1) / kTaskRows);
+  }
+  __syncthreads();
+  if (thread < 32) {
+    int32_t sum = 0;
+    bool right = true;
+    for (int first = 0; first <= experts; first += 32) {
+      const int e = first + thread;
+      const int32_t mine = e <= experts ? begins[e] : 0;
+      right = __all_sync(0xffffffffu, mine >= 0) && right;
+      int32_t scan = mine;
+      for (int by = 1; by < 32; by *= 2) {
+        const int32_t other = __shfl_up_sync(0xffffffffu, scan, static_cast<unsigned>(by));
+        if (thread >= by) scan += other;
+      }
+      if (e <= experts) begins[e] = sum + scan;
+      sum += __shfl_sync(0xffffffffu, scan, 31);
+    }
+    for (int e = thread; !right && e <= experts; e += 32) begins[e] = 0;
+  }
+  __syncthreads();
+}
+
+// The tasks of a block, one after another.
+class TaskWalk {
+ public:
+  __device__ TaskWalk(const StreamOperands& s, const int32_t* begins) : s_(s), begins_(begins) {
+    const int64_t all = int64_t{begins[s.plan.experts]} * s.groups;
+    at_ = all * blockIdx.x / gridDim.x, end_ = all * (blockIdx.x + 1) / gridDim.x;
+  }
+  __device__ bool done() const { return at_ >= end_; }
+  __device__ void next() { at_++; }
+  // Row blocks are innermost: panels that are read again come from the L2 cache.
+  __device__ StreamTask task() const {
+    int64_t low = 0, high = s_.plan.experts;  // begins[low]·groups <= at < begins[high]·groups
+    while (high - low > 1) {
+      const int64_t middle = (low + high) / 2;
+      (int64_t{begins_[middle]} * s_.groups <= at_ ? low : high) = middle;
+    }
+    const int64_t local = at_ - int64_t{begins_[low]} * s_.groups, blocks = begins_[low + 1] - begins_[low];
+    const int64_t first = s_.plan.offset(low), done = local % blocks * kTaskRows;
+    const int64_t rows = min(s_.plan.offset(low + 1) - first - done, int64_t{kTaskRows});
+    return {low, static_cast<int>(local / blocks), first + done, rows, tile_begin(low, first) + done / kTileRows,
+            static_cast<int>((rows + kTileRows - 1) / kTileRows)};
+  }
+
+ private:
+  const StreamOperands& s_;
+  const int32_t* begins_;
+  int64_t at_, end_;
+};
+
+// Steps of k in a slot.
+template <int kPanels>
+__device__ int steps_per_slot(const StreamOperands& s, int tiles) {
+  return s.slot_bytes / (kPanels * kPanelStepBytes + tiles * kTileStepBytes);
+}
+
+// What the producer puts in the slots, one after another.
+template <int kPanels, int kWeights>
+class SlotWalk {
+ public:
+  __device__ SlotWalk(const StreamOperands& s, const int32_t* begins) : s_(s), tasks_(s, begins) { enter(); }
+  __device__ bool done() const { return tasks_.done(); }
+  __device__ void next() {
+    step_ += per_;
+    if (step_ < steps()) return;
+    tasks_.next();
+    enter();
+  }
+  __device__ void ask_panels(std::byte* slot, Barrier& full) const {
+    const int64_t first = int64_t{step_} * kPanelStepBytes;
+    const auto bytes = static_cast<uint32_t>(min(int64_t{count()} * kPanelStepBytes, s_.panel_bytes - first));
+    uint32_t panels = 0;
+    for (int p = 0; p < kPanels; p++) panels += panel(p) < s_.count ? 1 : 0;
+    arrive_expecting(full, panels * bytes + static_cast<uint32_t>(task_.tiles * count() * kTileStepBytes));
+    for (int p = 0; p < kPanels; p++) {
+      if (panel(p) >= s_.count) continue;
+      const int weight = p / (kPanels / kWeights);
+      const std::byte* from = s_.panels[weight] + task_.expert * s_.expert_stride[weight] + panel(p) * s_.panel_bytes + first;
+      copy_bulk(slot + p * per_ * kPanelStepBytes, from, bytes, full);
+    }
+  }
+  __device__ void ask_tiles(std::byte* slot, Barrier& full) const {
+    for (int i = 0; i < task_.tiles; i++) {
+      const std::byte* from = s_.tiles + ((task_.tile + i) * steps() + step_) * kTileStepBytes;
+      copy_bulk(slot + per_ * (kPanels * kPanelStepBytes + i * kTileStepBytes), from,
+                static_cast<uint32_t>(count() * kTileStepBytes), full);
+    }
+  }
+
+ private:
+  __device__ int steps() const { return static_cast<int>(steps_of(s_.columns)); }
+  __device__ int count() const { return min(per_, steps() - step_); }
+  __device__ int panel(int p) const { return task_.group * (kPanels / kWeights) + p % (kPanels / kWeights); }
+  __device__ void enter() {
+    step_ = 0;
+    if (tasks_.done()) return;
+    task_ = tasks_.task();
+    per_ = steps_per_slot<kPanels>(s_, task_.tiles);
+  }
+
+  const StreamOperands& s_;
+  TaskWalk tasks_;
+  StreamTask task_{};
+  int step_ = 0, per_ = 1;
+};
+
+struct Ring {
+  std::byte* slots;
+  Barrier *full, *empty;
+  int slot_bytes, count;
+  int slot = 0;
+  uint32_t parity = 0;  // of the round
+
+  __device__ std::byte* bytes() const { return slots + int64_t{slot} * slot_bytes; }
+  __device__ void next() {
+    if (++slot == count) slot = 0, parity ^= 1;
+  }
+};
+
+template <int kPanels, int kWeights>
+__device__ void produce(const StreamOperands& s, const int32_t* begins, Ring ring) {
+  SlotWalk<kPanels, kWeights> walk(s, begins), behind = walk;
+  Ring ring_behind = ring;
+  int ahead = 0;
+  for (; ahead < ring.count && !walk.done(); ahead++, walk.next(), ring.next()) walk.ask_panels(ring.bytes(), ring.full[ring.slot]);
+  wait_for_previous_grid();
+  fence_async_global();
+  for (; ahead > 0; ahead--, behind.next(), ring_behind.next()) behind.ask_tiles(ring_behind.bytes(), ring_behind.full[ring_behind.slot]);
+  for (; !walk.done(); walk.next(), ring.next()) {
+    wait(ring.empty[ring.slot], ring.parity ^ 1);
+    walk.ask_panels(ring.bytes(), ring.full[ring.slot]);
+    walk.ask_tiles(ring.bytes(), ring.full[ring.slot]);
+  }
+}
+
+// The slots of one task that are this warp's, and the fold of all warps' sums.
+template <int kPanels, int kParts, int kWarps, int kTiles, class Epilogue>
+__device__ void consume_task(const StreamOperands& s, const StreamTask& task, Ring& ring, float4* fold, const Epilogue& epilogue) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32, g = lane / 4, t = lane % 4;
+  const int steps = static_cast<int>(steps_of(s.columns)), per = steps_per_slot<kPanels>(s, kTiles);
+  float sums[kPanels][kTiles][4] = {};
+  for (int first = 0, turn = 0; first < steps; first += per, turn = turn + 1 == kWarps ? 0 : turn + 1, ring.next()) {
+    if (turn != warp) continue;
+    wait(ring.full[ring.slot], ring.parity);
+    const int count = min(per, steps - first);
+    const std::byte* a = ring.bytes() + 64 * t + 8 * g;
+    const std::byte* b = ring.bytes() + per * kPanels * kPanelStepBytes + 8 * lane;
+    const auto step = [&](int i, int pairs) {
+      uint32_t x[kTiles][2];
+#pragma unroll
+      for (int n = 0; n < kTiles; n++) {
+        const uint2 words = *reinterpret_cast<const uint2*>(b + (n * per + i) * kTileStepBytes);
+        x[n][0] = words.x, x[n][1] = words.y;
+      }
+#pragma unroll
+      for (int p = 0; p < kPanels; p++) {
+        const std::byte* at = a + (p * per + i) * kPanelStepBytes;
+        uint2 low = *reinterpret_cast<const uint2*>(at), high = *reinterpret_cast<const uint2*>(at + 256);
+        if (t >= pairs) low = make_uint2(0, 0);
+        if (t + 4 >= pairs) high = make_uint2(0, 0);
+        // Row g of the operand is lane 2g of the panel, row g + 8 lane 2g + 1.
+        const uint32_t w[4] = {low.x, low.y, high.x, high.y};
+#pragma unroll
+        for (int n = 0; n < kTiles; n++) mma_bf16(sums[p][n], w, x[n]);
+      }
+    };
+    // Past K a panel ends, and the slot holds what was there before.
+    const int pairs = (s.columns + 1) / 2 - (first + count - 1) * 8, whole = pairs < 8 ? count - 1 : count;
+#pragma unroll 4
+    for (int i = 0; i < whole; i++) step(i, 8);
+    if (whole < count) step(whole, pairs);
+    __syncwarp();
+    if (lane == 0) arrive(ring.empty[ring.slot]);
+  }
+#pragma unroll
+  for (int p = 0; p < kPanels; p++) {
+#pragma unroll
+    for (int n = 0; n < kTiles; n++) {
+      fold[((warp * kPanels + p) * kTiles + n) * 32 + lane] = make_float4(sums[p][n][0], sums[p][n][1], sums[p][n][2], sums[p][n][3]);
+    }
+  }
+  block_barrier(1, 32 * kWarps);
+  constexpr int kOwn = kPanels / kParts;
+  for (int i = warp; i < kOwn * kTiles; i += kWarps) {
+    const int p = i / kTiles, n = i % kTiles;
+    float4 parts[kParts];
+#pragma unroll
+    for (int part = 0; part < kParts; part++) {
+      const float4* from = fold + ((part * kOwn + p) * kTiles + n) * 32 + lane;
+      float4 sum = from[0];
+#pragma unroll
+      for (int w = 1; w < kWarps; w++) {
+        const float4 other = from[w * kPanels * kTiles * 32];
+        sum = make_float4(sum.x + other.x, sum.y + other.y, sum.z + other.z, sum.w + other.w);
+      }
+      parts[part] = sum;
+    }
+    const int panel = task.group * kOwn + p;
+    if (panel < s.count) epilogue(task, panel, n, g, t, parts);
+  }
+  block_barrier(1, 32 * kWarps);
+}
+
+// An epilogue is called for kParts folded panels (of gate and of up where it has two) by each lane 4g + t of a warp, with sums x of
+// output 16·panel + 2g and row 2t of the tile, y the same of row 2t + 1, z and w of output 16·panel + 2g + 1.
+template <int kPanels, int kParts, int kWarps, class Epilogue>
+__global__ void __launch_bounds__(32 * kWarps + 32) stream_kernel(const __grid_constant__ StreamOperands s, const Epilogue epilogue) {
+  start_next_grid();
+  SWITCHYARD_SHARED(shared);
+  auto* fold = reinterpret_cast<float4*>(shared + int64_t{s.slots} * s.slot_bytes);
+  auto* full = reinterpret_cast<Barrier*>(fold + kWarps * kPanels * kMostTiles * 32);
+  auto* begins = reinterpret_cast<int32_t*>(full + 2 * s.slots);
+  const Ring start{shared, full, full + s.slots, s.slot_bytes, s.slots};
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < s.slots; i++) init(start.full[i], 1), init(start.empty[i], 1);
+    fence_barriers();
+  }
+  list_row_blocks(s.plan, begins, s.error, s.instruction);
+  if (threadIdx.x >= 32 * kWarps) {
+    if (threadIdx.x == 32 * kWarps) produce<kPanels, kParts>(s, begins, start);
+    return;
+  }
+  Ring ring = start;
+  for (TaskWalk walk(s, begins); !walk.done(); walk.next()) {
+    const StreamTask task = walk.task();
+    switch (task.tiles) {
+      case 1: consume_task<kPanels, kParts, kWarps, 1>(s, task, ring, fold, epilogue); break;
+      case 2: consume_task<kPanels, kParts, kWarps, 2>(s, task, ring, fold, epilogue); break;
+      case 3: consume_task<kPanels, kParts, kWarps, 3>(s, task, ring, fold, epilogue); break;
+      default: consume_task<kPanels, kParts, kWarps, 4>(s, task, ring, fold, epilogue);
+    }
+  }
+}
+
+// What a run may choose.
+struct StreamTuning {
+  int shared_bytes = 112 << 10;  // of a block: the next grid's fit beside them, so that its ring is full when its turn comes
+  int slot_bytes = 8 << 10;      // about
+  int warps = 4;                 // 4 or 8
+  int panels = 0;                // of a task: 1, 2 or 4; 0: by the shapes
+  int blocks = 1;                // of a multiprocessor
+};
+
+template <int kPanels, int kParts, int kWarps, class Epilogue>
+void launch_stream(StreamOperands s, const StreamTuning& tuning, const Epilogue& epilogue, uint32_t instruction, const Launch& on) {
+  constexpr int kFoldBytes = kWarps * kPanels * kMostTiles * 512, kBarriers = 2 * sizeof(Barrier);
+  const int64_t table = 4 * (s.plan.experts + 1), most = std::min<int64_t>(tuning.shared_bytes, on.device->shared_per_block);
+  const int room = static_cast<int>(most - kFoldBytes - table);
+  s.groups = (s.count + kPanels / kParts - 1) / (kPanels / kParts);
+  // A warp that waits for a slot has used it in the round before (consume_task), so it cannot take one round for another.
+  s.slots = std::max(1, room / (tuning.slot_bytes * kWarps)) * kWarps;
+  s.slot_bytes = (room / s.slots - kBarriers) / 128 * 128;
+  s.error = on.error, s.instruction = instruction;
+  launch(Start::kEarly, stream_kernel<kPanels, kParts, kWarps, Epilogue>,
+         dim3(static_cast<unsigned>(on.device->multiprocessors * tuning.blocks)), dim3(32 * kWarps + 32),
+         s.slots * (s.slot_bytes + kBarriers) + kFoldBytes + table, on, s, epilogue);
+}
+
+// The same for the panels and warps of the tuning.
+template <int kParts, class Epilogue>
+void launch_stream(const StreamOperands& s, const StreamTuning& tuning, const Epilogue& epilogue, uint32_t instruction,
+                   const Launch& on) {
+  const auto with_panels = [&]<int kPanels>() {
+    if constexpr (kPanels < kParts) return;
+    else if (tuning.warps == 8) launch_stream<kPanels, kParts, 8>(s, tuning, epilogue, instruction, on);
+    else launch_stream<kPanels, kParts, 4>(s, tuning, epilogue, instruction, on);
+  };
+  if (tuning.panels == 1) with_panels.template operator()<1>();
+  if (tuning.panels == 2) with_panels.template operator()<2>();
+  if (tuning.panels == 4) with_panels.template operator()<4>();
+}
+
+}  // namespace switchyard::cuda
