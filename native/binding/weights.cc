@@ -59,12 +59,14 @@ class PackTask : public PromiseTask {
  public:
   WeightSource source;
   std::vector<std::vector<std::byte>> copies;  // of parts in JavaScript's memory, which may move or go meanwhile
+  bool on_host = false;
   std::shared_ptr<std::atomic<bool>> abort;
   std::shared_ptr<MemoryUsage> usage;
   std::shared_ptr<Counted> packed;
 
   void perform(Executor& executor) override {
-    auto weight = placed(Weight::pack(source, executor.pool(), executor.threads(), abort.get()), executor);
+    auto weight = Weight::pack(source, executor.pool(), executor.threads(), abort.get());
+    if (!on_host) weight = placed(std::move(weight), executor);
     packed = std::make_shared<Counted>(std::move(weight), usage);
     copies.clear();
   }
@@ -263,9 +265,19 @@ Napi::Value pack_weight(State& state, const Napi::CallbackInfo& info) {
     Napi::HandleScope scope(info.Env());
     read_part(*task, object(list.Get(i), "packWeight parts"));
   }
+  const Napi::Value on_host = from.Get("onHost");
+  task->on_host = !on_host.IsUndefined() && boolean(on_host, "packWeight onHost");
   task->abort = abort_of(info[2]);
   task->usage = state.usage;
   return state.submit(info.Env(), executor, std::move(task));
+}
+
+// (from, expert, to, slot): the bytes of an expert take the place of another's.
+Napi::Value copy_expert(State&, const Napi::CallbackInfo& info) {
+  const auto from = handle<ProgramWeight>(info[0])->weight, to = handle<ProgramWeight>(info[2])->weight;
+  to->replace(integer(info[3], "copyExpert slot", 0, to->experts() - 1), *from,
+              integer(info[1], "copyExpert expert", 0, from->experts() - 1));
+  return info.Env().Undefined();
 }
 
 Napi::Value open_packed(State& state, const Napi::CallbackInfo& info) {
@@ -420,6 +432,7 @@ void init_weights(Napi::Env env, Napi::Object exports) {
   exports.Set("packWeight", Napi::Function::New<promise_entry<pack_weight>>(env, "packWeight"));
   exports.Set("openPacked", Napi::Function::New<promise_entry<open_packed>>(env, "openPacked"));
   exports.Set("convertWeight", Napi::Function::New<promise_entry<convert_weight>>(env, "convertWeight"));
+  exports.Set("copyExpert", Napi::Function::New<entry<copy_expert>>(env, "copyExpert"));
   exports.Set("weightError", Napi::Function::New<promise_entry<weight_error_of>>(env, "weightError"));
   exports.Set("repeatWeight", Napi::Function::New<entry<repeat_weight>>(env, "repeatWeight"));
   exports.Set("readWeight", Napi::Function::New<entry<read_weight>>(env, "readWeight"));

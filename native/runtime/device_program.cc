@@ -19,7 +19,7 @@ SyOperand operand_of(const Program::Entry& entry, const Operand& operand) {
   to.rank = operand.shape.rank;
   std::copy(operand.shape.dims.begin(), operand.shape.dims.end(), to.dims);
   if (const Weight* w = operand.weight) {
-    to.data = w->data();
+    to.data = w->device() != nullptr ? w->data() : nullptr;
     to.format = static_cast<int32_t>(w->format());
     to.experts = w->experts(), to.rows = w->rows(), to.columns = w->columns();
     to.expert_stride = w->experts() > 1 ? w->expert_stride() : 0;
@@ -95,11 +95,12 @@ void DeviceProgram::run_on_host(void* self, uint32_t number, void* const* in, vo
     // Operands of its own: those of the program stand for device memory.
     Instruction instruction = original;
     std::deque<Operand> operands;
+    alignas(64) std::byte nothing{};  // where an operand without elements is
     const auto bind = [&](std::vector<const Operand*>& list, void* const* memory) {
       for (size_t i = 0; i < list.size(); i++) {
         if (list[i] == nullptr) continue;
         operands.push_back(*list[i]);
-        operands.back().data = static_cast<std::byte*>(memory[i]);
+        operands.back().data = memory[i] != nullptr ? static_cast<std::byte*>(memory[i]) : &nothing;
         list[i] = &operands.back();
       }
     };

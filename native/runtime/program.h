@@ -49,7 +49,8 @@ class Program {
 
   // Keeps constants and weights alive. Throws Error(kProgram…) for a malformed program, one that names an unknown
   // kernel, or one that a kernel's prepare() refuses.
-  // `device`: where it will run and where constants and weights lie; null: the host.
+  // `device`: where it will run and where constants lie; null: the host. An instruction whose weights lie in the host's memory
+  // runs there, in its place of the order.
   static std::shared_ptr<Program> load(std::span<const std::byte> binary, const KernelRegistry& kernels,
                                        std::vector<std::shared_ptr<Buffer>> constants,
                                        std::vector<ProgramWeight> weights,

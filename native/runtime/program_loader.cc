@@ -441,7 +441,8 @@ std::shared_ptr<Program> Program::load(std::span<const std::byte> binary, const 
     fail(ErrorCode::kOption, "[program] got constant %zu on another device than the program's, expected it there", i);
   }
   for (size_t i = 0; i < weights.size(); i++) {
-    if (weights[i].weight->device() == device.get()) continue;
+    // Those in the host's memory are for instructions that run there.
+    if (weights[i].weight->device() == device.get() || weights[i].weight->device() == nullptr) continue;
     fail(ErrorCode::kOption, "[program] got weight %zu on another device than the program's, expected it there", i);
   }
   auto program = ProgramLoader(binary, kernels, std::move(constants), std::move(weights)).load();

@@ -308,6 +308,20 @@ std::shared_ptr<const Weight> Weight::on_host(std::shared_ptr<const Weight> weig
   return copy;
 }
 
+void Weight::replace(int64_t slot, const Weight& from, int64_t expert) const {
+  if (device() == nullptr || from.device() != nullptr || repeats()) {
+    fail(ErrorCode::kOption, "[weight] got an expert to replace between other places, expected one of a device by one of the host");
+  }
+  if (from.format_ != format_ || from.rows_ != rows_ || from.columns() != columns()) {
+    fail(ErrorCode::kShape, "[weight] got an expert of %s [%lld, %lld], expected %s [%lld, %lld]", format_info(from.format_).name,
+         static_cast<long long>(from.rows_), static_cast<long long>(from.columns()), format_info(format_).name,
+         static_cast<long long>(rows_), static_cast<long long>(columns()));
+  }
+  const int64_t bytes = panels() * layout_.bytes;
+  device()->upload(block_->data() + slot * bytes, from.panel(expert, 0), bytes);
+  if (from.file_) from.file_->check();
+}
+
 std::shared_ptr<Weight> Weight::repeated(int64_t experts) const {
   if (experts_ != 1 || experts < 1) {
     fail(ErrorCode::kShape, "[weight] got %lld experts to repeat %lld times, expected one expert, at least once",

@@ -103,6 +103,10 @@ class Weight {
   std::shared_ptr<Weight> on(std::shared_ptr<const Device> device) const;
   static std::shared_ptr<const Weight> on_host(std::shared_ptr<const Weight> weight);
 
+  // Puts an expert of another weight, in the host's memory, in the place of one of this weight, in that of a device: after the
+  // runs that have begun. Throws kShape for weights of other forms.
+  void replace(int64_t slot, const Weight& from, int64_t expert) const;
+
   // The same bytes seen as `experts` equal experts. This weight must have one expert.
   std::shared_ptr<Weight> repeated(int64_t experts) const;
 

@@ -81,6 +81,8 @@ export interface WeightSource {
   rows: number;
   columns: number;
   parts: readonly WeightPart[];
+  /** The weight stays in the host's memory whatever the runtime's device; instructions that read it run there. */
+  onHost?: boolean;
 }
 export interface WeightBytes {
   /** A file, or `data` in memory. */
@@ -272,6 +274,8 @@ export interface Addon {
     experts: readonly number[],
     abort?: NativeAbort,
   ): Promise<NativeWeight>;
+  /** Puts an expert of a weight on the host in the place of one of a weight on a device, after the runs that have begun. */
+  copyExpert(from: NativeWeight, expert: number, to: NativeWeight, slot: number): void;
   /** How far a weight lies from a reference of the same sizes: Σ (weight - reference)² and Σ reference². */
   weightError(
     runtime: NativeRuntime,

@@ -6,6 +6,8 @@ namespace switchyard::cuda {
 namespace {
 
 int64_t bytes_of(const Operand& o) { return o.shape.size() * dtype_size(o.dtype); }
+// Weights are the host's own.
+bool is_copied(const Operand* o) { return o != nullptr && o->weight == nullptr && bytes_of(*o) > 0; }
 
 }  // namespace
 
@@ -15,34 +17,32 @@ HostStep::HostStep(const Instruction& instruction, const std::vector<PlaceKey>& 
   const auto take = [&](const std::vector<const Operand*>& operands, const std::vector<PlaceKey>& places,
                         std::vector<void*>* pointers) {
     for (size_t i = 0; i < operands.size(); i++) {
-      if (operands[i] == nullptr) {
-        pointers->push_back(nullptr);
-        continue;
-      }
+      if (!is_copied(operands[i])) continue;
       PinnedMemory& memory = memory_[places[i]];
       if (memory.bytes() < bytes_of(*operands[i])) memory = PinnedMemory(bytes_of(*operands[i]));
-      pointers->push_back(nullptr);
     }
+    pointers->resize(operands.size(), nullptr);
   };
   take(instruction.in, in, &in_);
   take(instruction.out, out, &out_);
+  // Once all are as large as they must be.
   for (size_t i = 0; i < in.size(); i++) {
-    if (instruction.in[i] != nullptr) in_[i] = memory_[in[i]].data();
+    if (is_copied(instruction.in[i])) in_[i] = memory_[in[i]].data();
   }
   for (size_t i = 0; i < out.size(); i++) {
-    if (instruction.out[i] != nullptr) out_[i] = memory_[out[i]].data();
+    if (is_copied(instruction.out[i])) out_[i] = memory_[out[i]].data();
   }
 }
 
 void HostStep::launch(const Instruction& instruction, cudaStream_t stream) {
   for (size_t i = 0; i < in_.size(); i++) {
-    if (instruction.in[i] == nullptr || bytes_of(*instruction.in[i]) == 0) continue;
+    if (!is_copied(instruction.in[i])) continue;
     check(cudaMemcpyAsync(in_[i], instruction.in[i]->data, static_cast<size_t>(bytes_of(*instruction.in[i])),
                           cudaMemcpyDeviceToHost, stream));
   }
   check(cudaLaunchHostFunc(stream, call, this));
   for (size_t i = 0; i < out_.size(); i++) {
-    if (instruction.out[i] == nullptr || bytes_of(*instruction.out[i]) == 0) continue;
+    if (!is_copied(instruction.out[i])) continue;
     check(cudaMemcpyAsync(instruction.out[i]->data, out_[i], static_cast<size_t>(bytes_of(*instruction.out[i])),
                           cudaMemcpyHostToDevice, stream));
   }

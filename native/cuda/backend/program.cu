@@ -78,7 +78,9 @@ Program::Program(std::shared_ptr<DeviceState> device, const SyProgramSource& sou
           {attribute.i, attribute.f, std::vector<int64_t>(attribute.ints, attribute.ints + attribute.count)});
       if (attribute.slot != SWITCHYARD_ABSENT) step.slots.push_back({a, attribute.slot});
     }
-    step.kernel = kernels().find(step.name);
+    const auto with_host = [&](const Operand* o) { return o != nullptr && o->weight != nullptr && o->weight->data == nullptr; };
+    const bool left = std::any_of(step.instruction.in.begin(), step.instruction.in.end(), with_host);
+    step.kernel = left ? nullptr : kernels().find(step.name);
     if (step.kernel == nullptr) {
       const auto places = [&](const uint32_t* numbers, uint32_t count) {
         std::vector<HostStep::PlaceKey> keys;
@@ -88,8 +90,8 @@ Program::Program(std::shared_ptr<DeviceState> device, const SyProgramSource& sou
             continue;
           }
           const Bound& b = bound_[numbers[o]];
-          if (b.kind == SY_WEIGHT) {
-            throw ValueError("[" + step.name + "] got a weight for an instruction on the host, expected a kernel of the device");
+          if (b.kind == SY_WEIGHT && operands_[numbers[o]].weight->data != nullptr) {
+            throw ValueError("[" + step.name + "] got weights of the device for an instruction on the host, expected them there");
           }
           keys.push_back({static_cast<int>(b.kind), b.index, b.kind == SY_ARENA ? b.offset : 0});
         }
