@@ -14,13 +14,17 @@ export function nativeSources() {
     .map((path) => `native/${path}`);
 }
 
-/** Sources of the CUDA backend: kernels (.cu), and what stands in for the runtime and the device where it is emulated (.cc). */
+/**
+ * Sources of the CUDA backend: kernels (.cu), and what stands in for the runtime and the device where it is emulated (.cc). Benches
+ * are programs of their own.
+ */
 export function cudaSources({ emulated }) {
   return readdirSync(`${root}/cuda`, { recursive: true })
     .map((path) => path.replaceAll('\\', '/'))
     .filter(
       (path) => path.endsWith('.cu') || (emulated && path.startsWith('emulation/') && path.endsWith('.cc')),
     )
+    .filter((path) => !path.startsWith('bench/'))
     .sort()
     .map((path) => `native/cuda/${path}`);
 }

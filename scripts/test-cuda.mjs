@@ -1,5 +1,6 @@
-// Builds the programs of native/test/cuda, which hold each kernel of the CUDA backend against the CPU's, and runs them.
-// Usage: node scripts/test-cuda.mjs [--device] [--build-only] [NAME…]
+// Builds the programs of native/test/cuda, which hold each kernel of the CUDA backend against the CPU's, and runs them; with
+// --bench those of native/cuda/bench, which print times as lines of JSON (emulated: one small run of each, to see that it works).
+// Usage: node scripts/test-cuda.mjs [--device] [--bench] [--build-only] [NAME…]
 // Without --device kernels are built as plain C++ and run by the emulation (native/cuda/emulation): no GPU is needed. With it
 // nvcc builds them for Hopper, and they run on the machine's GPU; --build-only makes programs for another machine.
 import { spawnSync } from 'node:child_process';
@@ -12,12 +13,14 @@ import { cudaSources, nativeSources } from './native-sources.mjs';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const args = process.argv.slice(2);
 const device = args.includes('--device');
+const bench = args.includes('--bench');
 const names = args.filter((arg) => !arg.startsWith('--'));
-const tests = readdirSync(path.join(root, 'native/test/cuda'))
+const home = bench ? 'native/cuda/bench' : 'native/test/cuda';
+const tests = readdirSync(path.join(root, home))
   .filter((file) => /\.c[cu]$/.test(file) && (names.length === 0 || names.includes(file.slice(0, -3))))
   .sort();
 if (tests.length === 0) {
-  console.error(`CUDA tests: no program ${names.join(', ')} in native/test/cuda`);
+  console.error(`CUDA tests: no program ${names.join(', ')} in ${home}`);
   process.exit(1);
 }
 
@@ -35,7 +38,8 @@ const object = (source) =>
   hasAddon && library.includes(source) ? `${addon}/${source.replace(/\.cc$/, '.o')}` : own(source);
 const library = nativeSources().filter((source) => !source.startsWith('native/binding/'));
 const kernels = cudaSources({ emulated: !device });
-const programs = tests.map((file) => `${folder}/test/cuda/${file.slice(0, -3)}`);
+const sources = tests.map((file) => `${home}/${file}`);
+const programs = sources.map((source) => own(source).slice(0, -2));
 
 const makefile = [
   `HOST := ${hostFlags}`,
@@ -55,11 +59,11 @@ const makefile = [
   `\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@$(CXX) $(HOST) ${device ? `-I${cuda}/include` : `${sanitize} ${emulated}`} -MMD -MP -c $< -o $@`,
   `${folder}/%.o: native/%.cc ${folder}/makefile`,
   '\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@$(CXX) $(HOST) -MMD -MP -c $< -o $@',
-  `${folder}/test/cuda/%: ${folder}/test/cuda/%.o $(LIBRARY)`,
+  `${programs.join(' ')}: %: %.o $(LIBRARY)`,
   device
     ? `\t@$(CXX) $^ -o $@ -static-libstdc++ -static-libgcc -pthread -L${cuda}/lib64 -lcudart_static -lrt -ldl`
     : `\t@$(CXX) $^ -o $@ ${sanitize} -pthread -ldl`,
-  `-include ${[...library, ...kernels, ...tests.map((file) => `native/test/cuda/${file}`)].map((s) => object(s).replace(/o$/, 'd')).join(' ')}`,
+  `-include ${[...library, ...kernels, ...sources].map((s) => object(s).replace(/o$/, 'd')).join(' ')}`,
 ].join('\n');
 mkdirSync(path.join(root, folder), { recursive: true });
 const makefilePath = path.join(root, folder, 'makefile');
@@ -75,7 +79,7 @@ if (args.includes('--build-only')) process.exit(0);
 
 let failed = 0;
 for (const program of programs) {
-  const run = spawnSync(path.join(root, program), [], { cwd: root, stdio: 'inherit', timeout: 10 * 60_000 });
+  const run = spawnSync(path.join(root, program), bench && !device ? ['--smoke'] : [], { cwd: root, stdio: 'inherit', timeout: 10 * 60_000 });
   if (run.status !== 0) failed++;
   const verdict = run.status === 0 ? 'passed' : 'FAILED';
   console.log(
