@@ -79,7 +79,11 @@ if (args.includes('--build-only')) process.exit(0);
 
 let failed = 0;
 for (const program of programs) {
-  const run = spawnSync(path.join(root, program), bench && !device ? ['--smoke'] : [], { cwd: root, stdio: 'inherit', timeout: 10 * 60_000 });
+  const run = spawnSync(path.join(root, program), bench && !device ? ['--smoke'] : [], {
+    cwd: root,
+    stdio: 'inherit',
+    timeout: 10 * 60_000,
+  });
   if (run.status !== 0) failed++;
   const verdict = run.status === 0 ? 'passed' : 'FAILED';
   console.log(
