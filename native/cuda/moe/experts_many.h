@@ -1,0 +1,12 @@
+// The way through many rows by name, for tests and benches; launch_many() of experts.h chooses one.
+#pragma once
+#include "cuda/linear/many_way.h"
+#include "cuda/moe/experts.h"
+
+namespace switchyard::cuda {
+
+// Whether the weights of a layer are in a format that it has kernels for: bf16.
+bool takes_many(const ExpertLayer& l);
+void launch_many(const ExpertLayer& l, many::Way way, uint32_t instruction, const Launch& on);
+
+}  // namespace switchyard::cuda
