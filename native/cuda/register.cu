@@ -10,6 +10,7 @@ void register_cumsum(KernelTable&);
 void register_elementwise(KernelTable&);
 void register_linear(KernelTable&);
 void register_moe_combine(KernelTable&);
+void register_moe_experts(KernelTable&);
 void register_moe_plan(KernelTable&);
 void register_norm(KernelTable&);
 void register_random(KernelTable&);
@@ -28,6 +29,7 @@ const KernelTable& kernels() {
     register_elementwise(t);
     register_linear(t);
     register_moe_combine(t);
+    register_moe_experts(t);
     register_moe_plan(t);
     register_norm(t);
     register_random(t);

@@ -1,0 +1,33 @@
+// moe_experts: the experts of a sparse layer on packed weights. Which of three ways it goes is told by shapes alone.
+#include "cuda/moe/experts.h"
+
+namespace switchyard::cuda {
+namespace {
+
+ExpertLayer layer_of(const Instruction& in) {
+  const auto floats = [&](size_t i) { return i < in.in.size() && in.in[i] != nullptr ? in.in[i]->as<float>() : nullptr; };
+  ExpertLayer l;
+  l.N = in.in[0]->shape[0], l.D = in.in[0]->shape[1], l.K = in.in[3]->shape[1], l.R = in.in[2]->shape[0];
+  l.E = in.in[1]->shape[0] - 1;
+  l.x = floats(0);
+  l.offsets = in.in[1]->as<int32_t>(), l.row_token = in.in[2]->as<int32_t>(), l.slot_row = in.in[3]->as<int32_t>();
+  l.weights = floats(4);
+  l.gate = in.in[5] != nullptr ? in.in[5]->weight : nullptr;
+  l.up = in.in[6]->weight, l.down = in.in[7]->weight;
+  l.F = l.up->rows;
+  l.gate_bias = floats(8), l.up_bias = floats(9), l.down_bias = floats(10);
+  l.activation = static_cast<int>(in.attrs[0].i);
+  l.limit = static_cast<float>(in.attrs[2].f), l.slope = static_cast<float>(in.attrs[3].f);
+  l.y = in.out[0]->as<float>();
+  return l;
+}
+
+// Whatever `compute` says, layers are exact as long as experts_few.cu and experts_many.cu are not there: closer than asked for.
+void run(const Instruction& in, const Launch& on) { launch_exact(layer_of(in), in.number, on); }
+int64_t scratch(const Instruction& in, const DeviceLimits& device) { return exact_scratch(layer_of(in), device); }
+
+}  // namespace
+
+void register_moe_experts(KernelTable& t) { t.add({"moe_experts", run, scratch}); }
+
+}  // namespace switchyard::cuda
