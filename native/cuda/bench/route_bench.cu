@@ -10,19 +10,17 @@ constexpr int64_t kE = 128, kK = 8, kD = 2048;
 
 struct Layer {
   Call route{"route_top_k"}, plan{"moe_plan"}, combine{"moe_combine"};
-  const Operand* rows = nullptr;
-  float* y = nullptr;
 };
 
 // Rows of several layers would not fit; one is far larger than the L2 anyway, where there are many tokens.
 std::unique_ptr<Layer> layer_of(const Bench& bench, int64_t T, const Operand* rows, uint32_t seed) {
   auto l = std::make_unique<Layer>();
-  const Operand* logits = l->route.make<float>({T, kE});
+  const Operand* logits = l->route.make(DType::kF32, {T, kE});
   bench.fill(logits->as<float>(), T * kE, seed);
-  l->route.in(logits).in(nullptr).out<int32_t>({T, kK}).out<float>({T, kK});
+  l->route.in(logits).in(nullptr).out(DType::kI32, {T, kK}).out(DType::kF32, {T, kK});
   l->route.attr(kK).attr(int64_t{0}).attr(int64_t{1}).attr(1.0).attr(int64_t{1}).attr(int64_t{1}).attr(int64_t{0});
-  l->plan.in(l->route.result(0)).out<int32_t>({kE + 1}).out<int32_t>({T * kK}).out<int32_t>({T, kK});
-  l->combine.in(rows).in(l->plan.result(2)).in(l->route.result(1)).out<float>({T, kD});
+  l->plan.in(l->route.result(0)).out(DType::kI32, {kE + 1}).out(DType::kI32, {T * kK}).out(DType::kI32, {T, kK});
+  l->combine.in(rows).in(l->plan.result(2)).in(l->route.result(1)).out(DType::kF32, {T, kD});
   l->route.launch(bench.on()), l->plan.launch(bench.on());
   check(cudaStreamSynchronize(bench.on().stream));
   return l;
@@ -30,7 +28,7 @@ std::unique_ptr<Layer> layer_of(const Bench& bench, int64_t T, const Operand* ro
 
 void time_tokens(Bench& bench, int64_t T, int sets, int repeats) {
   Call memory("");
-  const Operand* rows = memory.make<float>({T * kK, kD});
+  const Operand* rows = memory.make(DType::kF32, {T * kK, kD});
   bench.fill(rows->as<float>(), T * kK * kD, 7);
   std::vector<std::unique_ptr<Layer>> layers;
   for (int i = 0; i < sets; i++) layers.push_back(layer_of(bench, T, rows, static_cast<uint32_t>(i + 11)));

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "cuda/backend/device_state.h"
 #include "cuda/device/launch.h"
-#include "test/cuda/compare.h"
 
 namespace switchyard::cuda::bench {
 
@@ -31,15 +31,11 @@ static __global__ void fill_floats(float* y, int64_t n, uint32_t seed) {
 // The device, its stream, and the word that kernels report to.
 class Bench {
  public:
-  Bench(const char* name, bool smoke) : name_(name), smoke_(smoke), limits_(test::device_limits()), error_(nullptr, sizeof(ErrorWord)) {
+  Bench(const char* name, bool smoke) : name_(name), smoke_(smoke), device_(0) {
     check(cudaGetDeviceProperties(&properties_, 0));
-    check(cudaStreamCreateWithFlags(&on_.stream, cudaStreamNonBlocking));
-    check(cudaMemsetAsync(error_.data(), 0, sizeof(ErrorWord), on_.stream));
-    on_.device = &limits_, on_.error = reinterpret_cast<ErrorWord*>(error_.data());
+    on_.stream = device_.stream(), on_.device = &device_.limits(), on_.error = device_.error_word();
+    check(cudaMemsetAsync(on_.error, 0, sizeof(ErrorWord), on_.stream));
   }
-  ~Bench() { cudaStreamDestroy(on_.stream); }
-  Bench(const Bench&) = delete;
-  Bench& operator=(const Bench&) = delete;
 
   const Launch& on() const { return on_; }
   void fill(float* y, int64_t n, uint32_t seed) const { launch(fill_floats, grid_for(n, 256, on_), 256, 0, on_, y, n, seed); }
@@ -49,6 +45,8 @@ class Bench {
   void time(const char* what, const std::string& about, const std::vector<std::function<void(const Launch&)>>& works, int repeats,
             double bytes, double flops = 0) {
     if (smoke_) repeats = static_cast<int>(works.size());
+    for (const auto& work : works) work(on_);  // memory that is asked for at first is not asked for under the capture
+    check(cudaStreamSynchronize(on_.stream));
     cudaGraph_t graph;
     cudaGraphExec_t exec;
     check(cudaStreamBeginCapture(on_.stream, cudaStreamCaptureModeThreadLocal));
@@ -56,9 +54,7 @@ class Bench {
     check(cudaStreamEndCapture(on_.stream, &graph));
     check(cudaGraphInstantiate(&exec, graph, 0));
     std::vector<double> us;
-    cudaEvent_t from, to;
-    check(cudaEventCreateWithFlags(&from, cudaEventDefault));
-    check(cudaEventCreateWithFlags(&to, cudaEventDefault));
+    const Event from(cudaEventDefault), to(cudaEventDefault);
     const int replays = smoke_ ? 1 : kReplays, warm_up = smoke_ ? 0 : kWarmUp;
     for (int i = 0; i < warm_up + replays; i++) {
       check(cudaEventRecord(from, on_.stream));
@@ -69,7 +65,6 @@ class Bench {
       check(cudaEventElapsedTime(&ms, from, to));
       if (i >= warm_up) us.push_back(1e3 * ms / repeats);
     }
-    check(cudaEventDestroy(from)), check(cudaEventDestroy(to));
     check(cudaGraphExecDestroy(exec)), check(cudaGraphDestroy(graph));
     std::sort(us.begin(), us.end());
     const double median = us[us.size() / 2];
@@ -83,7 +78,7 @@ class Bench {
   // Copies of 1 GiB: what all other figures are held against. Read and written bytes count.
   void time_copy() {
     const int64_t bytes = smoke_ ? 1 << 10 : 1 << 30;
-    const test::DeviceBytes from(nullptr, bytes), to(nullptr, bytes);
+    const DeviceMemory from(bytes), to(bytes);
     fill(reinterpret_cast<float*>(from.data()), bytes / 4, 1);
     time("copy", "\"bytes\":" + std::to_string(bytes), {[&](const Launch& on) {
            check(cudaMemcpyAsync(to.data(), from.data(), static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, on.stream));
@@ -94,16 +89,18 @@ class Bench {
   bool good() const {
     check(cudaStreamSynchronize(on_.stream));
     ErrorWord word;
-    error_.read(&word);
-    if (word.kind != 0) std::fprintf(stderr, "%s: instruction %u reports %lld at place %lld\n", name_, word.instruction, (long long)word.got, (long long)word.place);
+    check(cudaMemcpy(&word, on_.error, sizeof word, cudaMemcpyDeviceToHost));
+    if (word.kind != 0) {
+      std::fprintf(stderr, "%s: instruction %u got %lld at place %lld\n", name_, word.instruction, static_cast<long long>(word.got),
+                   static_cast<long long>(word.place));
+    }
     return word.kind == 0;
   }
 
  private:
   const char* name_;
   bool smoke_;
-  DeviceLimits limits_;
-  test::DeviceBytes error_;
+  DeviceState device_;
   cudaDeviceProp properties_{};
   Launch on_;
 };
@@ -113,22 +110,22 @@ class Call {
  public:
   explicit Call(const char* name) : name_(name) {}
 
-  template <class T>
-  const Operand* make(std::initializer_list<int64_t> dims, const T* from = nullptr) {
+  // Memory of this instruction's own, not filled.
+  const Operand* make(DType dtype, std::initializer_list<int64_t> dims) {
     operands_.push_back(std::make_unique<Operand>());
     Operand& o = *operands_.back();
-    o.dtype = test::dtype_of<T>(), o.shape = test::shape_of(dims);
-    memory_.push_back(std::make_unique<test::DeviceBytes>(from, o.shape.size() * static_cast<int64_t>(sizeof(T))));
-    o.data = memory_.back()->data();
+    o.dtype = dtype;
+    for (const int64_t d : dims) o.shape.dims[static_cast<size_t>(o.shape.rank++)] = d;
+    memory_.emplace_back(o.shape.size() * dtype_size(dtype));
+    o.data = memory_.back().data();
     return &o;
   }
   Call& in(const Operand* operand) {
     instruction_.in.push_back(operand);
     return *this;
   }
-  template <class T>
-  Call& out(std::initializer_list<int64_t> dims) {
-    instruction_.out.push_back(make<T>(dims));
+  Call& out(DType dtype, std::initializer_list<int64_t> dims) {
+    instruction_.out.push_back(make(dtype, dims));
     return *this;
   }
   Call& attr(int64_t i) {
@@ -142,23 +139,26 @@ class Call {
   const Operand* result(size_t i = 0) const { return instruction_.out[i]; }
 
   void launch(const Launch& on) {
-    const Kernel* kernel = kernels().find(name_);
-    if (scratch_ == nullptr) {
-      scratch_ = std::make_unique<test::DeviceBytes>(nullptr, kernel->scratch != nullptr ? kernel->scratch(instruction_, *on.device) : 0);
-      const auto words = kernel->constant != nullptr ? kernel->constant(instruction_) : std::vector<std::byte>();
-      constant_ = std::make_unique<test::DeviceBytes>(words.data(), static_cast<int64_t>(words.size()));
+    if (kernel_ == nullptr) {
+      kernel_ = kernels().find(name_);
+      if (kernel_ == nullptr) throw std::runtime_error(std::string("no kernel '") + name_ + "'");
+      if (kernel_->scratch != nullptr) scratch_ = DeviceMemory(kernel_->scratch(instruction_, *on.device));
+      const auto words = kernel_->constant != nullptr ? kernel_->constant(instruction_) : std::vector<std::byte>();
+      constant_ = DeviceMemory(static_cast<int64_t>(words.size()));
+      if (!words.empty()) check(cudaMemcpy(constant_.data(), words.data(), words.size(), cudaMemcpyHostToDevice));
     }
     Launch own = on;
-    own.scratch = scratch_->data(), own.constant = constant_->data();
-    kernel->launch(instruction_, own);
+    own.scratch = scratch_.data(), own.constant = constant_.data();
+    kernel_->launch(instruction_, own);
   }
 
  private:
   const char* name_;
+  const Kernel* kernel_ = nullptr;
   Instruction instruction_;
   std::vector<std::unique_ptr<Operand>> operands_;
-  std::vector<std::unique_ptr<test::DeviceBytes>> memory_;
-  std::unique_ptr<test::DeviceBytes> scratch_, constant_;
+  std::vector<DeviceMemory> memory_;
+  DeviceMemory scratch_, constant_;
 };
 
 }  // namespace switchyard::cuda::bench
