@@ -27,21 +27,39 @@ Product product_of(const Instruction& in, const Rows& r, size_t i) {
   return p;
 }
 
-// Whatever `compute` says, products are exact as long as linear/few.cu and linear/many.cu are not there: closer than asked for.
+// Formats and numbers of rows that tensor cores have no kernels for yet are exact whatever `compute` says: closer than asked for.
+bool goes_few(const Product& p, Compute compute) {
+  return !exact(*p.weight, compute) && p.rows <= kFewRows && has_few(p.weight->format);
+}
+
 template <bool kGrouped>
 int64_t product_scratch(const Instruction& in, const DeviceLimits& device) {
   int64_t most = 0;
   const Rows r = rows_of<kGrouped>(in);
-  for (size_t i = 0; i < in.out.size(); i++) most = std::max(most, exact_scratch(product_of(in, r, i), device));
+  const Compute compute = compute_of(in.attrs[0].i);
+  for (size_t i = 0; i < in.out.size(); i++) {
+    const Product p = product_of(in, r, i);
+    most = std::max(most, goes_few(p, compute) ? few_scratch(p, device) : exact_scratch(p, device));
+  }
   return most;
 }
 template <bool kGrouped>
 void run_products(const Instruction& in, const Launch& on) {
   const Rows r = rows_of<kGrouped>(in);
-  const Product first = product_of(in, r, 0);
-  const RowTiles tiles =
-      launch_tiles(first.offsets, r.rows, r.experts, exact_tile_rows(r.rows, r.experts), in.number, on, on.scratch);
-  for (size_t i = 0; i < in.out.size(); i++) launch_exact(product_of(in, r, i), tiles, in.number, on);
+  const Compute compute = compute_of(in.attrs[0].i);
+  RowTiles tiles;  // of all exact products, which come first: the others take the same scratch
+  for (size_t i = 0; i < in.out.size(); i++) {
+    const Product p = product_of(in, r, i);
+    if (goes_few(p, compute)) continue;
+    if (tiles.rows == 0) {
+      tiles = launch_tiles(p.offsets, p.rows, p.experts, exact_tile_rows(p.rows, p.experts), in.number, on, on.scratch);
+    }
+    launch_exact(p, tiles, in.number, on);
+  }
+  for (size_t i = 0; i < in.out.size(); i++) {
+    const Product p = product_of(in, r, i);
+    if (goes_few(p, compute)) launch_few(p, in.number, on, on.scratch);
+  }
 }
 
 template <bool kGrouped>

@@ -1,5 +1,6 @@
 // moe_experts: the experts of a sparse layer on packed weights. Which of three ways it goes is told by shapes alone.
 #include "cuda/moe/experts.h"
+#include "cuda/moe/experts_many.h"
 
 namespace switchyard::cuda {
 namespace {
@@ -22,9 +23,22 @@ ExpertLayer layer_of(const Instruction& in) {
   return l;
 }
 
-// Whatever `compute` says, layers are exact as long as experts_few.cu and experts_many.cu are not there: closer than asked for.
-void run(const Instruction& in, const Launch& on) { launch_exact(layer_of(in), in.number, on); }
-int64_t scratch(const Instruction& in, const DeviceLimits& device) { return exact_scratch(layer_of(in), device); }
+struct Way {
+  int64_t (*scratch)(const ExpertLayer&, const DeviceLimits&);
+  void (*launch)(const ExpertLayer&, uint32_t, const Launch&);
+};
+// Formats that tensor cores have no kernels for yet are exact whatever `compute` says: closer than asked for.
+Way way_of(const ExpertLayer& l, Compute compute) {
+  bool f32 = false;
+  for (const DeviceWeight* w : {l.gate, l.up, l.down}) f32 = f32 || (w != nullptr && exact(*w, compute));
+  if (!f32 && l.N <= kFewRows && has_few(l)) return {few_scratch, launch_few};
+  if (!f32 && takes_many(l)) return {many_scratch, launch_many};
+  return {exact_scratch, launch_exact};
+}
+Way way_of(const Instruction& in) { return way_of(layer_of(in), compute_of(in.attrs[1].i)); }
+
+void run(const Instruction& in, const Launch& on) { way_of(in).launch(layer_of(in), in.number, on); }
+int64_t scratch(const Instruction& in, const DeviceLimits& device) { return way_of(in).scratch(layer_of(in), device); }
 
 }  // namespace
 

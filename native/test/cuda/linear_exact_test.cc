@@ -13,12 +13,20 @@ namespace {
 using Ids = std::vector<int32_t>;
 ThreadPool pool(1);
 constexpr double kTolerance = 1e-6;  // sums in another order
+constexpr double kRounding = 4e-3;   // of x to bf16
 
-Compare& product(Compare& c, int64_t rows, const std::vector<WeightPtr>& weights, const Ids& offsets, uint32_t seed) {
+double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < a.size(); i++) difference += (double{a[i]} - b[i]) * (double{a[i]} - b[i]), norm += double{a[i]} * a[i];
+  return std::sqrt(difference / norm);
+}
+
+Compare& product(Compare& c, int64_t rows, const std::vector<WeightPtr>& weights, const Ids& offsets, uint32_t seed,
+                 int compute = 0) {
   c.in({rows, weights[0]->columns()}, normals(rows * weights[0]->columns(), seed));
   if (!offsets.empty()) c.in({static_cast<int64_t>(offsets.size())}, offsets);
   for (const WeightPtr& w : weights) c.in(*w, {w->experts(), w->rows(), w->columns()}).out<float>({rows, w->rows()});
-  return c.attr(0);
+  return c.attr(compute);
 }
 void check_product(const char* what, int64_t rows, const std::vector<WeightPtr>& weights, const Ids& offsets = {}) {
   Compare c(offsets.empty() ? "linear" : "grouped_linear");
@@ -37,7 +45,8 @@ void check_transposed(int64_t rows, const WeightPtr& w, const Ids& offsets = {})
   if (!offsets.empty()) c.in({static_cast<int64_t>(offsets.size())}, offsets);
   c.in(*w, {w->experts(), w->rows(), w->columns()}).out<float>({rows, w->columns()}).run(pool);
   if (CHECK(c.distance() < kTolerance && c.error().kind == 0)) return;
-  std::fprintf(stderr, "  transposed: %s, %lld rows: distance %g\n", format_info(w->format()).name, (long long)rows, c.distance());
+  std::fprintf(stderr, "  transposed: %s, %lld rows: distance %g\n", format_info(w->format()).name, (long long)rows,
+               c.distance());
 }
 
 // x of unit vectors reads the weights one by one: the floats of decode() are the CPU's, bit for bit.
@@ -96,13 +105,41 @@ void sizes() {
   check_product("many experts", 510, {many}, offsets);
 }
 
+// Weights of one instruction that go different ways: f32 is exact whatever is asked for, bf16 reads rounded activations.
+void ways() {
+  const WeightPtr f32 = random_weight(Format::kF32, 3, 40, 50, 15), bf16 = random_weight(Format::kBF16, 3, 24, 50, 16);
+  const WeightPtr q8 = random_weight(Format::kQ8_0, 1, 24, 64, 17);
+  for (const int64_t rows : {5, 90}) {
+    const Ids offsets = {0, 3, 3, static_cast<int32_t>(rows) - 1};
+    for (const auto& weights : {std::vector{f32, bf16}, std::vector{bf16, f32, bf16}}) {
+      Compare exact("grouped_linear"), rounded("grouped_linear");
+      product(exact, rows, weights, offsets, 5).run(pool);
+      product(rounded, rows, weights, offsets, 5, 1).run_device();
+      for (size_t i = 0; i < weights.size(); i++) {
+        const double by_rounding = distance(exact.device<float>(i), rounded.device<float>(i));
+        CHECK(exact.distance(i) < kTolerance && by_rounding < (weights[i] == f32 ? kTolerance : kRounding));
+      }
+    }
+    for (const int compute : {1, 2}) {
+      Compare c("linear");
+      product(c, rows, {q8}, {}, 5, 0).run_cpu(pool);
+      Compare d("linear");
+      product(d, rows, {q8}, {}, 5, compute).run_device();
+      CHECK(distance(c.cpu<float>(), d.device<float>()) < kRounding);
+    }
+  }
+}
+
 // Wrong offsets are reported with the place that the CPU names, and no row has an expert.
 void errors() {
   const WeightPtr w = random_weight(Format::kF32, 3, 20, 10, 14);
   struct {
     Ids offsets;
     int64_t place, got, low, high;
-  } cases[] = {{{1, 2, 3, 4}, 0, 1, 0, 0}, {{0, 3, 2, 4}, 2, 2, 3, 6}, {{0, 3, 4, 7}, 3, 7, 4, 6}, {{0, -1000000000, 4, 5}, 1, -1000000000, 0, 6}};
+  } cases[] = {{{1, 2, 3, 4}, 0, 1, 0, 0},
+               {{0, 3, 2, 4}, 2, 2, 3, 6},
+               {{0, 3, 4, 7}, 3, 7, 4, 6},
+               {{0, -1000000000, 4, 5}, 1, -1000000000, 0, 6}};
   for (const auto& e : cases) {
     Compare c("grouped_linear");
     product(c, 6, {w}, e.offsets, 5).run_device();
@@ -120,6 +157,7 @@ int main() {
   decoding();
   every_format();
   sizes();
+  ways();
   errors();
   return report();
 }

@@ -50,10 +50,12 @@ inline std::vector<std::byte> random_rows(Format f, int64_t rows, int64_t column
   }
   const FormatInfo& info = format_info(f);
   const size_t size = static_cast<size_t>(info.bytes_per_block);
-  const bool at_end = f == Format::kQ2_K || f == Format::kQ3_K || f == Format::kQ6_K || f == Format::kTQ1_0 || f == Format::kTQ2_0;
+  const bool at_end = f == Format::kQ2_K || f == Format::kQ3_K || f == Format::kQ6_K || f == Format::kTQ1_0 ||
+                      f == Format::kTQ2_0;  // where the scales stand
   const size_t halves = info.scales == ScaleKind::kScaleMin || info.scales == ScaleKind::kSuperMin ? 2 : 1;
   // The largest that a code, with the scale beside it, stands for.
-  const float largest = static_cast<float>(1 << (info.values != nullptr ? 7 : info.code_bits)) * (info.scales == ScaleKind::kSuper || info.scales == ScaleKind::kSuperMin ? 32 : 1);
+  const bool super = info.scales == ScaleKind::kSuper || info.scales == ScaleKind::kSuperMin;
+  const float largest = static_cast<float>((1 << (info.values != nullptr ? 7 : info.code_bits)) * (super ? 32 : 1));
   std::normal_distribution<float> normal(0, 4 * scale / largest);
   for (size_t at = 0; at < bytes.size(); at += size) {
     if (info.scales == ScaleKind::kExponent) {
