@@ -1,6 +1,7 @@
 // attention and paged_attention: which kernel, and how the work is cut. Lengths lie on the device, so the cut goes by shapes.
 #include <stdexcept>
 
+#include "cuda/attention/mma_tile.h"
 #include "cuda/attention/tile.h"
 
 namespace switchyard::cuda {
@@ -28,10 +29,28 @@ const T* optional_data(const Instruction& in, size_t i) {
 
 bool is_paged(const Instruction& in) { return in.in[1]->shape.rank == 4; }
 
-// Rows of a tile: 64 where there are many and a thread can hold their outputs.
-int tile_rows(const AttentionProblem& p) { return p.N * p.group() > 32 * p.S && p.Cv <= 256 && p.C <= 448 ? 64 : 16; }
+// Which kernel: f32 with tiles of 16 or 64 rows, or tensor cores for steps or prompts.
+enum class Path { kRows16, kRows64, kSteps, kPrompts };
 
-AttentionProblem problem_of(const Instruction& in, const DeviceLimits& device) {
+int rows_of(Path path) { return path == Path::kRows16 ? 16 : path == Path::kSteps ? 8 : 64; }
+
+// By shapes alone.
+Path f32_path(const AttentionProblem& p) {
+  const bool many = p.N * p.group() > int64_t{32} * p.S;
+  return many && p.Cv <= 256 && p.C <= 448 ? Path::kRows64 : Path::kRows16;  // what registers and shared memory hold
+}
+
+bool has_mma_path(const Instruction& in, const AttentionProblem& p) {
+  const DType dtype = in.in[1]->dtype;
+  const auto fits = [](int width) { return width > 0 && width % 16 == 0 && width <= kMostMmaWidth; };
+  return is_paged(in) && in.in[2] != nullptr && (dtype == DType::kF16 || dtype == DType::kBF16) && fits(p.C) && fits(p.Cv);
+}
+
+Path mma_path(const AttentionProblem& p) {
+  return p.N * p.group() > int64_t{16} * p.S ? Path::kPrompts : Path::kSteps;
+}
+
+AttentionProblem problem_of(const Instruction& in) {
   const Operand &q = *in.in[0], &y = *in.out[0];
   const bool paged = is_paged(in);
   const Shape& k = in.in[1]->shape;
@@ -49,9 +68,14 @@ AttentionProblem problem_of(const Instruction& in, const DeviceLimits& device) {
   p.window = static_cast<int>(std::min<int64_t>(in.attrs[2].i, INT32_MAX));  // no query stands further from the first key
   p.cap = static_cast<float>(in.attrs[3].f), p.left = in.attrs[4].i;
   p.instruction = in.number;
+  return p;
+}
 
-  const int rows = tile_rows(p);
-  const int64_t most_keys = paged ? in.in[5]->shape[1] * k[3] : k[0];
+// Cuts the work into tiles, and their keys where tiles are few.
+AttentionProblem cut(AttentionProblem p, Path path, const Instruction& in, const DeviceLimits& device) {
+  const Shape& k = in.in[1]->shape;
+  const int rows = rows_of(path);
+  const int64_t most_keys = is_paged(in) ? in.in[5]->shape[1] * k[3] : k[0];
   const int64_t used = std::max<int64_t>(p.S, ceil_div(p.N * p.group(), rows)) * p.G, wanted = kBlocksWanted * device.multiprocessors;
   p.tiles = p.N * p.group() / rows + p.S + 1;
   p.splits = 1;
@@ -63,54 +87,100 @@ AttentionProblem problem_of(const Instruction& in, const DeviceLimits& device) {
   return p;
 }
 
-int64_t partial_bytes(const AttentionProblem& p) {
-  return p.splits > 1 ? p.tiles * p.G * p.splits * tile_rows(p) * (2 + p.Cv) * 4 : 0;
+int64_t scratch(const Instruction& in, const DeviceLimits& device) {
+  const AttentionProblem p = problem_of(in);
+  const auto bytes = [&](Path path) {
+    const AttentionProblem c = cut(p, path, in, device);
+    return c.splits > 1 ? c.tiles * c.G * c.splits * rows_of(path) * (2 + c.Cv) * 4 : 0;
+  };
+  // Where data lies, which decides too, is not known yet.
+  return std::max(bytes(f32_path(p)), has_mma_path(in, p) ? bytes(mma_path(p)) : 0);
 }
 
-int64_t scratch(const Instruction& in, const DeviceLimits& device) { return partial_bytes(problem_of(in, device)); }
+dim3 grid_of(const AttentionProblem& p, int64_t chunks = 1) {
+  return dim3(static_cast<unsigned>(p.tiles), static_cast<unsigned>(p.G * chunks), static_cast<unsigned>(p.splits));
+}
+
+template <int kRows, class Keys>
+void combine(const AttentionProblem& p, const Keys& keys, const Launch& on) {
+  if (p.splits == 1) return;
+  launch(attention_combine<Keys, kRows>, dim3(static_cast<unsigned>(p.tiles), static_cast<unsigned>(p.G), kRows), 128, 0, on, p, keys);
+}
 
 template <int R, int V, class Keys>
-void launch_tiles(const AttentionProblem& p, const Keys& keys, const Launch& on) {
-  constexpr int kRows = 16 * R;
-  const int64_t chunks = ceil_div(p.Cv, 16 * V);
-  const auto tiles = static_cast<unsigned>(p.tiles), heads = static_cast<unsigned>(p.G);
-  launch(attention_tile<Keys, R, V>, dim3(tiles, static_cast<unsigned>(p.G * chunks), static_cast<unsigned>(p.splits)),
-         kAttentionThreads, tile_shared<kRows>(p.C).total * 4, on, p, keys);
-  if (p.splits > 1) launch(attention_combine<Keys, kRows>, dim3(tiles, heads, kRows), 128, 0, on, p, keys);
+void launch_f32(const AttentionProblem& p, const Keys& keys, const Launch& on) {
+  launch(attention_tile<Keys, R, V>, grid_of(p, ceil_div(p.Cv, 16 * V)), kAttentionThreads, tile_shared<16 * R>(p.C).total * 4,
+         on, p, keys);
+  combine<16 * R>(p, keys, on);
 }
 
 template <class Keys>
-void attend(AttentionProblem p, const Keys& keys, const Launch& on) {
-  if (p.N == 0 || p.H == 0 || p.Cv == 0) return;
-  p.error = on.error;
-  p.partial = reinterpret_cast<float*>(on.scratch);
-  if (tile_rows(p) == 64) {
-    if (p.Cv <= 64) return launch_tiles<4, 4>(p, keys, on);
-    if (p.Cv <= 128) return launch_tiles<4, 8>(p, keys, on);
-    return launch_tiles<4, 16>(p, keys, on);
+void attend_f32(const AttentionProblem& p, Path path, const Keys& keys, const Launch& on) {
+  if (path == Path::kRows64) {
+    if (p.Cv <= 64) return launch_f32<4, 4>(p, keys, on);
+    if (p.Cv <= 128) return launch_f32<4, 8>(p, keys, on);
+    return launch_f32<4, 16>(p, keys, on);
   }
-  if (p.Cv <= 64) return launch_tiles<1, 4>(p, keys, on);
-  if (p.Cv <= 128) return launch_tiles<1, 8>(p, keys, on);
-  launch_tiles<1, 32>(p, keys, on);
+  if (p.Cv <= 64) return launch_f32<1, 4>(p, keys, on);
+  if (p.Cv <= 128) return launch_f32<1, 8>(p, keys, on);
+  launch_f32<1, 32>(p, keys, on);
+}
+
+template <class T, int kWidth>
+void launch_mma(const AttentionProblem& p, Path path, const PagedKeys<T>& keys, const Launch& on) {
+  if (path == Path::kSteps) {
+    // Three stages where two blocks a multiprocessor still fit.
+    constexpr int kStages = kWidth <= 128 ? 3 : 2;
+    const MmaShared shared = mma_shared<true, true>(p.C, p.Cv, kStages);
+    launch(attention_mma<T, true, true, kWidth, kStages>, grid_of(p), kMmaThreads, shared.total, on, p, keys);
+    return combine<8>(p, keys, on);
+  }
+  const MmaShared shared = mma_shared<false, false>(p.C, p.Cv, 2);
+  launch(attention_mma<T, false, false, kWidth, 2>, grid_of(p), kMmaThreads, shared.total, on, p, keys);
+  combine<64>(p, keys, on);
+}
+
+// Everything but the keys, and which path; false: there is nothing to do.
+bool prepare(AttentionProblem* p, Path path, const Instruction& in, const Launch& on) {
+  *p = cut(*p, path, in, *on.device);
+  p->error = on.error;
+  p->partial = reinterpret_cast<float*>(on.scratch);
+  return p->N > 0 && p->H > 0 && p->Cv > 0;
 }
 
 bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
 void run_attention(const Instruction& in, const Launch& on) {
-  const AttentionProblem p = problem_of(in, *on.device);
+  AttentionProblem p = problem_of(in);
+  const Path path = f32_path(p);
+  if (!prepare(&p, path, in, on)) return;
   const float *k = in.in[1]->as<float>(), *v = in.in[2]->as<float>();
-  attend(p, ContiguousKeys{k, v, in.in[4]->as<int32_t>(), in.in[1]->shape[0], aligned(k) && p.C % 4 == 0,
-                           aligned(v) && p.Cv % 4 == 0}, on);
+  const ContiguousKeys keys{k, v, in.in[4]->as<int32_t>(), in.in[1]->shape[0], aligned(k) && p.C % 4 == 0,
+                            aligned(v) && p.Cv % 4 == 0};
+  attend_f32(p, path, keys, on);
 }
 
 template <class T>
 void run_paged_of(const Instruction& in, const Launch& on) {
-  const AttentionProblem p = problem_of(in, *on.device);
+  AttentionProblem p = problem_of(in);
   const Shape& k = in.in[1]->shape;
   const std::byte* values = in.in[2] != nullptr ? in.in[2]->data : nullptr;
-  attend(p, PagedKeys<T>{in.in[1]->data, values, in.in[4]->as<int32_t>(), in.in[5]->as<int32_t>(), k[0], narrow(k[3]),
-                         narrow(in.in[5]->shape[1]), aligned(in.in[1]->data),
-                         aligned(values) && p.Cv % static_cast<int64_t>(16 / sizeof(T)) == 0}, on);
+  const bool aligned_keys = aligned(in.in[1]->data), aligned_values = aligned(values);
+  const PagedKeys<T> keys{in.in[1]->data, values, in.in[4]->as<int32_t>(), in.in[5]->as<int32_t>(), k[0], narrow(k[3]),
+                          narrow(in.in[5]->shape[1]), aligned_keys,
+                          aligned_values && p.Cv % static_cast<int>(16 / sizeof(T)) == 0};
+  if constexpr (sizeof(T) == 2) {
+    if (has_mma_path(in, p) && aligned_keys && aligned_values) {
+      const Path path = mma_path(p);
+      if (!prepare(&p, path, in, on)) return;
+      const int width = std::max(p.C, p.Cv);
+      if (width <= 64) return launch_mma<T, 64>(p, path, keys, on);
+      if (width <= 128) return launch_mma<T, 128>(p, path, keys, on);
+      return launch_mma<T, kMostMmaWidth>(p, path, keys, on);
+    }
+  }
+  const Path path = f32_path(p);
+  if (prepare(&p, path, in, on)) attend_f32(p, path, keys, on);
 }
 
 void run_paged(const Instruction& in, const Launch& on) {
