@@ -20,5 +20,11 @@ __device__ inline bool in_range(ErrorWord* error, uint32_t instruction, int64_t 
   report(error, instruction, ErrorKind::kIndex, place, index, 0, size - 1);
   return false;
 }
+// The same where -1 stands for "none": false for it, and reports only what is neither.
+__device__ inline bool in_range_or_none(ErrorWord* error, uint32_t instruction, int64_t place, int64_t index, int64_t size) {
+  if (index >= 0 && index < size) return true;
+  if (index != -1) report(error, instruction, ErrorKind::kIndex, place, index, -1, size - 1);
+  return false;
+}
 
 }  // namespace switchyard::cuda
