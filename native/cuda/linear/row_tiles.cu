@@ -15,7 +15,8 @@ constexpr int kStepsPerBlock = 32;  // enough blocks for few rows
 // Block (i, j): steps from 32·i on of tile j.
 __global__ void row_tiles_kernel(const float* x, PlanRows plan, int64_t columns, std::byte* tiles, float* cleared,
                                  int64_t cleared_columns, ErrorWord* error, uint32_t instruction) {
-  start_next_grid();
+  wait_for_previous_grid();
+  start_next_grid();  // only now: the next one reads offsets before it waits for this one
   SWITCHYARD_SHARED(shared);
   auto* found = reinterpret_cast<int64_t*>(shared);  // the first row of the tile, and its expert's end
   const int64_t tile = blockIdx.y, steps = steps_of(columns);
@@ -58,7 +59,7 @@ void launch_row_tiles(const float* x, const PlanRows& plan, int64_t columns, std
   const int64_t blocks = std::max<int64_t>(1, (steps_of(columns) + kStepsPerBlock - 1) / kStepsPerBlock);
   // Without experts the tiles are known here; with them most places stay empty.
   const int64_t places = plan.offsets == nullptr ? (plan.rows + kTileRows - 1) / kTileRows : tile_begin(plan.experts, plan.rows) + 1;
-  launch(row_tiles_kernel, dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(places)), kThreads, 64, on, x, plan, columns,
+  launch(Start::kEarly, row_tiles_kernel, dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(places)), kThreads, 64, on, x, plan, columns,
          tiles, cleared, cleared_columns, on.error, instruction);
 }
 

@@ -29,7 +29,7 @@ struct PlanRows {
 };
 
 // Writes the tiles of x [tokens, columns], and zeros to rows [last offset, rows) of `cleared` [rows, cleared_columns]. Offsets
-// that fall or lie outside 0 … rows are reported; nothing is said of what is written then. The grid lets the next one start early.
+// that fall or lie outside 0 … rows are reported by the products; nothing is said of what is written then. Starts early, and lets the next grid do so.
 void launch_row_tiles(const float* x, const PlanRows& plan, int64_t columns, std::byte* tiles, float* cleared,
                       int64_t cleared_columns, uint32_t instruction, const Launch& on);
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "cuda/device/async.h"
 #include "cuda/device/float16.h"
 #include "cuda/device/reduce.h"
 #include "cuda/device/report.h"
@@ -31,9 +32,9 @@ __device__ inline int32_t row_of(const int32_t* slot_row, int64_t at, int64_t R,
 
 // A thread owns kCount columns of a token: threadIdx.x and blockIdx.y walk columns, threadIdx.y and blockIdx.x tokens.
 template <class T, int kCount>
-__global__ void combine_kernel(const T* __restrict__ rows, const int32_t* __restrict__ slot_row,
-                               const float* __restrict__ weights, int64_t R, int64_t N, int64_t K, int64_t D,
-                               float* __restrict__ y, ErrorWord* error, uint32_t instruction) {
+__global__ void combine_kernel(const T* rows, const int32_t* slot_row, const float* weights, int64_t R, int64_t N, int64_t K,
+                               int64_t D, float* y, ErrorWord* error, uint32_t instruction) {
+  wait_for_previous_grid();  // nothing here is __restrict__: such loads may move before it
   using Load = Piece<T, kCount>;
   constexpr int kStore = kCount < 4 ? kCount : 4;
   const int64_t column_step = int64_t{gridDim.y} * blockDim.x * kCount;
@@ -103,13 +104,13 @@ unsigned at_most(int64_t n, int64_t most) { return static_cast<unsigned>(std::mi
 
 template <class T, int kCount>
 void launch_pieces(const T* rows, const int32_t* slot_row, const float* weights, int64_t R, int64_t N, int64_t K, int64_t D,
-                   float* y, uint32_t instruction, const Launch& on) {
+                   float* y, uint32_t instruction, const Launch& on, Start start) {
   const int64_t pieces = (D + kCount - 1) / kCount;
   // Few tokens: small blocks, so that more multiprocessors take part.
   const int threads = N * pieces < int64_t{on.device->multiprocessors} * kThreads ? 32 : kThreads;
   const int across = std::min<int64_t>(threads, (pieces + 31) / 32 * 32), tokens = threads / across;
   const dim3 grid(at_most((N + tokens - 1) / tokens, INT32_MAX), at_most((pieces + across - 1) / across, 65535));
-  launch(combine_kernel<T, kCount>, grid, dim3(across, tokens), 0, on, rows, slot_row, weights, R, N, K, D, y, on.error,
+  launch(start, combine_kernel<T, kCount>, grid, dim3(across, tokens), 0, on, rows, slot_row, weights, R, N, K, D, y, on.error,
          instruction);
 }
 
@@ -131,21 +132,21 @@ void run_combine_grad(const Instruction& in, const Launch& on) {
 
 template <class T>
 void launch_combine(const T* rows, const int32_t* slot_row, const float* weights, int64_t R, int64_t N, int64_t K, int64_t D,
-                    float* y, uint32_t instruction, const Launch& on) {
+                    float* y, uint32_t instruction, const Launch& on, Start start) {
   constexpr int kCount = 16 / sizeof(T);
   if (D == 0) return;
   if (D % kCount == 0 && aligned(rows) && aligned(y)) {
-    launch_pieces<T, kCount>(rows, slot_row, weights, R, N, K, D, y, instruction, on);
+    launch_pieces<T, kCount>(rows, slot_row, weights, R, N, K, D, y, instruction, on, start);
   } else {
-    launch_pieces<T, 1>(rows, slot_row, weights, R, N, K, D, y, instruction, on);
+    launch_pieces<T, 1>(rows, slot_row, weights, R, N, K, D, y, instruction, on, start);
   }
 }
 template void launch_combine(const float*, const int32_t*, const float*, int64_t, int64_t, int64_t, int64_t, float*, uint32_t,
-                             const Launch&);
+                             const Launch&, Start);
 template void launch_combine(const Bf16*, const int32_t*, const float*, int64_t, int64_t, int64_t, int64_t, float*, uint32_t,
-                             const Launch&);
+                             const Launch&, Start);
 template void launch_combine(const Half*, const int32_t*, const float*, int64_t, int64_t, int64_t, int64_t, float*, uint32_t,
-                             const Launch&);
+                             const Launch&, Start);
 
 void register_moe_combine(KernelTable& t) {
   t.add({"moe_combine", run_combine});

@@ -1,6 +1,6 @@
 // The last step of an MoE layer on the device: the weighted sum of each token's expert rows.
 #pragma once
-#include "cuda/kernel.h"
+#include "cuda/device/launch.h"
 
 namespace switchyard::cuda {
 
@@ -13,6 +13,6 @@ struct Half;
 // out), weights [N, K] or nullptr (ones), y [N, D].
 template <class T>
 void launch_combine(const T* rows, const int32_t* slot_row, const float* weights, int64_t R, int64_t N, int64_t K, int64_t D,
-                    float* y, uint32_t instruction, const Launch& on);
+                    float* y, uint32_t instruction, const Launch& on, Start start = Start::kAfterPrevious);
 
 }  // namespace switchyard::cuda

@@ -100,7 +100,8 @@ void launch_few(const ExpertLayer& l, const FewTuning& tuning, uint32_t instruct
   }
   launch_stream<1>(operands_of(l, l.down, nullptr, scratch.hidden), tuning.rows, RowsStore{scratch.rows, l.down_bias, l.D},
                    instruction, on);
-  launch_combine(scratch.rows, l.slot_row, l.weights, l.R, l.N, l.K, l.D, l.y, instruction, on);
+  launch_combine(scratch.rows, l.slot_row, l.weights, l.R, l.N, l.K, l.D, l.y, instruction, on,
+                 Start::kEarly);
 }
 
 void launch_few(const ExpertLayer& l, uint32_t instruction, const Launch& on) {
