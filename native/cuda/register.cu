@@ -15,6 +15,7 @@ void register_gather(KernelTable&);
 void register_kv_copy(KernelTable&);
 void register_kv_write(KernelTable&);
 void register_linear(KernelTable&);
+void register_moe_capacity(KernelTable&);
 void register_moe_combine(KernelTable&);
 void register_moe_experts(KernelTable&);
 void register_moe_plan(KernelTable&);
@@ -43,6 +44,7 @@ const KernelTable& kernels() {
     register_kv_copy(t);
     register_kv_write(t);
     register_linear(t);
+    register_moe_capacity(t);
     register_moe_combine(t);
     register_moe_experts(t);
     register_moe_plan(t);
