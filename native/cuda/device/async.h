@@ -22,6 +22,8 @@ struct alignas(8) Barrier {
 // `bytes` 0 nothing is read. This thread's copies are grouped by copy_commit(); copy_wait<n> returns once all but its last n
 // groups are done (for this thread: others need a __syncthreads() after it).
 __device__ inline void copy_16(void* shared, const void* global, int bytes = 16) { emulation::copy_later(shared, global, bytes, 16); }
+// The same of 4 bytes; `bytes` is 4 or 0.
+__device__ inline void copy_4(void* shared, const void* global, int bytes = 4) { emulation::copy_later(shared, global, bytes, 4); }
 __device__ inline void copy_commit() { emulation::commit_copies(); }
 template <int kGroups>
 __device__ void copy_wait() {
@@ -61,6 +63,9 @@ __device__ inline uint32_t shared_address(const void* p) { return static_cast<ui
 
 __device__ inline void copy_16(void* shared, const void* global, int bytes = 16) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(bytes) : "memory");
+}
+__device__ inline void copy_4(void* shared, const void* global, int bytes = 4) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(bytes) : "memory");
 }
 __device__ inline void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kGroups>

@@ -39,8 +39,8 @@ void make(const Copy& c) {
   std::fprintf(stderr, "emulation: %s in block (%u, %u, %u)\n", what, blockIdx.x, blockIdx.y, blockIdx.z);
   std::abort();
 }
-void check_aligned(const void* to, const void* from) {
-  if (reinterpret_cast<uintptr_t>(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) die("a copy that is not 16-byte aligned");
+void check_aligned(const void* to, const void* from, uintptr_t bytes) {
+  if (reinterpret_cast<uintptr_t>(to) % bytes != 0 || reinterpret_cast<uintptr_t>(from) % bytes != 0) die("a copy that is not aligned");
 }
 template <class F>
 void change(uint64_t* word, const F& f) {
@@ -54,7 +54,7 @@ void change(uint64_t* word, const F& f) {
 }  // namespace
 
 void copy_later(void* to, const void* from, int copied, int size) {
-  check_aligned(to, copied > 0 ? from : to);
+  check_aligned(to, copied > 0 ? from : to, static_cast<uintptr_t>(size));
   groups[thread_index()].open.push_back({to, from, copied, size});
 }
 void commit_copies() {
@@ -95,7 +95,7 @@ bool barrier_complete(uint64_t* word, uint32_t parity) {
   return s.parity != (parity & 1);
 }
 void copy_bulk(void* to, const void* from, uint32_t bytes, uint64_t* word) {
-  check_aligned(to, from);
+  check_aligned(to, from, 16);
   if (bytes % 16 != 0 || bytes == 0) die("a bulk copy of a size that is no multiple of 16");
   bulk[word].push_back({to, from, static_cast<int>(bytes), static_cast<int>(bytes)});
 }
