@@ -15,6 +15,9 @@ namespace switchyard::test {
 struct BF16 {
   uint16_t bits;
 };
+struct Bool {
+  uint8_t value;
+};
 
 template <class T>
 constexpr DType dtype_of() {
@@ -23,6 +26,7 @@ constexpr DType dtype_of() {
   if constexpr (std::is_same_v<T, uint32_t>) return DType::kU32;
   if constexpr (std::is_same_v<T, BF16>) return DType::kBF16;
   if constexpr (std::is_same_v<T, uint8_t>) return DType::kU8;
+  if constexpr (std::is_same_v<T, Bool>) return DType::kBool;
   return DType::kF16;  // uint16_t: bits of a half
 }
 

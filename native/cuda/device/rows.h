@@ -42,7 +42,8 @@ class Row {
       }
     }
   }
-  // y[place] = of(value, place); y may be x.
+  // y[place] = of(value, place, item); y may be x. `item` names the same place in another row of the same
+  // shape and packing.
   template <class F>
   __device__ void write(float* y, const F& of) const {
     if constexpr (S::kItems > 0) {
@@ -55,6 +56,10 @@ class Row {
         store(y, j, v, of);
       }
     }
+  }
+  __device__ float value(int64_t place, int item) const {
+    if constexpr (S::kItems > 0) return items_[item];
+    else return x_[place];
   }
   template <class T, class Op>
   __device__ static T reduce(T v, Op op) {
@@ -91,12 +96,12 @@ class Row {
       if (place(j, 0) >= n_) return;
       Pack<float, kRowVector> four;
 #pragma unroll
-      for (int k = 0; k < kRowVector; k++) four.v[k] = of(v[k], place(j, k));
+      for (int k = 0; k < kRowVector; k++) four.v[k] = of(v[k], place(j, k), static_cast<int>(j) + k);
       store_pack(y + place(j, 0), four);
     } else {
 #pragma unroll
       for (int k = 0; k < kRowVector; k++) {
-        if (place(j, k) < n_) y[place(j, k)] = of(v[k], place(j, k));
+        if (place(j, k) < n_) y[place(j, k)] = of(v[k], place(j, k), static_cast<int>(j) + k);
       }
     }
   }

@@ -14,10 +14,16 @@ struct Norm {
   bool packed;
 };
 
+// Parameters are loaded with the row where registers are enough, so that their way from memory is not waited for twice.
+template <class S>
+using ParameterShape = RowShape<S::kThreads, S::kItems <= 8 ? S::kItems : 0>;
+
 template <class S, bool kCentred>
 __global__ void __launch_bounds__(S::kBlock) norm_kernel(const __grid_constant__ Norm p) {
   const int64_t r = row_of_thread<S>();
   const Row<S> row(p.x + (r < p.rows ? r * p.n : 0), p.n, p.packed, r < p.rows);
+  const Row<ParameterShape<S>> weight(p.weight, p.n, p.packed, p.weight != nullptr);
+  const Row<ParameterShape<S>> bias(p.bias, p.n, p.packed, p.bias != nullptr);
   const auto count = static_cast<double>(p.n);
   float mean = 0;
   if constexpr (kCentred) {
@@ -30,10 +36,10 @@ __global__ void __launch_bounds__(S::kBlock) norm_kernel(const __grid_constant__
   const auto variance = static_cast<float>(Row<S>::reduce(double{part}, Add{}) / count);
   const float scale = 1 / sqrtf(variance + p.eps);
   // Rounds as separate steps do: centre, scale, weight, bias.
-  row.write(p.y + r * p.n, [&](float v, int64_t i) {
+  row.write(p.y + r * p.n, [&](float v, int64_t i, int item) {
     float z = (v - mean) * scale;
-    if (p.weight != nullptr) z *= p.weight[i] + p.offset;
-    if (p.bias != nullptr) z = __fadd_rn(z, p.bias[i]);
+    if (p.weight != nullptr) z *= weight.value(i, item) + p.offset;
+    if (p.bias != nullptr) z = __fadd_rn(z, bias.value(i, item));
     return z;
   });
 }
@@ -46,7 +52,7 @@ void run(const Instruction& in, const Launch& on) {
   };
   Norm p{y.as<float>(), x.as<float>(), parameter(1), parameter(2), x.shape[0], x.shape[1]};
   p.eps = static_cast<float>(in.attrs[0].f), p.offset = kCentred ? 0 : static_cast<float>(in.attrs[1].f);
-  p.packed = rows_packed(x.data, y.data, p.n);
+  p.packed = rows_packed(x.data, y.data, p.n) && is_aligned(p.weight, 16) && is_aligned(p.bias, 16);
   if (p.n == 0) return;
   choose_rows(p.n, [&]<class S>(S) {
     launch(norm_kernel<S, kCentred>, row_grid<S>(p.rows), S::kBlock, 0, on, p);

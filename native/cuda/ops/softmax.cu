@@ -19,10 +19,10 @@ __global__ void __launch_bounds__(S::kBlock) softmax_kernel(float* y, const floa
   if constexpr (kLog) {
     // Two steps: v - largest is exact near the maximum, where largest + log(sum) would round.
     const auto log_sum = static_cast<float>(log(sum));
-    row.write(y, [&](float v, int64_t) { return nothing ? -INFINITY : (v - largest) - log_sum; });
+    row.write(y, [&](float v, int64_t, int) { return nothing ? -INFINITY : (v - largest) - log_sum; });
   } else {
     const auto scale = static_cast<float>(1.0 / sum);
-    row.write(y, [&](float v, int64_t) { return nothing ? 0.0f : expf(v - largest) * scale; });
+    row.write(y, [&](float v, int64_t, int) { return nothing ? 0.0f : expf(v - largest) * scale; });
   }
 }
 

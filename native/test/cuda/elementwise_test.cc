@@ -93,6 +93,7 @@ std::vector<In> numbers(int64_t n) {
     else if constexpr (std::is_same_v<In, uint16_t>) x[i] = f32_to_f16(from[i]);
     else if constexpr (std::is_same_v<In, float>) x[i] = from[i];
     else if constexpr (std::is_same_v<In, uint32_t>) x[i] = static_cast<uint32_t>(from[i] * 1e8f + 2e9f);
+    else if constexpr (std::is_same_v<In, Bool>) x[i] = {static_cast<uint8_t>(i % 3)};  // 2 is true as well
     else if constexpr (std::is_same_v<In, uint8_t>) x[i] = static_cast<uint8_t>(static_cast<int>(from[i]) & 3);
     else x[i] = static_cast<In>(from[i] * 1e3f);
   }
@@ -103,8 +104,11 @@ std::vector<In> numbers(int64_t n) {
 template <class In, class Out>
 void test_cast(ThreadPool& pool) {
   for (const int64_t n : {0, 1, 3, 4, 517, 70000}) {
-    CHECK((Compare("elementwise").in({n}, numbers<In>(n)).template out<Out>({n}).attr(std::vector<int64_t>{}).run(pool)
-               .template same<Out>()));
+    for (const int shift : {0, 1}) {
+      Compare cast("elementwise");
+      cast.shifted(shift).in({n}, numbers<In>(n)).shifted(shift * n % 3).template out<Out>({n});
+      CHECK(cast.attr(std::vector<int64_t>{}).run(pool).template same<Out>());
+    }
   }
 }
 
@@ -117,14 +121,15 @@ void test_broadcast(ThreadPool& pool) {
     const auto x = normals(n, 1), scale = normals(rows, 2), bias = normals(inner, 3);
     std::vector<uint16_t> half_bias;
     for (const float b : bias) half_bias.push_back(f32_to_f16(b));
-    const auto with = [&](auto&& finish) {
+    const auto with = [&](int64_t shift, auto&& finish) {
       Compare c("elementwise");
-      c.in({3, rows, inner}, x).in({rows, 1}, scale).in({inner}, half_bias).in({1, 1}, std::vector<float>{0.25f});
+      c.shifted(shift).in({3, rows, inner}, x).in({rows, 1}, scale).in({inner}, half_bias).in({1, 1}, std::vector<float>{0.25f});
       finish(c);
       return c.attr(code).run(pool).close(2e-6, 1e-6);
     };
-    CHECK(with([&](Compare& c) { c.out<float>({3, rows, inner}); }));
-    CHECK(with([&](Compare& c) { c.out_in_place(0); }));
+    CHECK(with(0, [&](Compare& c) { c.out<float>({3, rows, inner}); }));
+    CHECK(with(1, [&](Compare& c) { c.shifted(0).out<float>({3, rows, inner}); }));
+    CHECK(with(0, [&](Compare& c) { c.out_in_place(0); }));
   }
   // Five dimensions that do not merge, broadcast on both sides.
   CHECK(Compare("elementwise").in({2, 1, 3, 1, 5}, normals(30, 1)).in({4, 1, 6, 1}, normals(24, 2))
@@ -176,7 +181,8 @@ int main() {
   test_cast<float, float>(pool), test_cast<float, BF16>(pool), test_cast<BF16, float>(pool), test_cast<uint16_t, BF16>(pool);
   test_cast<float, uint16_t>(pool), test_cast<uint16_t, float>(pool), test_cast<BF16, uint16_t>(pool);
   test_cast<int32_t, uint8_t>(pool), test_cast<uint8_t, int32_t>(pool), test_cast<uint32_t, int32_t>(pool);
-  test_cast<uint8_t, uint8_t>(pool), test_cast<int32_t, uint32_t>(pool);
+  test_cast<uint8_t, uint8_t>(pool), test_cast<int32_t, uint32_t>(pool), test_cast<Bool, int32_t>(pool);
+  test_cast<int32_t, Bool>(pool), test_cast<Bool, Bool>(pool), test_cast<uint8_t, Bool>(pool);
   test_broadcast(pool);
   test_long(pool);
   return report();

@@ -11,6 +11,7 @@ std::vector<T> counted(int64_t n) {
   std::vector<T> x(static_cast<size_t>(n));
   for (size_t i = 0; i < x.size(); i++) {
     if constexpr (std::is_same_v<T, BF16>) x[i] = {static_cast<uint16_t>(i * 7 + 1)};
+    else if constexpr (std::is_same_v<T, Bool>) x[i] = {static_cast<uint8_t>(i % 3 == 0)};
     else x[i] = static_cast<T>(i * 7 + 1);
   }
   return x;
@@ -56,10 +57,12 @@ template <class T>
 void test_strided(ThreadPool& pool) {
   for (const Case& c : kCases) {
     const auto x = counted<T>(c.strided);
-    const bool copied = Compare("strided_copy").in({c.strided}, x).template out<T>(c.dense).attr(c.strides).attr(c.offset).run(pool)
-                            .template same<T>();
-    CHECK(copied);
-    if (!copied) std::fprintf(stderr, "case %td, %zu bytes\n", &c - kCases, sizeof(T));
+    for (const int shift : {0, 1}) {
+      const bool copied = Compare("strided_copy").shifted(shift).in({c.strided}, x).shifted(0).template out<T>(c.dense)
+                              .attr(c.strides).attr(c.offset).run(pool).template same<T>();
+      CHECK(copied);
+      if (!copied) std::fprintf(stderr, "case %td, %zu bytes, shift %d\n", &c - kCases, sizeof(T), shift);
+    }
     if (!c.scatters) continue;
     const auto dense = counted<T>(shape_of(c.dense).size());
     const bool scattered = Compare("strided_scatter").in(c.dense, dense).template out<T>({c.strided}).attr(c.strides).attr(c.offset)
@@ -81,10 +84,12 @@ void test_concat(ThreadPool& pool) {
                          {4, 8, many},     {0, 3, {1, 2}},     {2, 0, {1, 2}},     {3, 2, {0, 0}},     {1, 1, {70001, 5}},
                          {100, 64, {3, 9}}, {257, 6, {1, 40}}};
   for (const auto& [outer, inner, n] : cases) {
-    Compare c("concat");
-    int64_t total = 0;
-    for (const int64_t m : n) c.in({outer, m, inner}, counted<T>(outer * m * inner)), total += m;
-    CHECK((c.template out<T>({outer, total, inner}).run(pool).template same<T>()));
+    for (const int shift : {0, 1}) {
+      Compare c("concat");
+      int64_t total = 0;
+      for (const int64_t m : n) c.in({outer, m, inner}, counted<T>(outer * m * inner)), total += m, c.shifted(shift);
+      CHECK((c.shifted(0).template out<T>({outer, total, inner}).run(pool).template same<T>()));
+    }
   }
 }
 
@@ -92,7 +97,7 @@ void test_concat(ThreadPool& pool) {
 
 int main() {
   ThreadPool pool(1);
-  test_strided<float>(pool), test_strided<BF16>(pool), test_strided<uint8_t>(pool), test_strided<int32_t>(pool);
+  test_strided<float>(pool), test_strided<BF16>(pool), test_strided<uint8_t>(pool), test_strided<int32_t>(pool), test_strided<Bool>(pool);
   test_concat<float>(pool), test_concat<uint16_t>(pool), test_concat<uint8_t>(pool);
   return report();
 }

@@ -21,6 +21,7 @@ void test_softmax(ThreadPool& pool) {
     const auto x = normals(rows * n, static_cast<uint32_t>(n), 3);
     CHECK(Compare("softmax").in({rows, n}, x).out<float>({rows, n}).run(pool).close(2e-6, 1e-30));
     CHECK(Compare("log_softmax").in({rows, n}, x).out<float>({rows, n}).run(pool).close(1e-6, 2e-6));
+    CHECK(Compare("softmax").shifted(1).in({rows, n}, x).shifted(0).out<float>({rows, n}).run(pool).close(2e-6, 1e-30));
     CHECK(Compare("softmax").in({rows, n}, x).out_in_place(0).run(pool).close(2e-6, 1e-30));
     CHECK(Compare("log_softmax").in({rows, n}, x).out_in_place(0).run(pool).close(1e-6, 2e-6));
   }
@@ -41,14 +42,14 @@ void test_norm(ThreadPool& pool) {
   for (const auto& [rows, n] : kRows) {
     const auto x = normals(rows * n, 1), weight = normals(n, 2), bias = normals(n, 3);
     for (const double offset : {0.0, 1.0}) {
-      const auto rms = [&](bool weighted, bool in_place) {
+      const auto rms = [&](bool weighted, bool in_place, int64_t shift = 0) {
         Compare c("rms_norm");
-        c.in({rows, n}, x);
+        c.in({rows, n}, x).shifted(shift);
         weighted ? c.in({n}, weight) : c.absent();
-        in_place ? c.out_in_place(0) : c.out<float>({rows, n});
+        in_place ? c.out_in_place(0) : c.shifted(0).out<float>({rows, n});
         return c.attr(1e-5).attr(offset).run(pool).close(2e-6, 1e-7);
       };
-      CHECK(rms(true, false) && rms(true, true) && rms(false, false));
+      CHECK(rms(true, false) && rms(true, true) && rms(false, false) && rms(true, false, 1));
     }
     const auto layer = [&](bool weighted, bool biased) {
       Compare c("layer_norm");
@@ -82,13 +83,14 @@ void test_rope(ThreadPool& pool) {
     CHECK(table.close(1e-6, 3e-7, 0) && table.close(1e-6, 3e-7, 1));
     const auto cos = table.cpu<float>(0), sin = table.cpu<float>(1), x = normals(n * heads * c, 4);
     for (const int interleaved : {0, 1}) {
-      const auto call = [&](auto&& finish) {
+      const auto call = [&](auto&& finish, int64_t shift = 0) {
         Compare rope("rope");
-        rope.in({n, heads, c}, x).in({n, half}, cos).in({n, half}, sin);
+        rope.in({n, heads, c}, x).shifted(shift).in({n, half}, cos).shifted(0).in({n, half}, sin);
         finish(rope);
         return rope.attr(interleaved).run(pool).same<float>();
       };
       CHECK(call([&](Compare& rope) { rope.out<float>({n, heads, c}); }));
+      CHECK(call([&](Compare& rope) { rope.out<float>({n, heads, c}); }, 1));
       CHECK(call([&](Compare& rope) { rope.out_in_place(0); }));
     }
   }
