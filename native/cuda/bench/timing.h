@@ -136,6 +136,18 @@ class Call {
     instruction_.attrs.push_back({0, f, {}});
     return *this;
   }
+  Call& attr(std::vector<int64_t> ints) {
+    instruction_.attrs.push_back({0, 0, std::move(ints)});
+    return *this;
+  }
+  // Of all operands.
+  double bytes() const {
+    double sum = 0;
+    for (const auto& list : {instruction_.in, instruction_.out}) {
+      for (const Operand* o : list) sum += static_cast<double>(o->shape.size() * dtype_size(o->dtype));
+    }
+    return sum;
+  }
   const Operand* result(size_t i = 0) const { return instruction_.out[i]; }
 
   void launch(const Launch& on) {
