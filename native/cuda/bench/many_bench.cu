@@ -157,18 +157,18 @@ void time_dense(Bench& bench, int64_t size, const Options& options) {
   const Launch& on = bench.on();
   const PackedWeight weight(1, size, size, 3, on);
   const auto x = random_bf16(size * size, 4, on);
-  const test::DeviceBytes y(nullptr, size * size * 2), tiles(nullptr, many::tile_list_bytes(size, 1, many::kLeastTileRows));
-  auto* list = reinterpret_cast<many::TileList*>(tiles.data());
+  const test::DeviceBytes y(nullptr, size * size * 2), tiles(nullptr, many::TileList::bytes(size, 1, many::kLeastTileRows));
   many::Work work;
-  work.first = many::Panels::of(weight.weight);
-  work.columns = size, work.x = reinterpret_cast<const Bf16*>(x->data()), work.tokens = size, work.tiles = list;
+  work.first = {weight.weight.data, 0, weight.weight.layout.bytes, static_cast<int>(weight.weight.panels())};
+  work.columns = size, work.x = reinterpret_cast<const Bf16*>(x->data()), work.tokens = size;
   work.groups = static_cast<int>((size + 127) / 128), work.error = on.error;
   const int outputs = static_cast<int>(size);
   const many::RowStore<Bf16> store{reinterpret_cast<Bf16*>(y.data()), size, outputs, outputs, nullptr, many::Rule::kNone};
   for (int way = 0; way < many::kWays; way++) {
     if (!options.sweep && !options.smoke && static_cast<many::Way>(way) != many::way_for(*on.device)) continue;
     many::with_shape(static_cast<many::Way>(way), [&]<class S>() {
-      many::launch_tile_list(nullptr, 1, size, S::kRows, list, 0, on);
+      work.tiles = many::TileList::at(tiles.data(), size, 1, S::kRows);
+      many::launch_tile_list(nullptr, 1, size, S::kRows, work.tiles, 0, on);
       const std::function<void(const Launch&)> product = [&](const Launch& given) { many::launch_product<S>(work, store, given); };
       const std::vector<std::function<void(const Launch&)>> works(1, product);
       bench.time("dense product", "\"size\":" + std::to_string(size) + ",\"way\":\"" + kWayNames[way] + "\"", works, 2,

@@ -27,9 +27,12 @@ Product product_of(const Instruction& in, const Rows& r, size_t i) {
   return p;
 }
 
-// Formats and numbers of rows that tensor cores have no kernels for yet are exact whatever `compute` says: closer than asked for.
-bool goes_few(const Product& p, Compute compute) {
-  return !exact(*p.weight, compute) && p.rows <= kFewRows && has_few(p.weight->format);
+// Formats that tensor cores have no kernels for are exact whatever `compute` says: closer than asked for.
+enum class Way { kExact, kFew, kMany };
+Way way_of(const Product& p, Compute compute) {
+  if (exact(*p.weight, compute)) return Way::kExact;
+  if (p.rows <= kFewRows && has_few(p.weight->format)) return Way::kFew;
+  return has_many(p.weight->format) ? Way::kMany : Way::kExact;
 }
 
 template <bool kGrouped>
@@ -39,7 +42,9 @@ int64_t product_scratch(const Instruction& in, const DeviceLimits& device) {
   const Compute compute = compute_of(in.attrs[0].i);
   for (size_t i = 0; i < in.out.size(); i++) {
     const Product p = product_of(in, r, i);
-    most = std::max(most, goes_few(p, compute) ? few_scratch(p, device) : exact_scratch(p, device));
+    int64_t (*const scratch)(const Product&, const DeviceLimits&) =
+        way_of(p, compute) == Way::kExact ? exact_scratch : way_of(p, compute) == Way::kFew ? few_scratch : many_scratch;
+    most = std::max(most, scratch(p, device));
   }
   return most;
 }
@@ -50,7 +55,7 @@ void run_products(const Instruction& in, const Launch& on) {
   RowTiles tiles;  // of all exact products, which come first: the others take the same scratch
   for (size_t i = 0; i < in.out.size(); i++) {
     const Product p = product_of(in, r, i);
-    if (goes_few(p, compute)) continue;
+    if (way_of(p, compute) != Way::kExact) continue;
     if (tiles.rows == 0) {
       tiles = launch_tiles(p.offsets, p.rows, p.experts, exact_tile_rows(p.rows, p.experts), in.number, on, on.scratch);
     }
@@ -58,7 +63,8 @@ void run_products(const Instruction& in, const Launch& on) {
   }
   for (size_t i = 0; i < in.out.size(); i++) {
     const Product p = product_of(in, r, i);
-    if (goes_few(p, compute)) launch_few(p, in.number, on, on.scratch);
+    if (way_of(p, compute) == Way::kFew) launch_few(p, in.number, on, on.scratch);
+    if (way_of(p, compute) == Way::kMany) launch_many(p, in.number, on, on.scratch);
   }
 }
 

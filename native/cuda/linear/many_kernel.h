@@ -7,6 +7,8 @@
 //   3. An Epilogue makes of the sums what is stored.
 // Weights are the left factor, so that outputs are the 64 rows of an instruction and the tile's rows its columns.
 #pragma once
+#include <type_traits>
+
 #include "cuda/device/mma.h"
 #include "cuda/device/report.h"
 #include "cuda/device/wgmma.h"
@@ -40,25 +42,53 @@ void with_shape(Way way, const Fn& fn) {
   }
 }
 
+// Whether way_for() chooses the shape on some device; the others are for benches.
+template <class S>
+constexpr bool is_used() {
+  return std::is_same_v<S, Shape<256, 4, 2, true>> || !S::kWarpgroup;
+}
+
 // The panels of bf16 weights.
 struct Panels {
   const std::byte* data = nullptr;
   int64_t expert_stride = 0, bytes = 0;  // bytes: of a panel
   int count = 0;                         // panels of an expert
-
-  static Panels of(const DeviceWeight& w) { return {w.data, w.expert_stride, w.layout.bytes, static_cast<int>(w.panels())}; }
 };
 
 struct Work {
-  Panels first, second;        // second: up beside gate; else the panels that follow in a group are the first's own
+  Panels first, second;        // of first_expert on; second: up beside gate; else the panels that follow in a group are the first's own
   int64_t columns = 0;         // K
   const Bf16* x = nullptr;     // [tokens, padded_columns(K)]
   const int32_t* row_token = nullptr;  // nullptr: row r reads x[r]
   int64_t tokens = 0;
-  const TileList* tiles = nullptr;
+  TileList tiles;
+  int first_expert = 0, experts = 1;   // those of the list that have a turn
   int groups = 0;
   uint32_t instruction = 0;
   ErrorWord* error = nullptr;
+};
+
+// The tiles and groups of a block of the grid, one after another. Groups go around the tiles of a block of tiles, so that what is
+// multiplied at the same time reads few weights and few rows.
+struct Walk {
+  const Tile* tiles;
+  int64_t item, end;
+  int groups;
+
+  __device__ explicit Walk(const Work& work) : groups(work.groups) {
+    const int32_t first = work.tiles.starts[work.first_expert];
+    tiles = work.tiles.tiles + first;
+    item = blockIdx.x, end = int64_t{work.tiles.starts[work.first_expert + work.experts] - first} * groups;
+  }
+  __device__ bool more() const { return item < end; }
+  __device__ Tile take(int& group) {
+    const int at = static_cast<int>(item / groups);
+    const Tile any = tiles[at];
+    const int begin = at - any.place, within = static_cast<int>(item - int64_t{begin} * groups);
+    group = within / any.block;
+    item += gridDim.x;
+    return tiles[begin + within % any.block];
+  }
 };
 
 // The place that comes next in the ring of stages, and the parity of its barriers.
@@ -103,13 +133,13 @@ __device__ void fetch(const Work& work, const Shared<S>& shared) {
   const int depth = static_cast<int>((work.columns + kDepth - 1) / kDepth);
   const int pairs = static_cast<int>((work.columns + 1) / 2);
   const int64_t stride = padded_columns(work.columns);
-  const int64_t items = int64_t{work.tiles->count} * work.groups;
   constexpr int kPasses = S::kRows / 16;  // a pass copies 16 rows
   Ring<S::kStages> ring;
   int ahead = 0, announced = 0;  // stages asked for and not announced; the next to be
-  for (int64_t item = blockIdx.x; item < items; item += gridDim.x) {
-    const Tile tile = work.tiles->tiles()[item / work.groups];
-    const int group = static_cast<int>(item % work.groups), passes = tile_columns<S>(tile.rows) / 16;
+  for (Walk walk(work); walk.more();) {
+    int group;
+    const Tile tile = walk.take(group);
+    const int expert = tile.expert - work.first_expert, passes = tile_columns<S>(tile.rows) / 16;
     uint32_t row_at[kPasses];  // in units of 16 bytes
 #pragma unroll
     for (int i = 0; i < kPasses; i++) {
@@ -121,8 +151,8 @@ __device__ void fetch(const Work& work, const Shared<S>& shared) {
       }
       row_at[i] = static_cast<uint32_t>(token * (stride / 8)) + static_cast<uint32_t>(c);
     }
-    const std::byte* panels[2] = {work.first.data + tile.expert * work.first.expert_stride + thread * 16,
-                                  kGated ? work.second.data + tile.expert * work.second.expert_stride + thread * 16 : nullptr};
+    const std::byte* panels[2] = {work.first.data + expert * work.first.expert_stride + thread * 16,
+                                  kGated ? work.second.data + expert * work.second.expert_stride + thread * 16 : nullptr};
     for (int k = 0; k < depth; k++) {
       wait(shared.empty[ring.at], ring.parity ^ 1);
       std::byte* to = shared.weights(ring.at) + panel_row_16(r, c);
@@ -298,10 +328,10 @@ __global__ void __launch_bounds__(kThreads, 1) product_kernel(Work work, Epilogu
     if constexpr (S::kWarpgroup) take_registers<232>();
     const Place<Epilogue::kGated> place;
     Ring<S::kStages> ring;
-    const int64_t items = int64_t{work.tiles->count} * work.groups;
-    for (int64_t item = blockIdx.x; item < items; item += gridDim.x) {
-      const Tile tile = work.tiles->tiles()[item / work.groups];
-      const int group = static_cast<int>(item % work.groups), columns = tile_columns<S>(tile.rows);
+    for (Walk walk(work); walk.more();) {
+      int group;
+      const Tile tile = walk.take(group);
+      const int columns = tile_columns<S>(tile.rows);
       if (columns == 64) {
         multiply<S, 64>(work, epilogue, place, shared, ring, tile, group);
       } else if (columns == 128) {

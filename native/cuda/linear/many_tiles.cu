@@ -8,7 +8,7 @@ namespace switchyard::cuda::many {
 namespace {
 
 // One warp. An expert's rows begin where the largest end so far lies, so that segments never overlap.
-__global__ void tiles_kernel(const int32_t* offsets, int64_t experts, int32_t rows, int32_t tile_rows, TileList* list,
+__global__ void tiles_kernel(const int32_t* offsets, int64_t experts, int32_t rows, int32_t tile_rows, TileList list,
                              uint32_t instruction, ErrorWord* error) {
   const int lane = static_cast<int>(threadIdx.x);
   int32_t end_before = 0, tiles_before = 0;
@@ -29,18 +29,21 @@ __global__ void tiles_kernel(const int32_t* offsets, int64_t experts, int32_t ro
     const int32_t up = __shfl_up_sync(kAllLanes, end, 1), begin = lane == 0 ? end_before : up;
     const int32_t mine = (end - begin + tile_rows - 1) / tile_rows;
     const int32_t last = tiles_before + warp_scan(mine);
+    if (e < experts) list.starts[e] = last - mine;
     for (int from = 0; from < 32; from++) {
       const int32_t count = __shfl_sync(kAllLanes, mine, from), at = __shfl_sync(kAllLanes, last, from) - count;
       const int32_t first = __shfl_sync(kAllLanes, begin, from), stop = __shfl_sync(kAllLanes, end, from);
       for (int32_t i = lane; i < count; i += 32) {
         const int32_t row = first + i * tile_rows, left = stop - row;
-        list->tiles()[at + i] = {static_cast<int32_t>(base + from), row, left < tile_rows ? left : tile_rows, 0};
+        const int32_t place = i % kBlockTiles, block = min(kBlockTiles, count - i + place);
+        list.tiles[at + i] = {static_cast<int32_t>(base + from), row, min(left, tile_rows), static_cast<int16_t>(place),
+                              static_cast<int16_t>(block)};
       }
     }
     tiles_before = __shfl_sync(kAllLanes, last, 31);
     end_before = __shfl_sync(kAllLanes, end, 31);
   }
-  if (lane == 0) list->count = tiles_before, list->used = end_before;
+  if (lane == 0) list.starts[experts] = tiles_before, *list.used = end_before;
 }
 
 // Eight values a thread.
@@ -63,18 +66,14 @@ __global__ void round_kernel(const float* x, int64_t rows, int64_t columns, int6
 }
 
 template <class T>
-__global__ void clear_unused_kernel(T* y, int64_t rows, int64_t columns, const TileList* list) {
-  T* from = y + list->used * columns;
-  SWITCHYARD_GRID_STRIDE(i, (rows - list->used) * columns) from[i] = T{};
+__global__ void clear_unused_kernel(T* y, int64_t rows, int64_t columns, const int32_t* used) {
+  T* from = y + *used * columns;
+  SWITCHYARD_GRID_STRIDE(i, (rows - *used) * columns) from[i] = T{};
 }
 
 }  // namespace
 
-int64_t tile_list_bytes(int64_t rows, int64_t experts, int tile_rows) {
-  return static_cast<int64_t>(sizeof(TileList) + static_cast<size_t>(rows / tile_rows + experts) * sizeof(Tile));
-}
-
-void launch_tile_list(const int32_t* offsets, int64_t experts, int64_t rows, int tile_rows, TileList* list,
+void launch_tile_list(const int32_t* offsets, int64_t experts, int64_t rows, int tile_rows, const TileList& list,
                       uint32_t instruction, const Launch& on) {
   launch(tiles_kernel, 1, 32, 0, on, offsets, offsets == nullptr ? 1 : experts, static_cast<int32_t>(rows), tile_rows, list,
          instruction, on.error);
@@ -87,11 +86,13 @@ void launch_round(const float* x, int64_t rows, int64_t columns, Bf16* out, cons
          stride, out);
 }
 
-void launch_clear_unused(float* y, int64_t rows, int64_t columns, const TileList* list, const Launch& on) {
-  launch(clear_unused_kernel<float>, grid_for(rows * columns / 32, 256, on), 256, 0, on, y, rows, columns, list);
+void launch_clear_unused(float* y, int64_t rows, int64_t columns, const TileList& list, const Launch& on) {
+  launch(clear_unused_kernel<float>, grid_for(rows * columns / 32, 256, on), 256, 0, on, y, rows, columns,
+         static_cast<const int32_t*>(list.used));
 }
-void launch_clear_unused(Bf16* y, int64_t rows, int64_t columns, const TileList* list, const Launch& on) {
-  launch(clear_unused_kernel<Bf16>, grid_for(rows * columns / 32, 256, on), 256, 0, on, y, rows, columns, list);
+void launch_clear_unused(Bf16* y, int64_t rows, int64_t columns, const TileList& list, const Launch& on) {
+  launch(clear_unused_kernel<Bf16>, grid_for(rows * columns / 32, 256, on), 256, 0, on, y, rows, columns,
+         static_cast<const int32_t*>(list.used));
 }
 
 }  // namespace switchyard::cuda::many

@@ -32,6 +32,7 @@ int64_t exact_scratch(const Product& p, const DeviceLimits& device);
 void launch_exact(const Product& p, uint32_t instruction, const Launch& on, std::byte* scratch);
 int64_t few_scratch(const Product& p, const DeviceLimits& device);
 void launch_few(const Product& p, uint32_t instruction, const Launch& on, std::byte* scratch);
+bool has_many(Format f);
 int64_t many_scratch(const Product& p, const DeviceLimits& device);
 void launch_many(const Product& p, uint32_t instruction, const Launch& on, std::byte* scratch);
 

@@ -1,10 +1,7 @@
 // moe_experts: the experts of a sparse layer on packed weights. Which of three ways it goes is told by shapes alone.
 #include "cuda/moe/experts.h"
-#include "cuda/moe/experts_many.h"
 
 namespace switchyard::cuda {
-namespace {
-
 ExpertLayer layer_of(const Instruction& in) {
   const auto floats = [&](size_t i) { return i < in.in.size() && in.in[i] != nullptr ? in.in[i]->as<float>() : nullptr; };
   ExpertLayer l;
@@ -23,6 +20,8 @@ ExpertLayer layer_of(const Instruction& in) {
   return l;
 }
 
+namespace {
+
 struct Way {
   int64_t (*scratch)(const ExpertLayer&, const DeviceLimits&);
   void (*launch)(const ExpertLayer&, uint32_t, const Launch&);
@@ -32,7 +31,7 @@ Way way_of(const ExpertLayer& l, Compute compute) {
   bool f32 = false;
   for (const DeviceWeight* w : {l.gate, l.up, l.down}) f32 = f32 || (w != nullptr && exact(*w, compute));
   if (!f32 && l.N <= kFewRows && has_few(l)) return {few_scratch, launch_few};
-  if (!f32 && takes_many(l)) return {many_scratch, launch_many};
+  if (!f32 && has_many(l)) return {many_scratch, launch_many};
   return {exact_scratch, launch_exact};
 }
 Way way_of(const Instruction& in) { return way_of(layer_of(in), compute_of(in.attrs[1].i)); }

@@ -18,6 +18,9 @@ struct ExpertLayer {
   float* y = nullptr;           // [N, D]
 };
 
+// Of an instruction of moe_experts.
+ExpertLayer layer_of(const Instruction& in);
+
 //   exact  moe/experts_exact.cu   a composition of exact products
 //   few    moe/experts_few.cu     at most kFewRows tokens
 //   many   moe/experts_many.cu
@@ -26,6 +29,7 @@ void launch_exact(const ExpertLayer& l, uint32_t instruction, const Launch& on);
 bool has_few(const ExpertLayer& l);
 int64_t few_scratch(const ExpertLayer& l, const DeviceLimits& device);
 void launch_few(const ExpertLayer& l, uint32_t instruction, const Launch& on);
+bool has_many(const ExpertLayer& l);
 int64_t many_scratch(const ExpertLayer& l, const DeviceLimits& device);
 void launch_many(const ExpertLayer& l, uint32_t instruction, const Launch& on);
 

@@ -5,9 +5,6 @@
 
 namespace switchyard::cuda {
 
-// Whether the weights of a layer are in a format that it has kernels for: bf16.
-bool takes_many(const ExpertLayer& l);
-
 // The steps of a layer, for benches that time them apart. Each reads what the ones before it have left in scratch.
 enum Step : unsigned { kRound = 1, kTiles = 2, kHidden = 4, kDown = 8, kCombine = 16, kAllSteps = 31 };
 void launch_many(const ExpertLayer& l, many::Way way, uint32_t instruction, const Launch& on, unsigned steps = kAllSteps);

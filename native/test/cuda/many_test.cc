@@ -1,4 +1,5 @@
-// Expert layers of many rows on tensor cores, every way of many_way.h, against plain loops in double.
+// Many rows on tensor cores. Expert layers of bf16 by every way of many_way.h, against plain loops in double; products, and layers
+// of every format, against the CPU.
 #include <cmath>
 #include <random>
 #include <vector>
@@ -7,14 +8,12 @@
 #include "formats/half.h"
 #include "test/check.h"
 #include "test/cuda/compare.h"
+#include "test/cuda/experts_layer.h"
 
 using namespace switchyard;
 using namespace switchyard::test;
 
 namespace {
-
-using Floats = std::vector<float>;
-using Ids = std::vector<int32_t>;
 
 float rounded(float x) { return bf16_to_f32(f32_to_bf16(x)); }
 
@@ -223,10 +222,82 @@ void check_hostile() {
   }
 }
 
+// --- Against the CPU
+ThreadPool& pool() {
+  static ThreadPool one(1);
+  return one;
+}
+Floats rounded(Floats x) {
+  for (float& v : x) v = rounded(v);
+  return x;
+}
+
+gpu::Product product_of(const gpu::Instruction& in) {
+  gpu::Product p;
+  p.x = in.in[0]->as<float>(), p.tokens = p.rows = in.in[0]->shape[0];
+  if (in.in.size() == 3) p.offsets = in.in[1]->as<int32_t>(), p.experts = in.in[1]->shape[0] - 1;
+  p.weight = in.in.back()->weight;
+  p.y = in.out[0]->as<float>();
+  return p;
+}
+const gpu::Kernel kProduct{
+    "linear by many rows",
+    [](const gpu::Instruction& in, const gpu::Launch& on) { gpu::launch_many(product_of(in), in.number, on, on.scratch); },
+    [](const gpu::Instruction& in, const gpu::DeviceLimits& device) { return gpu::many_scratch(product_of(in), device); }};
+
+// x is rounded before: bf16 weights differ by the order of sums alone, others by their own rounding.
+void check_product(Format f, int64_t rows, int64_t columns, int64_t outputs, const Ids& offsets = {}) {
+  const int64_t experts = offsets.empty() ? 1 : static_cast<int64_t>(offsets.size()) - 1;
+  const WeightPtr w = random_weight(f, experts, outputs, columns, 5);
+  Compare c(offsets.empty() ? "linear" : "grouped_linear");
+  c.in({rows, columns}, rounded(normals(rows * columns, 6)));
+  if (!offsets.empty()) c.in({experts + 1}, offsets);
+  offsets.empty() ? c.in(*w, {outputs, columns}) : c.in(*w, {experts, outputs, columns});
+  c.out<float>({rows, outputs}).attr(0);
+  c.run_cpu(pool()).run_device(kProduct);
+  if (!CHECK(c.distance() < (f == Format::kBF16 ? 1e-5 : 3e-3) && c.error().kind == 0)) {
+    std::fprintf(stderr, "  %s: %lld rows of %lld columns to %lld outputs, distance %g\n", format_info(f).name, (long long)rows,
+                 (long long)columns, (long long)outputs, c.distance());
+  }
+}
+
+void check_products() {
+  for (const int64_t rows : {0, 1, 65, 129, 600}) check_product(Format::kBF16, rows, 100, 40);
+  for (const int64_t columns : {1, 15, 16, 64, 65, 300}) check_product(Format::kBF16, 70, columns, 33);
+  for (const int64_t outputs : {1, 16, 17, 128, 300}) check_product(Format::kBF16, 70, 64, outputs);
+  for (const Ids& offsets : {Ids{0, 0, 3, 3, 290, 290}, Ids{0, 300}, Ids{0, 0}, Ids{0, 100, 200, 300}}) {
+    check_product(Format::kBF16, 300, 72, 40, offsets);
+    check_product(Format::kQ4_0, 300, 64, 40, offsets);
+  }
+  for (const Format f : all_formats()) {
+    if (gpu::has_many(f)) check_product(f, 70, odd_columns(f, 3), 40);
+  }
+}
+
+void check_formats() {
+  for (const Format f : all_formats()) {
+    if (!gpu::has_many(f)) continue;
+    const int64_t E = 3, D = odd_columns(f, 2), F = odd_columns(f, 1), N = 70, K = 2;
+    const float scale = 0.1f;
+    const WeightPtr gate = random_weight(f, E, F, D, 21, scale), up = random_weight(f, E, F, D, 22, scale);
+    const WeightPtr down = random_weight(f, E, D, F, 23, scale);
+    Compare c = experts_call(experts_case(N, K, gate, up, down, random_ids(N * K, E, 10, 24)), 0, 0);
+    c.run_cpu(pool());
+    c.run_device({"moe_experts by many rows",
+                  [](const gpu::Instruction& in, const gpu::Launch& on) {
+                    gpu::launch_many(gpu::layer_of(in), in.number, on);
+                  },
+                  [](const gpu::Instruction& in, const gpu::DeviceLimits& device) { return gpu::many_scratch(gpu::layer_of(in), device); }});
+    if (!CHECK(c.distance() < 6e-3 && c.error().kind == 0)) std::fprintf(stderr, "  %s: distance %g\n", format_info(f).name, c.distance());
+  }
+}
+
 }  // namespace
 
 int main() {
   check_layers();
   check_hostile();
+  check_products();
+  check_formats();
   return report();
 }

@@ -1,0 +1,76 @@
+// Products of many rows with a packed weight: y of f32, x rounded to bf16.
+#include <algorithm>
+
+#include "cuda/linear/many_epilogue.h"
+#include "cuda/linear/many_weights.h"
+#include "cuda/linear/product.h"
+#include "cuda/linear/scratch.h"
+
+namespace switchyard::cuda {
+namespace {
+
+// Weights that are not bf16 are decoded so many bytes at a time (or one group of panels), where the L2 cache still holds them.
+constexpr int64_t kExpandBytes = int64_t{64} << 20;
+
+many::Part first_part(const Product& p) {
+  const DeviceWeight& w = *p.weight;
+  many::Part part{0, p.experts, 0, w.panels()};
+  if (many::reads_panels(w)) return part;
+  const int64_t panel = std::max<int64_t>(1, many::part_bytes(w, 1, 1)), fit = std::max<int64_t>(many::kGroupPanels, kExpandBytes / panel);
+  part.panels = std::min(w.panels(), fit / many::kGroupPanels * many::kGroupPanels);
+  part.experts = std::clamp<int64_t>(fit / std::max<int64_t>(1, w.panels()), 1, p.experts);
+  return part;
+}
+
+struct Scratch {
+  ScratchParts parts;
+  Bf16* x;
+  std::byte *room, *tiles;
+
+  Scratch(const Product& p, const many::Part& part, std::byte* memory)
+      : parts{memory},
+        x(parts.take<Bf16>(p.tokens * many::padded_columns(p.weight->columns) * 2)),
+        room(parts.take<std::byte>(many::part_bytes(*p.weight, part.experts, part.panels))),
+        tiles(parts.take<std::byte>(many::TileList::bytes(p.rows, p.experts, many::kLeastTileRows))) {}
+};
+
+template <class S>
+void run(const Product& p, uint32_t instruction, const Launch& on, std::byte* memory) {
+  const DeviceWeight& w = *p.weight;
+  const many::Part size = first_part(p);
+  const Scratch scratch(p, size, memory);
+  many::Work work;
+  work.tiles = many::TileList::at(scratch.tiles, p.rows, p.experts, S::kRows);
+  work.columns = w.columns, work.x = scratch.x, work.row_token = p.row_token, work.tokens = p.tokens;
+  work.instruction = instruction, work.error = on.error;
+  many::launch_round(p.x, p.tokens, w.columns, scratch.x, on);
+  // Without tokens no row has one: offsets other than 0 are wrong then.
+  many::launch_tile_list(p.offsets, p.experts, p.tokens == 0 ? 0 : p.rows, S::kRows, work.tiles, instruction, on);
+  for (many::Part part = size; part.first_expert < p.experts; part.first_expert += size.experts) {
+    part.experts = std::min(size.experts, p.experts - part.first_expert);
+    for (part.first_panel = 0; part.first_panel < w.panels(); part.first_panel += size.panels) {
+      part.panels = std::min(size.panels, w.panels() - part.first_panel);
+      work.first = many::launch_expand(w, part, work.tiles, scratch.room, on);
+      work.first_expert = static_cast<int>(part.first_expert), work.experts = static_cast<int>(part.experts);
+      work.groups = static_cast<int>((part.panels + many::kGroupPanels - 1) / many::kGroupPanels);
+      const int64_t output = part.first_panel * kPanel;
+      const int outputs = static_cast<int>(std::min(w.rows - output, part.panels * kPanel));
+      many::launch_product<S>(work, many::RowStore<float>{p.y + output, w.rows, outputs, outputs, nullptr, many::Rule::kNone}, on);
+    }
+  }
+  if (p.offsets != nullptr || p.tokens == 0) many::launch_clear_unused(p.y, p.rows, w.rows, work.tiles, on);
+}
+
+}  // namespace
+
+bool has_many(Format f) { return f != Format::kF32; }
+
+int64_t many_scratch(const Product& p, const DeviceLimits&) { return Scratch(p, first_part(p), nullptr).parts.bytes; }
+
+void launch_many(const Product& p, uint32_t instruction, const Launch& on, std::byte* scratch) {
+  many::with_shape(many::way_for(*on.device), [&]<class S>() {
+    if constexpr (many::is_used<S>()) run<S>(p, instruction, on, scratch);
+  });
+}
+
+}  // namespace switchyard::cuda
