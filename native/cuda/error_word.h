@@ -7,7 +7,7 @@ namespace switchyard::cuda {
 enum class ErrorKind : int32_t {
   kNone = 0,
   kIndex,      // an index outside [low, high]
-  kNotFinite,  // a value that must be finite is not; `got` holds its bits, as f32
+  kNotFinite,  // a value that must be finite is not
   kNoChoice,   // nothing is left to choose from
 };
 

@@ -14,7 +14,7 @@ struct RowTotal {
 // calculation for softmax", 2018). All threads of the block call, and all get it.
 template <int kThreads>
 __device__ inline RowTotal row_total(const float* x, int64_t n) {
-  constexpr int kAhead = 4;  // loads in flight
+  constexpr int kAhead = 8;  // loads in flight
   RowTotal t{-INFINITY, 0};
   for (int64_t begin = threadIdx.x; begin < n; begin += kAhead * kThreads) {
     float v[kAhead];

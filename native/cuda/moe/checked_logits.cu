@@ -4,11 +4,10 @@
 namespace switchyard::cuda {
 namespace {
 
-// What is wrong is reported by its bits, as f32.
 __global__ void check_kernel(float* y, const float* x, int64_t n, ErrorWord* error, uint32_t instruction) {
   SWITCHYARD_GRID_STRIDE(i, n) {
     const float v = x[i];
-    if (!(v < INFINITY)) report(error, instruction, ErrorKind::kNotFinite, i, __float_as_uint(v), 0, 0);
+    if (!(v < INFINITY)) report(error, instruction, ErrorKind::kNotFinite, i, 0, 0, 0);
     if (y != x) y[i] = v;
   }
 }

@@ -3,6 +3,7 @@
 
 #include "cuda/device/report.h"
 #include "cuda/device/row_total.h"
+#include "cuda/device/row_walk.h"
 
 namespace switchyard::cuda {
 namespace {
@@ -43,11 +44,11 @@ __global__ void __launch_bounds__(kThreads) grad_kernel(float* dx, const float* 
     }
     const RowTotal total = row_total<kThreads>(x, in.v);
     const auto scale = static_cast<float>(double{dy[r]} / total.sum);
-#pragma unroll 4
-    for (int64_t i = threadIdx.x; i < in.v; i += kThreads) {
-      const float e = expf(x[i] - total.max);
-      y[i] = i == target ? (static_cast<float>(double{e} / total.sum) - 1) * dy[r] : e * scale;
-    }
+    const float outer = dy[r];
+    walk_row<kThreads>(x, in.v, [&](int64_t i, float v) {
+      const float e = expf(v - total.max);
+      y[i] = i == target ? (static_cast<float>(double{e} / total.sum) - 1) * outer : e * scale;
+    });
   }
 }
 

