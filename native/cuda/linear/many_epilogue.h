@@ -46,21 +46,21 @@ struct RowStore {
   Rule rule = Rule::kNone;
 
   template <int kN>
-  __device__ __forceinline__ void store(float (&sums)[kN / 2], const Place<false>& place, const Tile& tile, int group,
+  __device__ __forceinline__ void store(float (&sums)[kN / 2], const Place<false>& place, const Begun& tile,
                                         std::byte*) const {
     switch (rule) {
-      case Rule::kSilu: return store_rule<kN, Rule::kSilu>(sums, place, tile, group);
-      case Rule::kGelu: return store_rule<kN, Rule::kGelu>(sums, place, tile, group);
-      case Rule::kGeluTanh: return store_rule<kN, Rule::kGeluTanh>(sums, place, tile, group);
-      case Rule::kRelu: return store_rule<kN, Rule::kRelu>(sums, place, tile, group);
-      default: return store_rule<kN, Rule::kNone>(sums, place, tile, group);
+      case Rule::kSilu: return store_rule<kN, Rule::kSilu>(sums, place, tile);
+      case Rule::kGelu: return store_rule<kN, Rule::kGelu>(sums, place, tile);
+      case Rule::kGeluTanh: return store_rule<kN, Rule::kGeluTanh>(sums, place, tile);
+      case Rule::kRelu: return store_rule<kN, Rule::kRelu>(sums, place, tile);
+      default: return store_rule<kN, Rule::kNone>(sums, place, tile);
     }
   }
 
  private:
   template <int kN, Rule kRule>
-  __device__ __forceinline__ void store_rule(float (&sums)[kN / 2], const Place<false>& place, const Tile& tile, int group) const {
-    const int output = group * kGroupPanels * kPanel + place.output;
+  __device__ __forceinline__ void store_rule(float (&sums)[kN / 2], const Place<false>& place, const Begun& tile) const {
+    const int output = tile.group * kGroupPanels * kPanel + place.output;
     if (output >= columns) return;
     const float b[2] = {bias_at(bias, tile.expert, outputs, output), bias_at(bias, tile.expert, outputs, output + 1)};
     T* rows = y + (tile.first + 2 * place.t) * stride + output;
@@ -102,14 +102,14 @@ struct HiddenStore {
   float limit = 0, slope = 0;
 
   template <int kN>
-  __device__ __forceinline__ void store(float (&sums)[kN / 2], const Place<true>& place, const Tile& tile, int group,
+  __device__ __forceinline__ void store(float (&sums)[kN / 2], const Place<true>& place, const Begun& tile,
                                         std::byte* staging) const {
     switch (rule) {
-      case Rule::kClamped: return store_rule<kN, Rule::kClamped>(sums, place, tile, group, staging);
-      case Rule::kGelu: return store_rule<kN, Rule::kGelu>(sums, place, tile, group, staging);
-      case Rule::kGeluTanh: return store_rule<kN, Rule::kGeluTanh>(sums, place, tile, group, staging);
-      case Rule::kRelu: return store_rule<kN, Rule::kRelu>(sums, place, tile, group, staging);
-      default: return store_rule<kN, Rule::kSilu>(sums, place, tile, group, staging);
+      case Rule::kClamped: return store_rule<kN, Rule::kClamped>(sums, place, tile, staging);
+      case Rule::kGelu: return store_rule<kN, Rule::kGelu>(sums, place, tile, staging);
+      case Rule::kGeluTanh: return store_rule<kN, Rule::kGeluTanh>(sums, place, tile, staging);
+      case Rule::kRelu: return store_rule<kN, Rule::kRelu>(sums, place, tile, staging);
+      default: return store_rule<kN, Rule::kSilu>(sums, place, tile, staging);
     }
   }
 
@@ -118,10 +118,10 @@ struct HiddenStore {
   __device__ static int at(int row, int c) { return row * kRowBytes + (c ^ (row >> 1 & 3)) * 16; }
 
   template <int kN, Rule kRule>
-  __device__ __forceinline__ void store_rule(float (&sums)[kN / 2], const Place<true>& place, const Tile& tile, int group,
+  __device__ __forceinline__ void store_rule(float (&sums)[kN / 2], const Place<true>& place, const Begun& tile,
                                              std::byte* staging) const {
     constexpr int kGroupOutputs = kGroupPanels / 2 * kPanel;
-    const int output = group * kGroupOutputs + place.output, barrier = 1 + place.warp / 4, warp = place.warp % 4;
+    const int output = tile.group * kGroupOutputs + place.output, barrier = 1 + place.warp / 4, warp = place.warp % 4;
     const float bg = bias_at(gate_bias, tile.expert, outputs, output), bu = bias_at(up_bias, tile.expert, outputs, output);
     std::byte* written = staging + at(place.lane, warp);
     block_barrier(barrier, 128);  // all have read what the last tile left
@@ -138,7 +138,7 @@ struct HiddenStore {
     block_barrier(barrier, 128);
     const int thread = 32 * warp + place.lane, row = thread / 4, c = thread % 4, left = tile.rows - row;
     const std::byte* read = staging + at(row, c);
-    Bf16* to = hidden + (tile.first + row) * stride + group * kGroupOutputs + place.warp / 4 * 32 + 8 * c;
+    Bf16* to = hidden + (tile.first + row) * stride + tile.group * kGroupOutputs + place.warp / 4 * 32 + 8 * c;
 #pragma unroll
     for (int j = 0; j < kN; j += 32, to += 32 * stride) {
       if (j < left) *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(read + j * kRowBytes);

@@ -28,7 +28,7 @@ struct Shape {
   static constexpr int kRows = kRows_, kStages = kStages_, kLag = kLag_;
   static constexpr bool kWarpgroup = kWarpgroup_;
   static constexpr int kStageBytes = kWeightStage + kRows * kOperandRowBytes;
-  static_assert(kLag <= kStages - 2 && kStageBytes % 1024 == 0);
+  static_assert(kLag <= kStages - 2 && kStageBytes % 1024 == 0 && kStages * 32 <= 256);
 };
 
 // fn.template operator()<Shape of a way>().
@@ -81,12 +81,13 @@ struct Walk {
     item = blockIdx.x, end = int64_t{work.tiles.starts[work.first_expert + work.experts] - first} * groups;
   }
   __device__ bool more() const { return item < end; }
+  __device__ void skip() { item += gridDim.x; }
   __device__ Tile take(int& group) {
     const int at = static_cast<int>(item / groups);
     const Tile any = tiles[at];
     const int begin = at - any.place, within = static_cast<int>(item - int64_t{begin} * groups);
     group = within / any.block;
-    item += gridDim.x;
+    skip();
     return tiles[begin + within % any.block];
   }
 };
@@ -101,16 +102,23 @@ struct Ring {
   }
 };
 
+// What the multiplying warps are told of a tile.
+struct alignas(16) Begun {
+  int expert, first, rows, group;
+};
+
 template <class S>
 struct Shared {
   std::byte* stages;
   Barrier *full, *empty;
+  Begun* begun;        // of the tile whose first stage lies in a place
   std::byte* staging;  // of epilogues
 
   __device__ explicit Shared(std::byte* base)
       : stages(base),
         full(reinterpret_cast<Barrier*>(base + S::kStages * S::kStageBytes)),
         empty(full + S::kStages),
+        begun(reinterpret_cast<Begun*>(empty + S::kStages)),
         staging(base + S::kStages * S::kStageBytes + 256) {}
   static constexpr int64_t bytes(int64_t staging) { return S::kStages * S::kStageBytes + 256 + staging; }
   __device__ std::byte* weights(int stage) const { return stages + stage * S::kStageBytes; }
@@ -127,12 +135,21 @@ __device__ inline int tile_columns(int rows) {
 // warp that reads four pairs of eight lanes meets every bank once.
 __device__ inline int panel_row_16(int row, int c) { return row * 128 + (c ^ (row & 1) * 2) * 16; }
 
+// Places of a tile past its rows read its last row; what comes of them is not stored.
+__device__ inline int row_of(const Tile& tile, int row) { return tile.first + min(row, tile.rows - 1); }
+
+__device__ inline void report_tokens(const Work& work, const Tile& tile) {
+  for (int row = tile.first; row < tile.first + tile.rows; row++) {
+    if (!in_range(work.error, work.instruction, row, work.row_token[row], work.tokens)) return;
+  }
+}
+
 template <class S, bool kGated>
 __device__ void fetch(const Work& work, const Shared<S>& shared) {
   const int thread = static_cast<int>(threadIdx.x), c = thread % 8, r = thread / 8;
   const int depth = static_cast<int>((work.columns + kDepth - 1) / kDepth);
   const int pairs = static_cast<int>((work.columns + 1) / 2);
-  const int64_t stride = padded_columns(work.columns);
+  const auto units = static_cast<uint32_t>(padded_columns(work.columns) / 8);  // of 16 bytes, in a row
   constexpr int kPasses = S::kRows / 16;  // a pass copies 16 rows
   Ring<S::kStages> ring;
   int ahead = 0, announced = 0;  // stages asked for and not announced; the next to be
@@ -141,20 +158,29 @@ __device__ void fetch(const Work& work, const Shared<S>& shared) {
     const Tile tile = walk.take(group);
     const int expert = tile.expert - work.first_expert, passes = tile_columns<S>(tile.rows) / 16;
     uint32_t row_at[kPasses];  // in units of 16 bytes
+    if (work.row_token != nullptr) {
+      int32_t token[kPasses];  // all are asked for before any is looked at
 #pragma unroll
-    for (int i = 0; i < kPasses; i++) {
-      const int row = tile.first + min(r + 16 * i, tile.rows - 1);
-      int64_t token = row;
-      if (work.row_token != nullptr) {
-        token = work.row_token[row];
-        if (!in_range(work.error, work.instruction, row, token, work.tokens)) token = 0;
+      for (int i = 0; i < kPasses; i++) token[i] = work.row_token[row_of(tile, r + 16 * i)];
+      bool wrong = false;
+#pragma unroll
+      for (int i = 0; i < kPasses; i++) {
+        const bool good = static_cast<uint32_t>(token[i]) < static_cast<uint32_t>(work.tokens);
+        wrong = wrong || !good;
+        row_at[i] = (good ? static_cast<uint32_t>(token[i]) : 0) * units + static_cast<uint32_t>(c);
       }
-      row_at[i] = static_cast<uint32_t>(token * (stride / 8)) + static_cast<uint32_t>(c);
+      if (wrong) report_tokens(work, tile);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kPasses; i++) {
+        row_at[i] = static_cast<uint32_t>(row_of(tile, r + 16 * i)) * units + static_cast<uint32_t>(c);
+      }
     }
     const std::byte* panels[2] = {work.first.data + expert * work.first.expert_stride + thread * 16,
                                   kGated ? work.second.data + expert * work.second.expert_stride + thread * 16 : nullptr};
     for (int k = 0; k < depth; k++) {
       wait(shared.empty[ring.at], ring.parity ^ 1);
+      if (k == 0 && thread == 0) shared.begun[ring.at] = {tile.expert, tile.first, tile.rows, group};
       std::byte* to = shared.weights(ring.at) + panel_row_16(r, c);
       const bool inside = k * (kDepth / 2) + thread / 4 < pairs;
 #pragma unroll
@@ -299,7 +325,7 @@ __device__ __forceinline__ void multiply_warp(const Place<kGated>& place, const 
 
 template <class S, int kN, class Epilogue>
 __device__ __forceinline__ void multiply(const Work& work, const Epilogue& epilogue, const Place<Epilogue::kGated>& place,
-                                         const Shared<S>& shared, Ring<S::kStages>& ring, const Tile& tile, int group) {
+                                         const Shared<S>& shared, Ring<S::kStages>& ring, const Begun& tile) {
   const int depth = static_cast<int>((work.columns + kDepth - 1) / kDepth);
   float sums[kN / 2];
 #pragma unroll
@@ -309,7 +335,7 @@ __device__ __forceinline__ void multiply(const Work& work, const Epilogue& epilo
   } else {
     multiply_warp<S, kN>(place, shared, depth, ring, sums);
   }
-  epilogue.template store<kN>(sums, place, tile, group, shared.staging + (place.warp / 4) * (Epilogue::staging(S::kRows) / 2));
+  epilogue.template store<kN>(sums, place, tile, shared.staging + (place.warp / 4) * (Epilogue::staging(S::kRows) / 2));
 }
 
 template <class S, class Epilogue>
@@ -328,16 +354,16 @@ __global__ void __launch_bounds__(kThreads, 1) product_kernel(Work work, Epilogu
     if constexpr (S::kWarpgroup) take_registers<232>();
     const Place<Epilogue::kGated> place;
     Ring<S::kStages> ring;
-    for (Walk walk(work); walk.more();) {
-      int group;
-      const Tile tile = walk.take(group);
+    for (Walk walk(work); walk.more(); walk.skip()) {
+      wait(shared.full[ring.at], ring.parity);
+      const Begun tile = shared.begun[ring.at];
       const int columns = tile_columns<S>(tile.rows);
       if (columns == 64) {
-        multiply<S, 64>(work, epilogue, place, shared, ring, tile, group);
+        multiply<S, 64>(work, epilogue, place, shared, ring, tile);
       } else if (columns == 128) {
-        multiply<S, 128>(work, epilogue, place, shared, ring, tile, group);
+        multiply<S, 128>(work, epilogue, place, shared, ring, tile);
       } else if constexpr (S::kRows > 128) {
-        multiply<S, 256>(work, epilogue, place, shared, ring, tile, group);
+        multiply<S, 256>(work, epilogue, place, shared, ring, tile);
       }
     }
   }
