@@ -33,28 +33,26 @@ struct ExactArguments {
   RowTiles tiles;
   uint32_t instruction;
   ErrorWord* error;
-  bool whole_vectors;       // rows of x are 16-byte aligned
+  bool whole_vectors;       // rows of x are 16-byte aligned, and width is a multiple of 4
 
   // The row of x that row r reads; nullptr, and a report, where its token is none.
   __device__ const float* x_row(int64_t r) const {
     const int64_t token = row_token == nullptr ? r : row_token[r];
     return in_range(error, instruction, r, token, tokens) ? x + token * width : nullptr;
   }
-  // kCount values of a row of x (nullptr: zeros) from column k on, zero past its end.
-  template <int kCount>
+  // kCount values of a row of x from column k on, zero past its end. kWhole: whole_vectors.
+  template <bool kWhole, int kCount>
   __device__ __forceinline__ void load_x(const float* row, int64_t k, float (&to)[kCount]) const {
-    if (row != nullptr && kCount > 1 && whole_vectors && k + kCount <= width) {
-      if constexpr (kCount == 4) {
-        const float4 v = *reinterpret_cast<const float4*>(row + k);
-        to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
-      } else if constexpr (kCount == 2) {
-        const float2 v = *reinterpret_cast<const float2*>(row + k);
-        to[0] = v.x, to[1] = v.y;
-      }
-      return;
-    }
+    if constexpr (kWhole && kCount == 4) {
+      const float4 v = k < width ? *reinterpret_cast<const float4*>(row + k) : make_float4(0, 0, 0, 0);
+      to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+    } else if constexpr (kWhole && kCount == 2) {
+      const float2 v = k < width ? *reinterpret_cast<const float2*>(row + k) : make_float2(0, 0);
+      to[0] = v.x, to[1] = v.y;
+    } else {
 #pragma unroll
-    for (int i = 0; i < kCount; i++) to[i] = row != nullptr && k + i < width ? row[k + i] : 0.0f;
+      for (int i = 0; i < kCount; i++) to[i] = k + i < width ? row[k + i] : 0.0f;
+    }
   }
 };
 void launch_exact_rows(Format f, const ExactArguments& a, const Launch& on);

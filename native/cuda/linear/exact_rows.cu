@@ -17,60 +17,74 @@ template <int R>
 constexpr int kInFlight = R <= 4 ? 4 : 2;
 
 template <Format f, int R>
-__global__ void __launch_bounds__(32 * kMostWarps) rows_kernel(ExactArguments a) {
-  using C = Codec<f>;
-  constexpr int U = kInFlight<R>;
-  const int64_t panels = (a.outputs + kPanel - 1) / kPanel, panel = blockIdx.x % panels;
-  const RowTile tile = a.tiles.at(blockIdx.x / panels);
-  if (tile.rows == 0) return;
-  const int thread = static_cast<int>(threadIdx.x), warps = static_cast<int>(blockDim.x) / 32;
-  if (tile.expert < 0) {
-    for (int i = thread; i < tile.rows * kPanel; i += static_cast<int>(blockDim.x)) {
-      const int64_t output = panel * kPanel + i % kPanel;
-      if (output < a.outputs) a.y[(tile.first + i / kPanel) * a.outputs + output] = 0;
+struct RowSums {
+  const std::byte* panel;
+  const float* x[R];
+  float at[R][4] = {};  // of this thread's units, for lanes 4·quad …
+
+  // kWhole: vectors of x are aligned; else it is read value by value.
+  template <int U, bool kWhole>
+  __device__ __forceinline__ void add_all(const ExactArguments& a) {
+    using C = Codec<f>;
+    const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, quad = thread % 4, slot = thread % 32 / 4;
+    const int64_t units = units_of<f>(a.at.columns), stride = static_cast<int64_t>(blockDim.x) / 32 * U * kUnitsPerWarp;
+    for (int64_t base = warp * U * kUnitsPerWarp; base < units; base += stride) {
+      Unit<f> u[U];
+      ScaleWords<f> scales[U];
+#pragma unroll
+      for (int i = 0; i < U; i++) {
+        const int64_t unit = base + kUnitsPerWarp * i + slot, chunk = unit / C::kUnits;
+        if (unit >= units) continue;
+        u[i] = load_unit<f>(panel + chunk * C::kChunkBytes, static_cast<int>(unit % C::kUnits), quad);
+        scales[i] = load_scales<f>(panel, a.at, chunk, quad);
+      }
+#pragma unroll
+      for (int i = 0; i < U; i++) {
+        const int64_t unit = base + kUnitsPerWarp * i + slot;
+        if (unit < units) add<kWhole>(a, u[i], scales[i], unit / C::kUnits, static_cast<int>(unit % C::kUnits));
+      }
     }
-    return;
   }
 
-  const int warp = thread / 32, quad = thread % 4, slot = thread % 32 / 4;
-  const float* x[R];
+ private:
+  template <bool kWhole>
+  __device__ __forceinline__ void add(const ExactArguments& a, const Unit<f>& u, const ScaleWords<f>& scales, int64_t chunk,
+                                      int unit) {
+    using C = Codec<f>;
 #pragma unroll
-  for (int r = 0; r < R; r++) x[r] = r < tile.rows ? a.x_row(tile.first + r) : nullptr;
-
-  const std::byte* weights = a.panels + tile.expert * a.expert_stride + panel * a.at.bytes;
-  const int64_t units = units_of<f>(a.at.columns);
-  float sums[R][4] = {};
-  for (int64_t base = warp * U * kUnitsPerWarp; base < units; base += warps * U * kUnitsPerWarp) {
-    Unit<f> u[U];
-    ScaleWords<f> scales[U];
+    for (int run = 0; run < C::kRuns; run++) {
+      float w[4][C::kRun];
+      decode<f>(u, scales, unit, run, w);
 #pragma unroll
-    for (int i = 0; i < U; i++) {
-      const int64_t unit = base + kUnitsPerWarp * i + slot, chunk = unit / C::kUnits;
-      if (unit >= units) continue;
-      u[i] = load_unit<f>(weights + chunk * C::kChunkBytes, static_cast<int>(unit % C::kUnits), quad);
-      scales[i] = load_scales<f>(weights, a.at, chunk, quad);
-    }
+      for (int r = 0; r < R; r++) {
+        float values[C::kRun];
+        a.load_x<kWhole>(x[r], chunk * kChunk + first_k<f>(unit, run), values);
 #pragma unroll
-    for (int i = 0; i < U; i++) {
-      const int64_t unit = base + kUnitsPerWarp * i + slot, chunk = unit / C::kUnits;
-      if (unit >= units) continue;
+        for (int k = 0; k < C::kRun; k++) {
 #pragma unroll
-      for (int run = 0; run < C::kRuns; run++) {
-        const int place = static_cast<int>(unit % C::kUnits);
-        float w[4][C::kRun];
-        decode<f>(u[i], scales[i], place, run, w);
-#pragma unroll
-        for (int r = 0; r < R; r++) {
-          float values[C::kRun];
-          a.load_x(x[r], chunk * kChunk + first_k<f>(place, run), values);
-#pragma unroll
-          for (int k = 0; k < C::kRun; k++) {
-#pragma unroll
-            for (int lane = 0; lane < 4; lane++) sums[r][lane] = __fmaf_rn(values[k], w[lane][k], sums[r][lane]);
-          }
+          for (int lane = 0; lane < 4; lane++) at[r][lane] = __fmaf_rn(values[k], w[lane][k], at[r][lane]);
         }
       }
     }
+  }
+};
+
+template <Format f, int R>
+__global__ void __launch_bounds__(32 * kMostWarps, 2) rows_kernel(ExactArguments a) {
+  const int64_t panels = (a.outputs + kPanel - 1) / kPanel, panel = blockIdx.x % panels;
+  const RowTile tile = a.tiles.at(blockIdx.x / panels);
+  if (tile.rows == 0) return;
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, quad = thread % 4, slot = thread % 32 / 4;
+  RowSums<f, R> sums;
+#pragma unroll
+  for (int r = 0; r < R; r++) {
+    const float* row = tile.expert >= 0 && r < tile.rows ? a.x_row(tile.first + r) : nullptr;
+    sums.x[r] = row != nullptr ? row : a.x;  // of rows that are not stored, or of a run that fails
+  }
+  if (tile.expert >= 0 && a.tokens > 0) {
+    sums.panel = a.panels + tile.expert * a.expert_stride + panel * a.at.bytes;
+    if (a.whole_vectors) sums.template add_all<kInFlight<R>, true>(a);
+    else sums.template add_all<1, false>(a);
   }
 
   __shared__ float parts[kMostWarps][R][kPanel];
@@ -78,7 +92,7 @@ __global__ void __launch_bounds__(32 * kMostWarps) rows_kernel(ExactArguments a)
   for (int r = 0; r < R; r++) {
 #pragma unroll
     for (int lane = 0; lane < 4; lane++) {
-      float s = sums[r][lane];
+      float s = sums.at[r][lane];
 #pragma unroll
       for (int with = 16; with >= 4; with /= 2) s += __shfl_xor_sync(kAllLanes, s, with);
       if (slot == 0) parts[warp][r][4 * quad + lane] = s;
@@ -89,7 +103,7 @@ __global__ void __launch_bounds__(32 * kMostWarps) rows_kernel(ExactArguments a)
     const int r = i / kPanel, output = i % kPanel;
     if (r >= tile.rows || panel * kPanel + output >= a.outputs) continue;
     float s = parts[0][r][output];
-    for (int w = 1; w < warps; w++) s += parts[w][r][output];
+    for (int w = 1; w < static_cast<int>(blockDim.x) / 32; w++) s += parts[w][r][output];
     a.y[(tile.first + r) * a.outputs + panel * kPanel + output] = s;
   }
 }

@@ -92,7 +92,7 @@ __device__ void decode_backwards(const Slab& s, int64_t slab, float* w) {
 }
 
 template <int BM, bool kBackwards>
-__global__ void __launch_bounds__(kThreads) tiles_kernel(Format format, ExactArguments a, int64_t columns) {
+__global__ void __launch_bounds__(kThreads, 2) tiles_kernel(Format format, ExactArguments a, int64_t columns) {
   constexpr int kRows = BM / 16;  // of a thread
   __align__(16) __shared__ float x_slab[BM * kXDistance];
   __align__(16) __shared__ float w_slab[kSlab * kWDistance];
@@ -111,8 +111,9 @@ __global__ void __launch_bounds__(kThreads) tiles_kernel(Format format, ExactArg
                  (a.at.columns + kChunk - 1) / kChunk, column};
     for (int64_t slab = 0; slab * kSlab < a.width; slab++) {
       for (int i = thread / 8; i < BM; i += kThreads / 8) {
-        float v[4];
-        a.load_x(rows[i], slab * kSlab + thread % 8 * 4, v);
+        const int64_t k = slab * kSlab + thread % 8 * 4;
+        float v[4] = {};
+        if (rows[i] != nullptr) a.whole_vectors ? a.load_x<true>(rows[i], k, v) : a.load_x<false>(rows[i], k, v);
         *reinterpret_cast<float4*>(x_slab + i * kXDistance + thread % 8 * 4) = make_float4(v[0], v[1], v[2], v[3]);
       }
       in_codec(format, [&]<Format f>() {
@@ -120,7 +121,7 @@ __global__ void __launch_bounds__(kThreads) tiles_kernel(Format format, ExactArg
         else decode_forwards<f>(s, slab, w_slab);
       });
       __syncthreads();
-#pragma unroll 2
+#pragma unroll 1
       for (int k = 0; k < kSlab; k += 4) {
         float x[kRows][4];
 #pragma unroll
