@@ -105,6 +105,20 @@ void sizes() {
   check_product("many experts", 510, {many}, offsets);
 }
 
+// x that is aligned to its elements only.
+void unaligned() {
+  for (const Format f : {Format::kF32, Format::kBF16, Format::kQ8_0, Format::kQ4_0, Format::kQ2_K}) {
+    const int64_t K = 256, N = 40;
+    const WeightPtr w = random_weight(f, 1, N, K, 18);
+    for (const int64_t rows : {1, 3, 20}) {
+      Compare c("linear"), t("linear_transposed");
+      c.shifted(1).in({rows, K}, normals(rows * K, 5)).shifted(0).in(*w, {1, N, K}).out<float>({rows, N}).attr(0).run(pool);
+      t.shifted(3).in({rows, N}, normals(rows * N, 6)).shifted(0).in(*w, {1, N, K}).out<float>({rows, K}).run(pool);
+      CHECK(c.distance() < kTolerance && t.distance() < kTolerance);
+    }
+  }
+}
+
 // Weights of one instruction that go different ways: f32 is exact whatever is asked for, bf16 reads rounded activations.
 void ways() {
   const WeightPtr f32 = random_weight(Format::kF32, 3, 40, 50, 15), bf16 = random_weight(Format::kBF16, 3, 24, 50, 16);
@@ -157,6 +171,7 @@ int main() {
   decoding();
   every_format();
   sizes();
+  unaligned();
   ways();
   errors();
   return report();
