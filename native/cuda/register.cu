@@ -5,6 +5,7 @@ namespace switchyard::cuda {
 
 // One line per file of ops, linear, attention and moe.
 void register_attention(KernelTable&);
+void register_balanced_assignment(KernelTable&);
 void register_checked_logits(KernelTable&);
 void register_concat(KernelTable&);
 void register_cross_entropy(KernelTable&);
@@ -37,6 +38,7 @@ const KernelTable& kernels() {
   static const KernelTable table = [] {
     KernelTable t;
     register_attention(t);
+    register_balanced_assignment(t);
     register_checked_logits(t);
     register_concat(t);
     register_cross_entropy(t);
