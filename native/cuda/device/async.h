@@ -117,4 +117,12 @@ __device__ inline void start_next_grid() { asm volatile("griddepcontrol.launch_d
 
 #endif
 
+// Kernels of little work are started so, and all their blocks call begin_overlapped() before anything else: the launch of a grid
+// overlaps the end of the one before it. (With kAfterPrevious here the calls do nothing.)
+constexpr Start kOverlapped = Start::kEarly;
+__device__ inline void begin_overlapped() {
+  wait_for_previous_grid();
+  start_next_grid();
+}
+
 }  // namespace switchyard::cuda

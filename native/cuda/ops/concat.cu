@@ -1,7 +1,7 @@
 // `concat`: tensors [outer, n_i, inner] side by side.
 #include <algorithm>
 
-#include "cuda/device/launch.h"
+#include "cuda/device/async.h"
 #include "cuda/device/vector.h"
 
 namespace switchyard::cuda {
@@ -23,6 +23,7 @@ struct Parts {
 
 template <class T, class Index>
 __global__ void __launch_bounds__(kThreads) concat_kernel(const __grid_constant__ Parts<Index> p) {
+  begin_overlapped();
   const auto& part = p.part[blockIdx.y];
   T* y = reinterpret_cast<T*>(p.y) + part.at;
   const T* x = reinterpret_cast<const T*>(part.x);
@@ -43,7 +44,7 @@ void run_with(const Instruction& in, const Launch& on) {
   const auto flush = [&] {
     if (parts == 0) return;
     const dim3 grid(grid_for(largest, kThreads, on).x, parts);
-    launch(concat_kernel<T, Index>, grid, kThreads, 0, on, p);
+    launch(kOverlapped, concat_kernel<T, Index>, grid, kThreads, 0, on, p);
     parts = 0, largest = 0;
   };
   for (const Operand* x : in.in) {

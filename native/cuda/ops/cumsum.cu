@@ -2,6 +2,7 @@
 //
 // A group of threads stands in kLanes rows of kColumns; each takes kItems rows below one another, the lanes are scanned, and the
 // group goes on with the sum so far.
+#include "cuda/device/async.h"
 #include "cuda/device/reduce.h"
 
 namespace switchyard::cuda {
@@ -43,6 +44,7 @@ __device__ inline Sum scan_lanes(Sum v, Sum* all) {
 
 template <class T, class Sum, int kColumns, int kLanes>
 __global__ void __launch_bounds__(kThreads) cumsum_kernel(T* y, const T* x, const __grid_constant__ Sizes s) {
+  begin_overlapped();
   constexpr int kGroup = kColumns * kLanes, kGroups = kThreads / kGroup;
   const int thread = static_cast<int>(threadIdx.x), column = thread % kColumns, lane = thread / kColumns % kLanes;
   const int64_t strips = (s.inner + kColumns - 1) / kColumns;
@@ -80,7 +82,7 @@ void cumulate(const Instruction& in, const Launch& on) {
   const auto start = [&]<int kColumns, int kLanes>() {
     const int64_t tasks = s.outer * ((s.inner + kColumns - 1) / kColumns);
     constexpr int kGroups = kThreads / (kColumns * kLanes);
-    launch(cumsum_kernel<T, Sum, kColumns, kLanes>, dim3(static_cast<unsigned>((tasks + kGroups - 1) / kGroups)), kThreads, 0, on,
+    launch(kOverlapped, cumsum_kernel<T, Sum, kColumns, kLanes>, dim3(static_cast<unsigned>((tasks + kGroups - 1) / kGroups)), kThreads, 0, on,
            in.out[0]->as<T>(), in.in[0]->as<T>(), s);
   };
   if (s.inner > 1) return start.template operator()<32, 8>();

@@ -6,7 +6,7 @@
 // Inputs that are one element, and constants, are brought once a thread.
 #include <algorithm>
 
-#include "cuda/device/launch.h"
+#include "cuda/device/async.h"
 #include "cuda/device/float16.h"
 #include "cuda/device/vector.h"
 #include "cuda/ops/elementwise_plan.h"
@@ -241,6 +241,7 @@ __device__ inline void compute(const ElementStep& step, const Lanes& a, const La
 template <class Index>
 __global__ void __launch_bounds__(kMostThreads)
     elementwise_kernel(const __grid_constant__ Parameters<Index> p) {
+  begin_overlapped();
   SWITCHYARD_SHARED(shared);
   Lanes* const file = reinterpret_cast<Lanes*>(shared) + threadIdx.x;  // slot s at s · blockDim.x
   Lanes y{};
@@ -349,7 +350,7 @@ void run_with(const Instruction& in, const Launch& on) {
   const int64_t slots = int64_t{plan.slots} * static_cast<int64_t>(sizeof(Lanes));
   while (threads > 32 && slots * threads > kMostShared) threads /= 2;
   const int64_t tiles = (y.shape.size() + kLanes - 1) / kLanes;
-  launch(elementwise_kernel<Index>, grid_for(tiles, threads, on), threads, slots * threads, on, p);
+  launch(kOverlapped, elementwise_kernel<Index>, grid_for(tiles, threads, on), threads, slots * threads, on, p);
 }
 
 void run(const Instruction& in, const Launch& on) {

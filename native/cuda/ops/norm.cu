@@ -1,5 +1,6 @@
 // `rms_norm` (Zhang and Sennrich 2019) and `layer_norm` (Ba et al. 2016) along rows; sums in f32 within a thread, in f64 over
 // threads.
+#include "cuda/device/async.h"
 #include "cuda/device/rows.h"
 
 namespace switchyard::cuda {
@@ -20,6 +21,7 @@ using ParameterShape = RowShape<S::kThreads, S::kItems <= 8 ? S::kItems : 0>;
 
 template <class S, bool kCentred>
 __global__ void __launch_bounds__(S::kBlock) norm_kernel(const __grid_constant__ Norm p) {
+  begin_overlapped();
   const int64_t r = row_of_thread<S>();
   const Row<S> row(p.x + (r < p.rows ? r * p.n : 0), p.n, p.packed, r < p.rows);
   const Row<ParameterShape<S>> weight(p.weight, p.n, p.packed, p.weight != nullptr);
@@ -55,7 +57,7 @@ void run(const Instruction& in, const Launch& on) {
   p.packed = rows_packed(x.data, y.data, p.n) && is_aligned(p.weight, 16) && is_aligned(p.bias, 16);
   if (p.n == 0) return;
   choose_rows(p.n, [&]<class S>(S) {
-    launch(norm_kernel<S, kCentred>, row_grid<S>(p.rows), S::kBlock, 0, on, p);
+    launch(kOverlapped, norm_kernel<S, kCentred>, row_grid<S>(p.rows), S::kBlock, 0, on, p);
   });
 }
 

@@ -1,5 +1,5 @@
 // `iota`, `random_uniform`, `random_normal`: tensors from nothing. Element i depends on (seed, offset, i) alone.
-#include "cuda/device/launch.h"
+#include "cuda/device/async.h"
 #include "cuda/device/philox.h"
 
 namespace switchyard::cuda {
@@ -8,6 +8,7 @@ namespace {
 constexpr int kThreads = 128;
 
 __global__ void iota_kernel(int32_t* y, int64_t n, int64_t inner, int64_t size) {
+  begin_overlapped();
   SWITCHYARD_GRID_STRIDE(i, n) y[i] = static_cast<int32_t>(i / inner % size);
 }
 
@@ -16,7 +17,7 @@ void run_iota(const Instruction& in, const Launch& on) {
   const int64_t axis = in.attrs[0].i, n = y.shape.size();
   int64_t inner = 1;
   for (int64_t d = axis + 1; d < y.shape.rank; d++) inner *= y.shape[static_cast<int>(d)];
-  launch(iota_kernel, grid_for(n, kThreads, on), kThreads, 0, on, y.as<int32_t>(), n, inner, y.shape[static_cast<int>(axis)]);
+  launch(kOverlapped, iota_kernel, grid_for(n, kThreads, on), kThreads, 0, on, y.as<int32_t>(), n, inner, y.shape[static_cast<int>(axis)]);
 }
 
 // sin and cos of 2 pi u, 0 <= u < 1, by the CPU's polynomials, so that both draw the same normals but for the last places.
@@ -45,6 +46,7 @@ __device__ inline void normal_pair(uint32_t first, uint32_t second, float* y) {
 template <bool kNormal>
 __global__ void __launch_bounds__(kThreads)
     random_kernel(float* y, int64_t n, uint64_t seed, uint64_t offset, bool packed) {
+  begin_overlapped();
   SWITCHYARD_GRID_STRIDE(i, (n + 3) / 4) {
     const Pack<uint32_t, 4> words = philox(offset + static_cast<uint64_t>(i), seed);
     Pack<float, 4> v;
@@ -69,7 +71,7 @@ template <bool kNormal>
 void run_random(const Instruction& in, const Launch& on) {
   const Operand& y = *in.out[0];
   const int64_t n = y.shape.size();
-  launch(random_kernel<kNormal>, grid_for((n + 3) / 4, kThreads, on), kThreads, 0, on, y.as<float>(), n,
+  launch(kOverlapped, random_kernel<kNormal>, grid_for((n + 3) / 4, kThreads, on), kThreads, 0, on, y.as<float>(), n,
          static_cast<uint64_t>(in.attrs[0].i), static_cast<uint64_t>(in.attrs[1].i), is_aligned(y.data, 16));
 }
 

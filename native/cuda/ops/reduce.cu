@@ -5,6 +5,7 @@
 // results ends it. The order of every sum follows from the shape alone.
 #include <algorithm>
 
+#include "cuda/device/async.h"
 #include "cuda/device/reduce.h"
 
 namespace switchyard::cuda {
@@ -64,6 +65,7 @@ struct Sizes {
 // From elements (or, kSecond, from the results of chunks) to results of chunks, or (kLast) to the output.
 template <class P, int kColumns, int kLanes, bool kSecond, bool kLast>
 __global__ void __launch_bounds__(kThreads) reduce_kernel(void* y, const void* x, const __grid_constant__ Sizes s) {
+  begin_overlapped();
   using From = std::conditional_t<kSecond, typename P::Acc, typename P::In>;
   using To = std::conditional_t<kLast, typename P::Out, typename P::Acc>;
   using Acc = typename P::Acc;
@@ -134,7 +136,7 @@ void start(void* y, const void* x, const Sizes& s, const Launch& on) {
     constexpr int kColumns = columns, kLanes = lanes;
     const int64_t tasks = s.outer * s.chunks * ((s.inner + kColumns - 1) / kColumns);
     const int groups = kThreads / (kColumns * kLanes);
-    launch(reduce_kernel<P, kColumns, kLanes, kSecond, kLast>, dim3(static_cast<unsigned>((tasks + groups - 1) / groups)),
+    launch(kOverlapped, reduce_kernel<P, kColumns, kLanes, kSecond, kLast>, dim3(static_cast<unsigned>((tasks + groups - 1) / groups)),
            kThreads, 0, on, y, x, s);
   });
 }

@@ -1,5 +1,5 @@
 // `rope_table` and `rope`: rotary position embedding (Su et al. 2021, equation 34).
-#include "cuda/device/launch.h"
+#include "cuda/device/async.h"
 #include "cuda/device/vector.h"
 
 namespace switchyard::cuda {
@@ -10,6 +10,7 @@ constexpr int kThreads = 128;
 // The angle is rounded to f32 before the functions, as the reference implementations do.
 __global__ void table_kernel(float* cos, float* sin, const int32_t* positions, const float* frequencies, int64_t n,
                              int64_t half, float scale) {
+  begin_overlapped();
   SWITCHYARD_GRID_STRIDE(i, n * half) {
     const float angle = static_cast<float>(positions[i / half]) * frequencies[i % half];
     cos[i] = cosf(angle) * scale;
@@ -19,7 +20,7 @@ __global__ void table_kernel(float* cos, float* sin, const int32_t* positions, c
 
 void run_table(const Instruction& in, const Launch& on) {
   const int64_t n = in.in[0]->shape[0], half = in.in[1]->shape[0];
-  launch(table_kernel, grid_for(n * half, kThreads, on), kThreads, 0, on, in.out[0]->as<float>(), in.out[1]->as<float>(),
+  launch(kOverlapped, table_kernel, grid_for(n * half, kThreads, on), kThreads, 0, on, in.out[0]->as<float>(), in.out[1]->as<float>(),
          in.in[0]->as<int32_t>(), in.in[1]->as<float>(), n, half, static_cast<float>(in.attrs[0].f));
 }
 
@@ -41,6 +42,7 @@ __device__ inline float turned(float a, float cos, float b, float sin) {
 
 template <class Index, int V, bool kInterleaved>
 __global__ void __launch_bounds__(kThreads) rope_kernel(const __grid_constant__ Rope<Index> p) {
+  begin_overlapped();
   SWITCHYARD_GRID_STRIDE(i, int64_t{p.count}) {
     const Index row = p.units.quotient(static_cast<Index>(i)), unit = static_cast<Index>(i) - row * p.units.size;
     const float* x = p.x + int64_t{row} * p.c;
@@ -85,7 +87,7 @@ void run_with(const Instruction& in, const Launch& on) {
   Rope<Index> p{in.out[0]->as<float>(), in.in[0]->as<float>(), in.in[1]->as<float>(), in.in[2]->as<float>()};
   p.count = static_cast<Index>(count), p.units = Divisor<Index>(units), p.heads = Divisor<Index>(shape[1]);
   p.turning = static_cast<Index>(turning), p.c = static_cast<int>(c), p.half = static_cast<int>(half);
-  launch(in.attrs[0].i != 0 ? rope_kernel<Index, V, true> : rope_kernel<Index, V, false>, grid_for(count, kThreads, on),
+  launch(kOverlapped, in.attrs[0].i != 0 ? rope_kernel<Index, V, true> : rope_kernel<Index, V, false>, grid_for(count, kThreads, on),
          kThreads, 0, on, p);
 }
 

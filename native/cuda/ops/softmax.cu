@@ -1,4 +1,5 @@
 // `softmax`, `log_softmax` along rows: the largest value is subtracted first; sums of exponentials in f64 over threads.
+#include "cuda/device/async.h"
 #include "cuda/device/rows.h"
 
 namespace switchyard::cuda {
@@ -6,6 +7,7 @@ namespace {
 
 template <class S, bool kLog>
 __global__ void __launch_bounds__(S::kBlock) softmax_kernel(float* y, const float* x, int64_t rows, int64_t n, bool packed) {
+  begin_overlapped();
   const int64_t r = row_of_thread<S>();
   const Row<S> row(x + (r < rows ? r * n : 0), n, packed, r < rows);
   float largest = -INFINITY;
@@ -32,7 +34,7 @@ void run(const Instruction& in, const Launch& on) {
   const int64_t rows = x.shape[0], n = x.shape[1];
   if (n == 0) return;
   choose_rows(n, [&]<class S>(S) {
-    launch(softmax_kernel<S, kLog>, row_grid<S>(rows), S::kBlock, 0, on, y.as<float>(), x.as<float>(), rows, n,
+    launch(kOverlapped, softmax_kernel<S, kLog>, row_grid<S>(rows), S::kBlock, 0, on, y.as<float>(), x.as<float>(), rows, n,
            rows_packed(x.data, y.data, n));
   });
 }

@@ -2,7 +2,7 @@
 //
 // Neighbours that lie close on both sides move as one unit of up to 16 bytes. A transposition goes through squares in shared
 // memory, so that both sides are met along rows.
-#include "cuda/device/launch.h"
+#include "cuda/device/async.h"
 #include "cuda/device/vector.h"
 
 namespace switchyard::cuda {
@@ -58,6 +58,7 @@ Walk<Index> walk_of(int rank, const int64_t* dims, const int64_t* strides) {
 
 template <class T, class Index, bool kScatter>
 __global__ void __launch_bounds__(kThreads) walk_kernel(T* to, const T* from, int64_t n, const __grid_constant__ Walk<Index> w) {
+  begin_overlapped();
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
   for (int64_t first = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; first < n; first += kUnroll * step) {
     T v[kUnroll];
@@ -90,6 +91,7 @@ struct Squares {
 template <class T, class Index, bool kScatter>
 __global__ void __launch_bounds__(kSquareThreads)
     transpose_kernel(T* to, const T* from, const __grid_constant__ Squares<Index> p) {
+  begin_overlapped();
   __shared__ T square[kSquare][kSquare + 1];
   const int x = static_cast<int>(threadIdx.x) % kSquare, y = static_cast<int>(threadIdx.x) / kSquare;
   for (int64_t task = blockIdx.x; task < p.count; task += gridDim.x) {
@@ -135,7 +137,7 @@ void transpose(const Path& p, int down, T* to, const T* from, const Launch& on) 
   const int64_t rows = (p.dims[down] + kSquare - 1) / kSquare, columns = (p.dims[0] + kSquare - 1) / kSquare;
   s.down = Divisor<Index>(rows), s.across = Divisor<Index>(columns);
   s.count = static_cast<Index>(matrices * rows * columns);
-  launch(transpose_kernel<T, Index, kScatter>, grid_for(int64_t{s.count} * kSquareThreads, kSquareThreads, on), kSquareThreads, 0,
+  launch(kOverlapped, transpose_kernel<T, Index, kScatter>, grid_for(int64_t{s.count} * kSquareThreads, kSquareThreads, on), kSquareThreads, 0,
          on, to, from, s);
 }
 
@@ -153,7 +155,7 @@ void walk(const Path& p, std::byte* to_bytes, const std::byte* from_bytes, const
   }
   int64_t n = 1;
   for (int d = 0; d < p.rank; d++) n *= p.dims[d];
-  launch(walk_kernel<T, Index, kScatter>, grid_for((n + kUnroll - 1) / kUnroll, kThreads, on), kThreads, 0, on, to, from, n,
+  launch(kOverlapped, walk_kernel<T, Index, kScatter>, grid_for((n + kUnroll - 1) / kUnroll, kThreads, on), kThreads, 0, on, to, from, n,
          walk_of<Index>(p.rank, p.dims, p.strides));
 }
 
