@@ -128,6 +128,10 @@ class Call {
     instruction_.out.push_back(make(dtype, dims));
     return *this;
   }
+  Call& result_in(const Operand* operand) {
+    instruction_.out.push_back(operand);
+    return *this;
+  }
   Call& attr(int64_t i) {
     instruction_.attrs.push_back({i, static_cast<double>(i), {}});
     return *this;

@@ -30,6 +30,7 @@ template <class T>
 void take() {
   for (const int64_t inner : {0, 1, 2, 3, 4, 16, 100, 1000, 5000}) {
     for (const int64_t m : {0, 1, 7, 300}) {
+      CHECK(Compare("take_rows").shifted(1).in({9, inner}, bits<T>(9 * inner)).in({m}, ids(m, -1, 9, 1)).template out<T>({m, inner}).run(pool).template same<T>());
       CHECK(Compare("take_rows").in({9, inner}, bits<T>(9 * inner)).in({m}, ids(m, -1, 9, 1)).template out<T>({m, inner}).run(pool).template same<T>());
     }
   }
@@ -50,6 +51,7 @@ void scatter() {
     }
   }
   CHECK(Compare("scatter_add_rows").in({5000, 4}, normals(20000, 3)).in({5000}, std::vector<int32_t>(5000, -1)).out<float>({9, 4}).run(pool).same<float>());
+  CHECK(Compare("scatter_add_rows").shifted(1).in({300, 8}, normals(2400, 3)).in({300}, ids(300, -1, 9, 4)).out<float>({9, 8}).run(pool).same<float>());
   for (const auto& [outer, n, m, inner] : std::vector<std::array<int64_t, 4>>{
            {0, 3, 4, 5}, {0, 3, 400, 5}, {1, 1, 1, 1}, {3, 5, 7, 1}, {500, 8, 2, 1}, {3, 5, 7, 33}, {2, 4, 0, 3}, {2, 4, 100, 0}, {2, 9, 80, 3}, {1, 3, 5000, 2}, {7, 70000, 100, 1}, {6, 3, 1000, 1}, {70, 60000, 65, 1}}) {
     CHECK(Compare("scatter_add_along").in({outer, m, inner}, normals(outer * m * inner, 5)).in({outer, m, inner}, ids(outer * m * inner, 0, n, 6))

@@ -45,11 +45,12 @@ Compare& write_to(Compare& compare, const Case& c, bool transpose, const std::ve
 
 template <class T>
 void write() {
-  for (const Case& c : {Case{3, 2, 16, 8, 1}, Case{3, 2, 16, 8, 0}, Case{2, 1, 1, 1, 2}, Case{4, 5, 7, 33, 40}, Case{9, 3, 32, 64, 257}, Case{40, 2, 16, 3, 1500}, Case{0, 1, 16, 8, 0}}) {
+  for (const Case& c : {Case{3, 2, 16, 8, 1}, Case{3, 2, 16, 8, 0}, Case{2, 1, 1, 1, 2}, Case{4, 5, 7, 33, 40}, Case{9, 3, 32, 64, 257}, Case{5, 2, 16, 130, 32}, Case{5, 2, 16, 130, 31}, Case{40, 2, 16, 3, 1500}, Case{0, 1, 16, 8, 0}}) {
     std::vector<float> x = normals(c.rows * c.heads * c.channels, 4);
     const auto slots = slots_of(c);
     for (const bool transpose : {false, true}) {
       Compare in_place("kv_write"), apart("kv_write");
+      in_place.shifted(1);
       CHECK(write_to<T>(in_place, c, transpose, x, slots).out_in_place(0).run(pool).template same<T>());
       CHECK(write_to<T>(apart, c, transpose, x, slots).template out<T>(cache_dims<T>(c, transpose)).run(pool).template same<T>());
     }
@@ -87,6 +88,7 @@ void copy() {
     for (const auto& pairs : {chain, none}) {
       const auto n = static_cast<int64_t>(pairs.size() / 2);
       CHECK(Compare("kv_copy").in({5, page}, start<T>(5 * page)).in({n, 2}, pairs).out_in_place(0).run(pool).template same<T>());
+      CHECK(Compare("kv_copy").shifted(1).in({5, page}, start<T>(5 * page)).in({n, 2}, pairs).out_in_place(0).run(pool).template same<T>());
       CHECK(Compare("kv_copy").in({5, page}, start<T>(5 * page)).in({n, 2}, pairs).template out<T>({5, page}).run(pool).template same<T>());
     }
   }
