@@ -5,19 +5,15 @@
 
 namespace switchyard::cuda {
 
-bool has_few(Format f) { return f == Format::kBF16; }
+bool has_few(Format f) { return f != Format::kF32; }
 
 int64_t few_scratch(const Product& p, const DeviceLimits&) { return row_tiles_bytes(p.rows, p.experts, p.weight->columns); }
 
 void launch_few(const Product& p, const StreamTuning& tuning, uint32_t instruction, const Launch& on, std::byte* scratch) {
   const DeviceWeight& w = *p.weight;
-  StreamOperands s;
-  s.panels[0] = w.data, s.expert_stride[0] = w.expert_stride, s.panel_bytes = w.layout.bytes;
-  s.count = static_cast<int>(w.panels()), s.columns = static_cast<int>(w.columns);
-  s.plan = {p.offsets, p.row_token, p.experts, p.rows, p.tokens};
-  s.tiles = scratch;
-  launch_row_tiles(p.x, s.plan, w.columns, scratch, p.y, w.rows, instruction, on);
-  launch_stream<1>(s, tuning, RowsStore{p.y, nullptr, w.rows}, instruction, on);
+  const PlanRows plan{p.offsets, p.row_token, p.experts, p.rows, p.tokens};
+  launch_row_tiles(p.x, plan, w.columns, order_of(w.format), scratch, p.y, w.rows, instruction, on);
+  launch_stream<1>(w, nullptr, plan, scratch, tuning, RowsStore{p.y, nullptr, w.rows}, instruction, on);
 }
 
 void launch_few(const Product& p, uint32_t instruction, const Launch& on, std::byte* scratch) {

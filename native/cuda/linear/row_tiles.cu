@@ -13,13 +13,13 @@ constexpr int kThreads = 256;
 constexpr int kStepsPerBlock = 32;  // enough blocks for few rows
 
 // Block (i, j): steps from 32·i on of tile j.
-__global__ void row_tiles_kernel(const float* x, PlanRows plan, int64_t columns, std::byte* tiles, float* cleared,
-                                 int64_t cleared_columns, ErrorWord* error, uint32_t instruction) {
+__global__ void row_tiles_kernel(const float* x, PlanRows plan, int64_t columns, TileOrder order, std::byte* tiles,
+                                 float* cleared, int64_t cleared_columns, ErrorWord* error, uint32_t instruction) {
   wait_for_previous_grid();
   start_next_grid();  // only now: the next one reads offsets before it waits for this one
   SWITCHYARD_SHARED(shared);
   auto* found = reinterpret_cast<int64_t*>(shared);  // the first row of the tile, and its expert's end
-  const int64_t tile = blockIdx.y, steps = steps_of(columns);
+  const int64_t tile = blockIdx.y, steps = tile_steps(columns);
   if (threadIdx.x == 0) found[0] = found[1] = 0;
   __syncthreads();
   for (int64_t e = threadIdx.x; e < plan.experts; e += blockDim.x) {
@@ -32,10 +32,11 @@ __global__ void row_tiles_kernel(const float* x, PlanRows plan, int64_t columns,
   const int64_t row = found[0], end = found[1];
   if (row < end) {
     auto* to = reinterpret_cast<uint32_t*>(tiles + tile * steps * kTileStepBytes);
+    const int places = tile_places(end - row), words = 8 * places;  // of a step
     const int64_t first = int64_t{blockIdx.x} * kStepsPerBlock, last = min(first + kStepsPerBlock, steps);
-    for (int64_t i = first * 64 + threadIdx.x; i < last * 64; i += blockDim.x) {
-      const int word = static_cast<int>(i % 2), lane = static_cast<int>(i / 2 % 32), n = lane / 4;
-      const int64_t k = i / 64 * kStepColumns + 8 * word + 2 * (lane % 4);
+    for (int64_t i = first * words + threadIdx.x; i < last * words; i += blockDim.x) {
+      const int at = static_cast<int>(i % words), n = at / 8;
+      const int64_t k = i / words * kStepColumns + tile_column(order, at / 2 % 4, at % 2);
       uint32_t pair = 0;
       if (row + n < end && k < columns) {
         const int64_t token = plan.row_token == nullptr ? row + n : plan.row_token[row + n];
@@ -54,13 +55,13 @@ __global__ void row_tiles_kernel(const float* x, PlanRows plan, int64_t columns,
 
 }  // namespace
 
-void launch_row_tiles(const float* x, const PlanRows& plan, int64_t columns, std::byte* tiles, float* cleared,
+void launch_row_tiles(const float* x, const PlanRows& plan, int64_t columns, TileOrder order, std::byte* tiles, float* cleared,
                       int64_t cleared_columns, uint32_t instruction, const Launch& on) {
-  const int64_t blocks = std::max<int64_t>(1, (steps_of(columns) + kStepsPerBlock - 1) / kStepsPerBlock);
+  const int64_t blocks = std::max<int64_t>(1, (tile_steps(columns) + kStepsPerBlock - 1) / kStepsPerBlock);
   // Without experts the tiles are known here; with them most places stay empty.
   const int64_t places = plan.offsets == nullptr ? (plan.rows + kTileRows - 1) / kTileRows : tile_begin(plan.experts, plan.rows) + 1;
   launch(Start::kEarly, row_tiles_kernel, dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(places)), kThreads, 64, on, x, plan, columns,
-         tiles, cleared, cleared_columns, on.error, instruction);
+         order, tiles, cleared, cleared_columns, on.error, instruction);
 }
 
 }  // namespace switchyard::cuda

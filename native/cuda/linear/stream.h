@@ -12,25 +12,24 @@
 #include <algorithm>
 
 #include "cuda/device/async.h"
-#include "cuda/device/mma.h"
 #include "cuda/device/report.h"
-#include "cuda/linear/row_tiles.h"
+#include "cuda/linear/stream_source.h"
 
 namespace switchyard::cuda {
 
-constexpr int kPanelStepBytes = 512;  // bf16: 8 pairs of k, 16 lanes
 constexpr int kMostTiles = 4;
 constexpr int kTaskRows = kMostTiles * kTileRows;
 constexpr int64_t kMostStreamExperts = 4096;  // whose table shared memory has room for
 
 struct StreamOperands {
-  // Of one weight, or of two with the same layout (gate and up).
+  // Of one weight, or of two of the same format (gate and up).
   const std::byte* panels[2] = {};
   int64_t expert_stride[2] = {};
-  int64_t panel_bytes = 0;
+  Places places;
   int count = 0;         // panels of an expert in one weight
   int groups = 0;        // tasks of 32 rows of an expert: count / (kPanels / weights), rounded up
-  int columns = 0;
+  int64_t units = 0;     // of a panel, see StreamSource; the last one of float formats may be cut short
+  int64_t tile_bytes = 0;
   PlanRows plan;
   const std::byte* tiles = nullptr;
   int slot_bytes = 0, slots = 0;
@@ -105,60 +104,76 @@ class TaskWalk {
   int64_t at_, end_;
 };
 
-// Steps of k in a slot.
-template <int kPanels>
-__device__ int steps_per_slot(const StreamOperands& s, int tiles) {
-  return s.slot_bytes / (kPanels * kPanelStepBytes + tiles * kTileStepBytes);
+// Bytes of a slot that brings `units` units beside so many tiles, and how many units fit in one.
+template <Format f, int kPanels>
+__host__ __device__ int slot_room(const Places& at, int units, int tiles) {
+  return kPanels * StreamSource<f>::panel_room(at, units) + tiles * units * StreamSource<f>::kUnitSteps * kTileStepBytes;
+}
+template <Format f, int kPanels>
+__device__ int units_per_slot(const StreamOperands& s, int tiles) {
+  int units = s.slot_bytes / (kPanels * StreamSource<f>::kUnitBytes + tiles * StreamSource<f>::kUnitSteps * kTileStepBytes);
+  while (units > 1 && slot_room<f, kPanels>(s.places, units, tiles) > s.slot_bytes) units--;
+  return units;
 }
 
 // What the producer puts in the slots, one after another.
-template <int kPanels, int kWeights>
+template <Format f, int kPanels, int kWeights>
 class SlotWalk {
  public:
+  using S = StreamSource<f>;
   __device__ SlotWalk(const StreamOperands& s, const int32_t* begins) : s_(s), tasks_(s, begins) { enter(); }
   __device__ bool done() const { return tasks_.done(); }
   __device__ void next() {
-    step_ += per_;
-    if (step_ < steps()) return;
+    first_ += per_;
+    if (first_ < s_.units) return;
     tasks_.next();
     enter();
   }
   __device__ void ask_panels(std::byte* slot, Barrier& full) const {
-    const int64_t first = int64_t{step_} * kPanelStepBytes;
-    const auto bytes = static_cast<uint32_t>(min(int64_t{count()} * kPanelStepBytes, s_.panel_bytes - first));
-    uint32_t panels = 0;
+    constexpr bool kScales = S::kScaleBytes > 0, kSupers = S::C::kSuperBytes > 0;
+    Area codes = area_of(0, S::kUnitBytes, first_, count(), 0);
+    codes.bytes = static_cast<uint32_t>(min(int64_t{codes.bytes}, s_.places.bytes - codes.from));
+    const Area scales = area_of(s_.places.scales_at, S::kScaleBytes, first_, count(), kScales ? s_.places.scale_shift : 0);
+    const Area supers = area_of(s_.places.supers_at, S::C::kSuperBytes, first_, count(), 3);  // kSuperChunks
+    uint32_t panels = 0, tiles = 0;
     for (int p = 0; p < kPanels; p++) panels += panel(p) < s_.count ? 1 : 0;
-    arrive_expecting(full, panels * bytes + static_cast<uint32_t>(task_.tiles * count() * kTileStepBytes));
+    for (int i = 0; i < task_.tiles; i++) tiles += tile_bytes(i);
+    arrive_expecting(full, panels * (codes.bytes + (kScales ? scales.bytes : 0) + (kSupers ? supers.bytes : 0)) + tiles);
     for (int p = 0; p < kPanels; p++) {
       if (panel(p) >= s_.count) continue;
       const int weight = p / (kPanels / kWeights);
-      const std::byte* from = s_.panels[weight] + task_.expert * s_.expert_stride[weight] + panel(p) * s_.panel_bytes + first;
-      copy_bulk(slot + p * per_ * kPanelStepBytes, from, bytes, full);
+      const std::byte* from = s_.panels[weight] + task_.expert * s_.expert_stride[weight] + panel(p) * s_.places.bytes;
+      std::byte* to = slot + p * S::panel_room(s_.places, per_);
+      copy_bulk(to, from + codes.from, codes.bytes, full);
+      to += per_ * S::kUnitBytes;
+      if constexpr (kScales) copy_bulk(to, from + scales.from, scales.bytes, full);
+      if constexpr (kSupers) copy_bulk(to + S::scales_room(s_.places, per_), from + supers.from, supers.bytes, full);
     }
   }
   __device__ void ask_tiles(std::byte* slot, Barrier& full) const {
+    std::byte* to = slot + kPanels * S::panel_room(s_.places, per_);
     for (int i = 0; i < task_.tiles; i++) {
-      const std::byte* from = s_.tiles + ((task_.tile + i) * steps() + step_) * kTileStepBytes;
-      copy_bulk(slot + per_ * (kPanels * kPanelStepBytes + i * kTileStepBytes), from,
-                static_cast<uint32_t>(count() * kTileStepBytes), full);
+      const std::byte* from = s_.tiles + (task_.tile + i) * s_.tile_bytes + first_ * S::kUnitSteps * places(i) * kRowStepBytes;
+      copy_bulk(to + i * per_ * S::kUnitSteps * kTileStepBytes, from, tile_bytes(i), full);
     }
   }
 
  private:
-  __device__ int steps() const { return static_cast<int>(steps_of(s_.columns)); }
-  __device__ int count() const { return min(per_, steps() - step_); }
+  __device__ int count() const { return static_cast<int>(min(int64_t{per_}, s_.units - first_)); }
   __device__ int panel(int p) const { return task_.group * (kPanels / kWeights) + p % (kPanels / kWeights); }
+  __device__ int places(int tile) const { return tile_places(task_.rows - tile * kTileRows); }
+  __device__ uint32_t tile_bytes(int tile) const { return static_cast<uint32_t>(count() * S::kUnitSteps * places(tile) * kRowStepBytes); }
   __device__ void enter() {
-    step_ = 0;
+    first_ = 0;
     if (tasks_.done()) return;
     task_ = tasks_.task();
-    per_ = steps_per_slot<kPanels>(s_, task_.tiles);
+    per_ = units_per_slot<f, kPanels>(s_, task_.tiles);
   }
 
   const StreamOperands& s_;
   TaskWalk tasks_;
   StreamTask task_{};
-  int step_ = 0, per_ = 1;
+  int first_ = 0, per_ = 1;
 };
 
 struct Ring {
@@ -174,9 +189,9 @@ struct Ring {
   }
 };
 
-template <int kPanels, int kWeights>
+template <Format f, int kPanels, int kWeights>
 __device__ void produce(const StreamOperands& s, const int32_t* begins, Ring ring) {
-  SlotWalk<kPanels, kWeights> walk(s, begins), behind = walk;
+  SlotWalk<f, kPanels, kWeights> walk(s, begins), behind = walk;
   Ring ring_behind = ring;
   int ahead = 0;
   for (; ahead < ring.count && !walk.done(); ahead++, walk.next(), ring.next()) walk.ask_panels(ring.bytes(), ring.full[ring.slot]);
@@ -190,45 +205,82 @@ __device__ void produce(const StreamOperands& s, const int32_t* begins, Ring rin
   }
 }
 
+// Scales that are the same for all of K.
+template <Format f, int kPanels, int kParts, int kTiles>
+__device__ void scale_rows(const StreamOperands& s, const StreamTask& task, int g, float (&sums)[kPanels][kTiles][4]) {
+#pragma unroll
+  for (int p = 0; p < kPanels; p++) {
+    const int panel = task.group * (kPanels / kParts) + p % (kPanels / kParts), weight = p / (kPanels / kParts);
+    if (panel >= s.count) continue;
+    const std::byte* from = s.panels[weight] + task.expert * s.expert_stride[weight] + panel * s.places.bytes + s.places.scales_at;
+    const float2 scale = *reinterpret_cast<const float2*>(from + 8 * g);
+#pragma unroll
+    for (int n = 0; n < kTiles; n++) {
+      sums[p][n][0] *= scale.x, sums[p][n][1] *= scale.x, sums[p][n][2] *= scale.y, sums[p][n][3] *= scale.y;
+    }
+  }
+}
+
 // The slots of one task that are this warp's, and the fold of all warps' sums.
-template <int kPanels, int kParts, int kWarps, int kTiles, class Epilogue>
+template <Format f, int kPanels, int kParts, int kWarps, int kTiles, class Epilogue>
 __device__ void consume_task(const StreamOperands& s, const StreamTask& task, Ring& ring, float4* fold, const Epilogue& epilogue) {
+  using S = StreamSource<f>;
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32, g = lane / 4, t = lane % 4;
-  const int steps = static_cast<int>(steps_of(s.columns)), per = steps_per_slot<kPanels>(s, kTiles);
+  const int units = static_cast<int>(s.units), per = units_per_slot<f, kPanels>(s, kTiles);
+  const int room = S::panel_room(s.places, per), scales_room = S::scales_room(s.places, per);
+  // Only the last tile may have fewer than 8 places; lanes past them read the last one's row for nothing.
+  const int last = tile_places(task.rows - (kTiles - 1) * kTileRows), last_step = last * kRowStepBytes;
+  const int x_at = kPanels * room + g * kRowStepBytes + 8 * t;
+  const int last_at = kPanels * room + (kTiles - 1) * per * S::kUnitSteps * kTileStepBytes + min(g, last - 1) * kRowStepBytes + 8 * t;
   float sums[kPanels][kTiles][4] = {};
-  for (int first = 0, turn = 0; first < steps; first += per, turn = turn + 1 == kWarps ? 0 : turn + 1, ring.next()) {
+  for (int first = 0, turn = 0; first < units; first += per, turn = turn + 1 == kWarps ? 0 : turn + 1, ring.next()) {
     if (turn != warp) continue;
     wait(ring.full[ring.slot], ring.parity);
-    const int count = min(per, steps - first);
-    const std::byte* a = ring.bytes() + 64 * t + 8 * g;
-    const std::byte* b = ring.bytes() + per * kPanels * kPanelStepBytes + 8 * lane;
-    const auto step = [&](int i, int pairs) {
-      uint32_t x[kTiles][2];
+    const int count = min(per, units - first);
+    const std::byte* slot = ring.bytes();
+    const auto load_x = [&](int step, uint32_t (&x)[kTiles][2]) {
 #pragma unroll
       for (int n = 0; n < kTiles; n++) {
-        const uint2 words = *reinterpret_cast<const uint2*>(b + (n * per + i) * kTileStepBytes);
+        const std::byte* from = slot + (n == kTiles - 1 ? last_at + step * last_step : x_at + (n * per * S::kUnitSteps + step) * kTileStepBytes);
+        const uint2 words = *reinterpret_cast<const uint2*>(from);
         x[n][0] = words.x, x[n][1] = words.y;
       }
-#pragma unroll
-      for (int p = 0; p < kPanels; p++) {
-        const std::byte* at = a + (p * per + i) * kPanelStepBytes;
-        uint2 low = *reinterpret_cast<const uint2*>(at), high = *reinterpret_cast<const uint2*>(at + 256);
-        if (t >= pairs) low = make_uint2(0, 0);
-        if (t + 4 >= pairs) high = make_uint2(0, 0);
-        // Row g of the operand is lane 2g of the panel, row g + 8 lane 2g + 1.
-        const uint32_t w[4] = {low.x, low.y, high.x, high.y};
-#pragma unroll
-        for (int n = 0; n < kTiles; n++) mma_bf16(sums[p][n], w, x[n]);
-      }
     };
-    // Past K a panel ends, and the slot holds what was there before.
-    const int pairs = (s.columns + 1) / 2 - (first + count - 1) * 8, whole = pairs < 8 ? count - 1 : count;
+    if constexpr (S::C::kFloats) {
+      const auto step = [&](int i, int pairs) {
+        uint32_t x[kTiles][2];
+        load_x(i, x);
+#pragma unroll
+        for (int p = 0; p < kPanels; p++) add_step<f, kTiles>(slot + p * room + i * S::kUnitBytes, pairs, g, t, x, sums[p]);
+      };
+      // Past K a panel ends, and the slot holds what was there before.
+      const int64_t pairs = (s.places.bytes - int64_t{first + count - 1} * S::kUnitBytes) / 64;
+      const int whole = pairs < 8 ? count - 1 : count;
 #pragma unroll 4
-    for (int i = 0; i < whole; i++) step(i, 8);
-    if (whole < count) step(whole, pairs);
+      for (int i = 0; i < whole; i++) step(i, 8);
+      if (whole < count) step(whole, static_cast<int>(pairs));
+    } else {
+#pragma unroll 2
+      for (int i = 0; i < count; i++) {
+        uint32_t x[2][kTiles][2];
+        load_x(2 * i, x[0]), load_x(2 * i + 1, x[1]);
+        float ones[2][kTiles][4] = {};
+        if constexpr (S::C::kHasMin) {
+          const uint32_t one[4] = {0x3f803f80u, 0x3f803f80u, 0x3f803f80u, 0x3f803f80u};
+#pragma unroll
+          for (int n = 0; n < kTiles; n++) mma_bf16(ones[0][n], one, x[0][n]), mma_bf16(ones[1][n], one, x[1][n]);
+        }
+#pragma unroll
+        for (int p = 0; p < kPanels; p++) {
+          const std::byte *codes = slot + p * room, *scales = codes + per * S::kUnitBytes;
+          add_chunk<f, kTiles>(s.places, codes, scales, scales + scales_room, first, i, g, t, x, ones, sums[p]);
+        }
+      }
+    }
     __syncwarp();
     if (lane == 0) arrive(ring.empty[ring.slot]);
   }
+  if constexpr (S::kRowScale) scale_rows<f, kPanels, kParts, kTiles>(s, task, g, sums);
 #pragma unroll
   for (int p = 0; p < kPanels; p++) {
 #pragma unroll
@@ -260,8 +312,8 @@ __device__ void consume_task(const StreamOperands& s, const StreamTask& task, Ri
 
 // An epilogue is called for kParts folded panels (of gate and of up where it has two) by each lane 4g + t of a warp, with sums x of
 // output 16·panel + 2g and row 2t of the tile, y the same of row 2t + 1, z and w of output 16·panel + 2g + 1.
-template <int kPanels, int kParts, int kWarps, class Epilogue>
-__global__ void __launch_bounds__(32 * kWarps + 32) stream_kernel(const __grid_constant__ StreamOperands s, const Epilogue epilogue) {
+template <Format f, int kPanels, int kParts, int kWarps, class Epilogue>
+__global__ void __launch_bounds__(32 * kWarps + 32, 1) stream_kernel(const __grid_constant__ StreamOperands s, const Epilogue epilogue) {
   start_next_grid();
   SWITCHYARD_SHARED(shared);
   auto* fold = reinterpret_cast<float4*>(shared + int64_t{s.slots} * s.slot_bytes);
@@ -274,20 +326,29 @@ __global__ void __launch_bounds__(32 * kWarps + 32) stream_kernel(const __grid_c
   }
   list_row_blocks(s.plan, begins, s.error, s.instruction);
   if (threadIdx.x >= 32 * kWarps) {
-    if (threadIdx.x == 32 * kWarps) produce<kPanels, kParts>(s, begins, start);
+    if (threadIdx.x == 32 * kWarps) produce<f, kPanels, kParts>(s, begins, start);
     return;
   }
   Ring ring = start;
   for (TaskWalk walk(s, begins); !walk.done(); walk.next()) {
     const StreamTask task = walk.task();
     switch (task.tiles) {
-      case 1: consume_task<kPanels, kParts, kWarps, 1>(s, task, ring, fold, epilogue); break;
-      case 2: consume_task<kPanels, kParts, kWarps, 2>(s, task, ring, fold, epilogue); break;
-      case 3: consume_task<kPanels, kParts, kWarps, 3>(s, task, ring, fold, epilogue); break;
-      default: consume_task<kPanels, kParts, kWarps, 4>(s, task, ring, fold, epilogue);
+      case 1: consume_task<f, kPanels, kParts, kWarps, 1>(s, task, ring, fold, epilogue); break;
+      case 2: consume_task<f, kPanels, kParts, kWarps, 2>(s, task, ring, fold, epilogue); break;
+      case 3: consume_task<f, kPanels, kParts, kWarps, 3>(s, task, ring, fold, epilogue); break;
+      default: consume_task<f, kPanels, kParts, kWarps, 4>(s, task, ring, fold, epilogue);
     }
   }
 }
+
+// The codecs of packed weights that are products of bf16.
+template <class Fn>
+void with_stream_codec(Format format, const Fn& fn) {
+  with_codec(format, [&]<Format f>() {
+    if constexpr (f != Format::kF32) fn.template operator()<f>();
+  });
+}
+inline TileOrder order_of(Format f) { return is_float_format(f) ? TileOrder::kNatural : TileOrder::kByFours; }
 
 // What a run may choose.
 struct StreamTuning {
@@ -298,33 +359,49 @@ struct StreamTuning {
   int blocks = 1;                // of a multiprocessor
 };
 
-template <int kPanels, int kParts, int kWarps, class Epilogue>
+template <Format f, int kPanels, int kParts, int kWarps, class Epilogue>
 void launch_stream(StreamOperands s, const StreamTuning& tuning, const Epilogue& epilogue, uint32_t instruction, const Launch& on) {
   constexpr int kFoldBytes = kWarps * kPanels * kMostTiles * 512, kBarriers = 2 * sizeof(Barrier);
   const int64_t table = 4 * (s.plan.experts + 1), most = std::min<int64_t>(tuning.shared_bytes, on.device->shared_per_block);
   const int room = static_cast<int>(most - kFoldBytes - table);
+  const int wanted = std::max(tuning.slot_bytes, slot_room<f, kPanels>(s.places, 1, kMostTiles) + 128);
   s.groups = (s.count + kPanels / kParts - 1) / (kPanels / kParts);
   // A warp that waits for a slot has used it in the round before (consume_task), so it cannot take one round for another.
-  s.slots = std::max(1, room / (tuning.slot_bytes * kWarps)) * kWarps;
+  s.slots = std::max(1, room / (wanted * kWarps)) * kWarps;
   s.slot_bytes = (room / s.slots - kBarriers) / 128 * 128;
   s.error = on.error, s.instruction = instruction;
-  launch(Start::kEarly, stream_kernel<kPanels, kParts, kWarps, Epilogue>,
+  launch(Start::kEarly, stream_kernel<f, kPanels, kParts, kWarps, Epilogue>,
          dim3(static_cast<unsigned>(on.device->multiprocessors * tuning.blocks)), dim3(32 * kWarps + 32),
          s.slots * (s.slot_bytes + kBarriers) + kFoldBytes + table, on, s, epilogue);
 }
 
-// The same for the panels and warps of the tuning.
+// The panels of `first`, and of `second` (nullptr: none) beside them, against row tiles that launch_row_tiles() or another product
+// wrote in the order of order_of(format).
 template <int kParts, class Epilogue>
-void launch_stream(const StreamOperands& s, const StreamTuning& tuning, const Epilogue& epilogue, uint32_t instruction,
-                   const Launch& on) {
-  const auto with_panels = [&]<int kPanels>() {
-    if constexpr (kPanels < kParts) return;
-    else if (tuning.warps == 8) launch_stream<kPanels, kParts, 8>(s, tuning, epilogue, instruction, on);
-    else launch_stream<kPanels, kParts, 4>(s, tuning, epilogue, instruction, on);
-  };
-  if (tuning.panels == 1) with_panels.template operator()<1>();
-  if (tuning.panels == 2) with_panels.template operator()<2>();
-  if (tuning.panels == 4) with_panels.template operator()<4>();
+void launch_stream(const DeviceWeight& first, const DeviceWeight* second, const PlanRows& plan, const std::byte* tiles,
+                   const StreamTuning& tuning, const Epilogue& epilogue, uint32_t instruction, const Launch& on) {
+  StreamOperands s;
+  s.panels[0] = first.data, s.expert_stride[0] = first.expert_stride;
+  if (second != nullptr) s.panels[1] = second->data, s.expert_stride[1] = second->expert_stride;
+  s.places = Places::of(first.format, first.layout);
+  s.count = static_cast<int>(first.panels());
+  s.plan = plan, s.tiles = tiles, s.tile_bytes = tile_steps(first.columns) * kTileStepBytes;
+  with_stream_codec(first.format, [&]<Format f>() {
+    s.units = (first.columns + 16 * StreamSource<f>::kUnitSteps - 1) / (16 * StreamSource<f>::kUnitSteps);
+    if constexpr (f != Format::kBF16) {
+      // Codes are decoded by more warps; their other choices are made.
+      launch_stream<f, 2, kParts, 8>(s, tuning, epilogue, instruction, on);
+    } else if (tuning.panels == 4) {
+      tuning.warps == 8 ? launch_stream<f, 4, kParts, 8>(s, tuning, epilogue, instruction, on)
+                        : launch_stream<f, 4, kParts, 4>(s, tuning, epilogue, instruction, on);
+    } else if (tuning.panels == 2 || kParts == 2) {
+      tuning.warps == 8 ? launch_stream<f, 2, kParts, 8>(s, tuning, epilogue, instruction, on)
+                        : launch_stream<f, 2, kParts, 4>(s, tuning, epilogue, instruction, on);
+    } else if constexpr (kParts == 1) {
+      tuning.warps == 8 ? launch_stream<f, 1, kParts, 8>(s, tuning, epilogue, instruction, on)
+                        : launch_stream<f, 1, kParts, 4>(s, tuning, epilogue, instruction, on);
+    }
+  });
 }
 
 }  // namespace switchyard::cuda

@@ -16,6 +16,7 @@ struct HiddenStore {
   HiddenRule rule;
   const float *gate_bias = nullptr, *up_bias = nullptr;
   int64_t outputs = 0;  // F
+  TileOrder order = TileOrder::kNatural;
   uint32_t* tiles = nullptr;
 
   __device__ float biased(const float* bias, int64_t expert, int64_t output, float sum) const {
@@ -33,11 +34,17 @@ struct HiddenStore {
     for (int part = 0; part < kParts; part++) {
       sums[0][part] = parts[part].x, sums[1][part] = parts[part].y, sums[2][part] = parts[part].z, sums[3][part] = parts[part].w;
     }
-    uint32_t* to = tiles + ((task.tile + tile) * steps_of(outputs) + panel) * (kTileStepBytes / 4);
+    const int places = tile_places(task.rows - tile * kTileRows), step = 8 * places;  // words
+    uint32_t* to = tiles + (task.tile + tile) * tile_steps(outputs) * (kTileStepBytes / 4) + int64_t{panel} * step +
+                   (order == TileOrder::kNatural ? g % 4 * 2 + g / 4 : g);
+    // The last step of an odd number is half a chunk: the other half is zero.
+    const bool ends = panel % 2 == 0 && 16 * (panel + 1) >= outputs;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-      to[(4 * (2 * t + i) + g % 4) * 2 + g / 4] =
-          pack_bf16(value(task.expert, output, sums[i]), value(task.expert, output + 1, sums[2 + i]));
+      if (2 * t + i >= places) return;
+      uint32_t* row = to + (2 * t + i) * 8;
+      row[0] = pack_bf16(value(task.expert, output, sums[i]), value(task.expert, output + 1, sums[2 + i]));
+      if (ends) row[step] = 0;
     }
   }
 };
@@ -58,20 +65,10 @@ struct FewScratch {
   }
 };
 
-StreamOperands operands_of(const ExpertLayer& l, const DeviceWeight* first, const DeviceWeight* second, const std::byte* tiles) {
-  StreamOperands s;
-  s.panels[0] = first->data, s.expert_stride[0] = first->expert_stride, s.panel_bytes = first->layout.bytes;
-  if (second != nullptr) s.panels[1] = second->data, s.expert_stride[1] = second->expert_stride;
-  s.count = static_cast<int>(first->panels()), s.columns = static_cast<int>(first->columns);
-  s.plan = {l.offsets, l.row_token, l.E, l.R, l.N};
-  s.tiles = tiles;
-  return s;
-}
-
 }  // namespace
 
 bool has_few(const ExpertLayer& l) {
-  return (l.gate == nullptr || has_few(l.gate->format)) && has_few(l.up->format) && has_few(l.down->format);
+  return (l.gate == nullptr || l.gate->format == l.up->format) && has_few(l.up->format) && has_few(l.down->format);
 }
 
 int64_t few_scratch(const ExpertLayer& l, const DeviceLimits&) { return FewScratch(l, nullptr).bytes; }
@@ -89,17 +86,18 @@ FewTuning few_tuning(const ExpertLayer& l, const DeviceLimits& device) {
 void launch_few(const ExpertLayer& l, const FewTuning& tuning, uint32_t instruction, const Launch& on) {
   const FewScratch scratch(l, on.scratch);
   const HiddenRule rule{l.activation, l.limit, l.slope};
+  const PlanRows plan{l.offsets, l.row_token, l.E, l.R, l.N};
   auto* hidden = reinterpret_cast<uint32_t*>(scratch.hidden);
-  launch_row_tiles(l.x, {l.offsets, l.row_token, l.E, l.R, l.N}, l.D, scratch.x, scratch.rows, l.D, instruction, on);
+  const TileOrder order = order_of(l.down->format);
+  launch_row_tiles(l.x, plan, l.D, order_of(l.up->format), scratch.x, scratch.rows, l.D, instruction, on);
   if (l.gate != nullptr) {
-    launch_stream<2>(operands_of(l, l.gate, l.up, scratch.x), tuning.hidden,
-                     HiddenStore<2>{rule, l.gate_bias, l.up_bias, l.F, hidden}, instruction, on);
+    launch_stream<2>(*l.gate, l.up, plan, scratch.x, tuning.hidden,
+                     HiddenStore<2>{rule, l.gate_bias, l.up_bias, l.F, order, hidden}, instruction, on);
   } else {
-    launch_stream<1>(operands_of(l, l.up, nullptr, scratch.x), tuning.hidden,
-                     HiddenStore<1>{rule, nullptr, l.up_bias, l.F, hidden}, instruction, on);
+    launch_stream<1>(*l.up, nullptr, plan, scratch.x, tuning.hidden,
+                     HiddenStore<1>{rule, nullptr, l.up_bias, l.F, order, hidden}, instruction, on);
   }
-  launch_stream<1>(operands_of(l, l.down, nullptr, scratch.hidden), tuning.rows, RowsStore{scratch.rows, l.down_bias, l.D},
-                   instruction, on);
+  launch_stream<1>(*l.down, nullptr, plan, scratch.hidden, tuning.rows, RowsStore{scratch.rows, l.down_bias, l.D}, instruction, on);
   launch_combine(scratch.rows, l.slot_row, l.weights, l.R, l.N, l.K, l.D, l.y, instruction, on,
                  Start::kEarly);
 }

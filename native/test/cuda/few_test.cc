@@ -83,6 +83,15 @@ void products() {
   }
 }
 
+// Every format, of a few chunks and of several slots.
+void formats() {
+  for (const Format f : all_formats()) {
+    if (!gpu::has_few(f)) continue;
+    for (const int64_t blocks : {1, 3}) check_linear(f, 3, odd_columns(f, blocks), 35);
+    check_linear(f, 18, odd_columns(f, format_info(f).values_per_block >= 256 ? 5 : 40), 50);
+  }
+}
+
 // --- Layers
 gpu::ExpertLayer layer_of(const gpu::Instruction& in) {
   gpu::ExpertLayer l;
@@ -163,6 +172,9 @@ void layers() {
   check_layer({60, 2, 8, 64, 48, Format::kBF16, true, false, 0, 0, 0, 8});
   check_layer({3, 2, 8, 64, 48, Format::kBF16, true, false, 0, 0, 100});
   check_layer({0, 2, 8, 64, 48});
+  for (const Format f : all_formats()) {
+    if (gpu::has_few(f)) check_layer({5, 2, 4, odd_columns(f, 2), odd_columns(f, 1), f, true, true});
+  }
 }
 
 // Wrong plans on the device: told, and nothing outside the operands is touched.
@@ -202,6 +214,7 @@ void tunings() {
 
 int main() {
   products();
+  formats();
   layers();
   wrong_plans();
   tunings();
