@@ -22,6 +22,21 @@ many::Part first_part(const Product& p) {
   return part;
 }
 
+// Rows of a tile: fewer where that leaves fewer multiprocessors idle. A tile's time grows with its rows, and with what its weights
+// take to come.
+template <class S>
+int tile_rows(const Product& p, int64_t groups, const DeviceLimits& device) {
+  constexpr int64_t kWeightRows = 64;
+  int best = S::kRows;
+  int64_t least = 0;
+  for (int rows = S::kRows; rows >= many::kLeastTileRows; rows /= 2) {
+    const int64_t items = (p.experts == 1 ? (p.rows + rows - 1) / rows : p.rows / rows + p.experts) * groups;
+    const int64_t time = (items + device.multiprocessors - 1) / device.multiprocessors * (rows + kWeightRows);
+    if (rows == S::kRows || time < least) best = rows, least = time;
+  }
+  return best;
+}
+
 struct Scratch {
   ScratchParts parts;
   Bf16* x;
@@ -40,12 +55,13 @@ void run(const Product& p, uint32_t instruction, const Launch& on, std::byte* me
   const many::Part size = first_part(p);
   const Scratch scratch(p, size, memory);
   many::Work work;
-  work.tiles = many::TileList::at(scratch.tiles, p.rows, p.experts, S::kRows);
+  const int rows = tile_rows<S>(p, (size.panels + many::kGroupPanels - 1) / many::kGroupPanels, *on.device);
+  work.tiles = many::TileList::at(scratch.tiles, p.rows, p.experts, rows);
   work.columns = w.columns, work.x = scratch.x, work.row_token = p.row_token, work.tokens = p.tokens;
   work.instruction = instruction, work.error = on.error;
   many::launch_round(p.x, p.tokens, w.columns, scratch.x, on);
   // Without tokens no row has one: offsets other than 0 are wrong then.
-  many::launch_tile_list(p.offsets, p.experts, p.tokens == 0 ? 0 : p.rows, S::kRows, work.tiles, instruction, on);
+  many::launch_tile_list(p.offsets, p.experts, p.tokens == 0 ? 0 : p.rows, rows, work.tiles, instruction, on);
   for (many::Part part = size; part.first_expert < p.experts; part.first_expert += size.experts) {
     part.experts = std::min(size.experts, p.experts - part.first_expert);
     for (part.first_panel = 0; part.first_panel < w.panels(); part.first_panel += size.panels) {

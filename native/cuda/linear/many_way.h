@@ -10,7 +10,7 @@ enum class Way {
   kWgmma128,       // tiles of up to 128 rows, 6 stages
   kMma128,         // mma.sync: any device that has bf16 in tensor cores
 };
-constexpr int kWays = 4, kLeastTileRows = 128;
+constexpr int kWays = 4, kLeastTileRows = 64;
 
 inline Way way_for(const DeviceLimits& device) { return device.capability / 10 == 9 ? Way::kWgmma256 : Way::kMma128; }
 
