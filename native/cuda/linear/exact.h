@@ -12,6 +12,7 @@ namespace switchyard::cuda {
 constexpr int kFewExactRows = 8;
 constexpr int kSmallTile = 32, kLargeTile = 128;
 int exact_tile_rows(int64_t rows, int64_t experts);
+inline bool exact_streams(int64_t rows, int64_t experts) { return exact_tile_rows(rows, experts) <= kFewExactRows; }
 
 // As launch_exact(), with tiles of exact_tile_rows().
 void launch_exact(const Product& p, const RowTiles& tiles, uint32_t instruction, const Launch& on);

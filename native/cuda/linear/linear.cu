@@ -27,12 +27,14 @@ Product product_of(const Instruction& in, const Rows& r, size_t i) {
   return p;
 }
 
-// Formats that tensor cores have no kernels for are exact whatever `compute` says: closer than asked for.
+// Where tensor cores have no kernel that streams the weights once, products of few rows an expert stay exact, which is closer than
+// asked for: many.cu would write the weights of other formats than bf16 as bf16 first.
 enum class Way { kExact, kFew, kMany };
 Way way_of(const Product& p, Compute compute) {
+  const Format f = p.weight->format;
   if (exact(*p.weight, compute)) return Way::kExact;
-  if (p.rows <= kFewRows && has_few(p.weight->format)) return Way::kFew;
-  return has_many(p.weight->format) ? Way::kMany : Way::kExact;
+  if (p.rows <= kFewRows && has_few(f)) return Way::kFew;
+  return has_many(f) && (f == Format::kBF16 || !exact_streams(p.rows, p.experts)) ? Way::kMany : Way::kExact;
 }
 
 template <bool kGrouped>

@@ -1,6 +1,8 @@
 // moe_experts: the experts of a sparse layer on packed weights. Which of three ways it goes is told by shapes alone.
 #include "cuda/moe/experts.h"
 
+#include "cuda/linear/exact.h"
+
 namespace switchyard::cuda {
 ExpertLayer layer_of(const Instruction& in) {
   const auto floats = [&](size_t i) { return i < in.in.size() && in.in[i] != nullptr ? in.in[i]->as<float>() : nullptr; };
@@ -26,12 +28,16 @@ struct Way {
   int64_t (*scratch)(const ExpertLayer&, const DeviceLimits&);
   void (*launch)(const ExpertLayer&, uint32_t, const Launch&);
 };
-// Formats that tensor cores have no kernels for yet are exact whatever `compute` says: closer than asked for.
+// As in linear.cu: few rows an expert stay exact where no kernel of the tensor cores streams their weights once.
 Way way_of(const ExpertLayer& l, Compute compute) {
-  bool f32 = false;
-  for (const DeviceWeight* w : {l.gate, l.up, l.down}) f32 = f32 || (w != nullptr && exact(*w, compute));
+  bool f32 = false, bf16 = true;
+  for (const DeviceWeight* w : {l.gate, l.up, l.down}) {
+    if (w == nullptr) continue;
+    f32 = f32 || exact(*w, compute);
+    bf16 = bf16 && w->format == Format::kBF16;
+  }
   if (!f32 && l.N <= kFewRows && has_few(l)) return {few_scratch, launch_few};
-  if (!f32 && has_many(l)) return {many_scratch, launch_many};
+  if (!f32 && has_many(l) && (bf16 || !exact_streams(l.R, l.E))) return {many_scratch, launch_many};
   return {exact_scratch, launch_exact};
 }
 Way way_of(const Instruction& in) { return way_of(layer_of(in), compute_of(in.attrs[1].i)); }
