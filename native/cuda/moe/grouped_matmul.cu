@@ -20,7 +20,7 @@ struct GroupedProduct {
 };
 
 template <class C, bool kTranspose>
-__global__ void __launch_bounds__(kTileThreads) grouped_matmul_kernel(GroupedProduct p, ErrorWord* error, uint32_t instruction) {
+__global__ void __launch_bounds__(kTileThreads, C::kBlocks) grouped_matmul_kernel(GroupedProduct p, ErrorWord* error, uint32_t instruction) {
   SWITCHYARD_SHARED(shared);
   const RowTile tile = p.tiles.at(blockIdx.x / p.tiles_across);
   if (tile.rows == 0) return;

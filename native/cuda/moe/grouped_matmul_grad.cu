@@ -39,7 +39,7 @@ __device__ bool rows_in_order(const int32_t* offsets, int64_t e, int64_t experts
 }
 
 template <class C>
-__global__ void __launch_bounds__(kTileThreads) grouped_matmul_grad_kernel(Gradient p, ErrorWord* error, uint32_t instruction) {
+__global__ void __launch_bounds__(kTileThreads, C::kBlocks) grouped_matmul_grad_kernel(Gradient p, ErrorWord* error, uint32_t instruction) {
   SWITCHYARD_SHARED(shared);
   const int64_t per_expert = p.tiles_down * p.tiles_across;
   const int64_t e = blockIdx.x / per_expert, tile = blockIdx.x % per_expert;
