@@ -33,6 +33,12 @@ __device__ void copy_wait() {
 __device__ inline void init(Barrier& b, int arrivals) { emulation::barrier_init(&b.word, arrivals); }
 __device__ inline void fence_barriers() {}
 __device__ inline void arrive(Barrier& b) { emulation::barrier_arrive(&b.word, 0); }
+// An arrival that comes when all copies that this thread has asked for by copy_16() are done.
+__device__ inline void arrive_when_copied(Barrier& b) {
+  emulation::commit_copies();
+  emulation::wait_copies(0);
+  emulation::barrier_arrive(&b.word, 0);
+}
 // An arrival, and the promise of bytes that bulk copies will bring in this phase.
 __device__ inline void arrive_expecting(Barrier& b, uint32_t bytes) { emulation::barrier_arrive(&b.word, bytes); }
 __device__ inline bool try_wait(Barrier& b, uint32_t parity) { return emulation::barrier_complete(&b.word, parity); }
@@ -79,6 +85,9 @@ __device__ inline void init(Barrier& b, int arrivals) {
 __device__ inline void fence_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 __device__ inline void arrive(Barrier& b) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&b)) : "memory");
+}
+__device__ inline void arrive_when_copied(Barrier& b) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(&b)) : "memory");
 }
 __device__ inline void arrive_expecting(Barrier& b, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&b)), "r"(bytes) : "memory");

@@ -22,30 +22,35 @@ constexpr int kGroupPanels = 8;
 constexpr int kPanelStage = kDepth * kPanel * 2, kWeightStage = kGroupPanels * kPanelStage;  // bytes
 constexpr int kFetching = 128, kMultiplying = 256, kThreads = kFetching + kMultiplying;
 
-// What is tuned. kLag: a stage is announced once as many others have been asked for after it; at most kStages - 2.
-template <int kRows_, int kStages_, int kLag_, bool kWarpgroup_>
+// What is tuned. kLag: a stage is announced by the fetching threads once as many others have been asked for after it, at most
+// kStages - 2; kAsync: its copies announce it themselves when they are done. kSkew: the first multiplying warpgroup goes so many
+// stages before the second, so that the end of a tile of one meets products of the other.
+constexpr int kAsync = -1;
+template <int kRows_, int kStages_, int kLag_, int kSkew_, bool kWarpgroup_>
 struct Shape {
-  static constexpr int kRows = kRows_, kStages = kStages_, kLag = kLag_;
+  static constexpr int kRows = kRows_, kStages = kStages_, kLag = kLag_, kSkew = kSkew_;
   static constexpr bool kWarpgroup = kWarpgroup_;
   static constexpr int kStageBytes = kWeightStage + kRows * kOperandRowBytes;
-  static_assert(kLag <= kStages - 2 && kStageBytes % 1024 == 0 && kStages * 32 <= 256);
+  static_assert(kLag <= kStages - 2 && kSkew < kStages - 1 && kStageBytes % 1024 == 0 && kStages * 32 + 16 <= 256);
 };
-
+using ShapeWgmma = Shape<256, 4, 2, 0, true>;
+using ShapeMma = Shape<128, 2, 0, 0, false>;
 // fn.template operator()<Shape of a way>().
 template <class Fn>
 void with_shape(Way way, const Fn& fn) {
   switch (way) {
-    case Way::kWgmma256: return fn.template operator()<Shape<256, 4, 2, true>>();
-    case Way::kWgmma256Ahead: return fn.template operator()<Shape<256, 4, 1, true>>();
-    case Way::kWgmma128: return fn.template operator()<Shape<128, 6, 3, true>>();
-    case Way::kMma128: return fn.template operator()<Shape<128, 2, 0, false>>();
+    case Way::kWgmma256: return fn.template operator()<ShapeWgmma>();
+    case Way::kWgmma256Async: return fn.template operator()<Shape<256, 4, kAsync, 0, true>>();
+    case Way::kWgmma256Skew1: return fn.template operator()<Shape<256, 4, kAsync, 1, true>>();
+    case Way::kWgmma256Skew2: return fn.template operator()<Shape<256, 4, kAsync, 2, true>>();
+    case Way::kMma128: return fn.template operator()<ShapeMma>();
   }
 }
 
 // Whether way_for() chooses the shape on some device; the others are for benches.
 template <class S>
 constexpr bool is_used() {
-  return std::is_same_v<S, Shape<256, 4, 2, true>> || !S::kWarpgroup;
+  return std::is_same_v<S, ShapeWgmma> || std::is_same_v<S, ShapeMma>;
 }
 
 // The panels of bf16 weights.
@@ -110,7 +115,7 @@ struct alignas(16) Begun {
 template <class S>
 struct Shared {
   std::byte* stages;
-  Barrier *full, *empty;
+  Barrier *full, *empty, *skew;
   Begun* begun;        // of the tile whose first stage lies in a place
   std::byte* staging;  // of epilogues
 
@@ -118,7 +123,8 @@ struct Shared {
       : stages(base),
         full(reinterpret_cast<Barrier*>(base + S::kStages * S::kStageBytes)),
         empty(full + S::kStages),
-        begun(reinterpret_cast<Begun*>(empty + S::kStages)),
+        skew(empty + S::kStages),
+        begun(reinterpret_cast<Begun*>(skew + 2)),
         staging(base + S::kStages * S::kStageBytes + 256) {}
   static constexpr int64_t bytes(int64_t staging) { return S::kStages * S::kStageBytes + 256 + staging; }
   __device__ std::byte* weights(int stage) const { return stages + stage * S::kStageBytes; }
@@ -197,15 +203,19 @@ __device__ void fetch(const Work& work, const Shared<S>& shared) {
       for (int i = 0; i < kPasses; i++) {
         if (i < passes) copy_16(to + i * 16 * kOperandRowBytes, from + size_t{row_at[i]} * 8);
       }
-      copy_commit();
-      ring.next();
-      if (++ahead > S::kLag) {
-        copy_wait<S::kLag>();
-        fence_async();
-        arrive(shared.full[announced]);
-        announced = announced + 1 == S::kStages ? 0 : announced + 1;
-        ahead--;
+      if constexpr (S::kLag == kAsync) {
+        arrive_when_copied(shared.full[ring.at]);
+      } else {
+        copy_commit();
+        if (++ahead > S::kLag) {
+          copy_wait<S::kLag>();
+          fence_async();
+          arrive(shared.full[announced]);
+          announced = announced + 1 == S::kStages ? 0 : announced + 1;
+          ahead--;
+        }
       }
+      ring.next();
     }
   }
   copy_wait<0>();
@@ -214,6 +224,13 @@ __device__ void fetch(const Work& work, const Shared<S>& shared) {
     arrive(shared.full[announced]);
     announced = announced + 1 == S::kStages ? 0 : announced + 1;
   }
+}
+
+// Waits for a stage, as a thread whose warp multiplies from it.
+template <class S>
+__device__ __forceinline__ void wait_for_stage(const Shared<S>& shared, const Ring<S::kStages>& ring) {
+  wait(shared.full[ring.at], ring.parity);
+  if constexpr (S::kLag == kAsync) fence_async();
 }
 
 // A multiplying warp's place in a group of panels, and what its lane 4g + t does there. Gated: rows 0-7 of the warp are eight
@@ -250,16 +267,21 @@ __device__ __forceinline__ void load_weights(const Place<kGated>& place, const s
 
 constexpr int kSlices = kDepth / 16;
 
+template <bool kGated>
+__device__ __forceinline__ void arrive_as_warp(const Place<kGated>& place, Barrier& barrier) {
+  if (place.lane == 0) arrive(barrier);
+}
+
 // sums = W·xᵀ over all of k, by warpgroups. Where the sums are many, the weights of a stage are loaded while the products of the
 // one before run; with fewer the other warpgroup's products fill the gap.
 template <class S, int kN, bool kGated>
 __device__ __forceinline__ void multiply_warpgroup(const Place<kGated>& place, const Shared<S>& shared, int depth,
-                                                   Ring<S::kStages>& ring, float (&sums)[kN / 2]) {
+                                                   Ring<S::kStages>& ring, int& lead, float (&sums)[kN / 2]) {
   constexpr bool kAhead = kN == 256;
   uint32_t a[kAhead ? 2 : 1][kSlices][4];
   int last = 0;
   const auto step = [&](uint32_t (&words)[kSlices][4], int k) {
-    wait(shared.full[ring.at], ring.parity);
+    wait_for_stage<S>(shared, ring);
     const std::byte* weights = shared.weights(ring.at);
 #pragma unroll
     for (int i = 0; i < kSlices; i++) load_weights(place, weights, i, words[i]);
@@ -268,15 +290,18 @@ __device__ __forceinline__ void multiply_warpgroup(const Place<kGated>& place, c
 #pragma unroll
     for (int i = 0; i < kSlices; i++) wgmma<kN>(sums, words[i], rows + static_cast<uint64_t>(i) * kNextK);
     wgmma_commit();
+    if constexpr (S::kSkew > 0) {
+      if (lead > 0 && (--lead == 0 || k + 1 == depth)) lead = 0, arrive_as_warp(place, *shared.skew);
+    }
     if constexpr (kAhead) {
       if (k > 0) {
         wgmma_wait<1>();
-        if (place.lane == 0) arrive(shared.empty[last]);
+        arrive_as_warp(place, shared.empty[last]);
       }
       last = ring.at;
     } else {
       wgmma_wait<0>();
-      if (place.lane == 0) arrive(shared.empty[ring.at]);
+      arrive_as_warp(place, shared.empty[ring.at]);
     }
     ring.next();
   };
@@ -288,7 +313,7 @@ __device__ __forceinline__ void multiply_warpgroup(const Place<kGated>& place, c
     }
     if (k < depth) step(a[0], k);
     wgmma_wait<0>();
-    if (place.lane == 0) arrive(shared.empty[last]);
+    arrive_as_warp(place, shared.empty[last]);
   } else {
     for (; k < depth; k++) step(a[0], k);
   }
@@ -300,7 +325,7 @@ __device__ __forceinline__ void multiply_warp(const Place<kGated>& place, const 
                                               Ring<S::kStages>& ring, float (&sums)[kN / 2]) {
   const int matrix = place.lane / 8, row = matrix / 2 * 8 + place.lane % 8;
   for (int k = 0; k < depth; k++) {
-    wait(shared.full[ring.at], ring.parity);
+    wait_for_stage<S>(shared, ring);
     for (int i = 0; i < kSlices; i++) {
       uint32_t a[4];
       load_weights(place, shared.weights(ring.at), i, a);
@@ -318,20 +343,20 @@ __device__ __forceinline__ void multiply_warp(const Place<kGated>& place, const 
       }
     }
     __syncwarp();
-    if (place.lane == 0) arrive(shared.empty[ring.at]);
+    arrive_as_warp(place, shared.empty[ring.at]);
     ring.next();
   }
 }
 
 template <class S, int kN, class Epilogue>
 __device__ __forceinline__ void multiply(const Work& work, const Epilogue& epilogue, const Place<Epilogue::kGated>& place,
-                                         const Shared<S>& shared, Ring<S::kStages>& ring, const Begun& tile) {
+                                         const Shared<S>& shared, Ring<S::kStages>& ring, int& lead, const Begun& tile) {
   const int depth = static_cast<int>((work.columns + kDepth - 1) / kDepth);
   float sums[kN / 2];
 #pragma unroll
   for (int i = 0; i < kN / 2; i++) sums[i] = 0;
   if constexpr (S::kWarpgroup) {
-    multiply_warpgroup<S, kN>(place, shared, depth, ring, sums);
+    multiply_warpgroup<S, kN>(place, shared, depth, ring, lead, sums);
   } else {
     multiply_warp<S, kN>(place, shared, depth, ring, sums);
   }
@@ -344,6 +369,7 @@ __global__ void __launch_bounds__(kThreads, 1) product_kernel(Work work, Epilogu
   const Shared<S> shared(base);
   if (threadIdx.x == 0) {
     for (int i = 0; i < S::kStages; i++) init(shared.full[i], kFetching), init(shared.empty[i], kMultiplying / 32);
+    init(*shared.skew, kMultiplying / 64);
     fence_barriers();
   }
   __syncthreads();
@@ -354,16 +380,19 @@ __global__ void __launch_bounds__(kThreads, 1) product_kernel(Work work, Epilogu
     if constexpr (S::kWarpgroup) take_registers<232>();
     const Place<Epilogue::kGated> place;
     Ring<S::kStages> ring;
-    for (Walk walk(work); walk.more(); walk.skip()) {
+    const Walk all(work);
+    int lead = place.warp < 4 ? S::kSkew : 0;  // stages until the second warpgroup may begin
+    if (S::kSkew > 0 && place.warp >= 4 && all.more()) wait(*shared.skew, 0);
+    for (Walk walk = all; walk.more(); walk.skip()) {
       wait(shared.full[ring.at], ring.parity);
       const Begun tile = shared.begun[ring.at];
       const int columns = tile_columns<S>(tile.rows);
       if (columns == 64) {
-        multiply<S, 64>(work, epilogue, place, shared, ring, tile);
+        multiply<S, 64>(work, epilogue, place, shared, ring, lead, tile);
       } else if (columns == 128) {
-        multiply<S, 128>(work, epilogue, place, shared, ring, tile);
+        multiply<S, 128>(work, epilogue, place, shared, ring, lead, tile);
       } else if constexpr (S::kRows > 128) {
-        multiply<S, 256>(work, epilogue, place, shared, ring, tile);
+        multiply<S, 256>(work, epilogue, place, shared, ring, lead, tile);
       }
     }
   }

@@ -5,12 +5,13 @@
 namespace switchyard::cuda::many {
 
 enum class Way {
-  kWgmma256,       // Hopper; tiles of up to 256 rows, 4 stages
-  kWgmma256Ahead,  // the same, stages announced one later
-  kWgmma128,       // tiles of up to 128 rows, 6 stages
-  kMma128,         // mma.sync: any device that has bf16 in tensor cores
+  kWgmma256,       // Hopper; tiles of up to 256 rows
+  kWgmma256Async,  // the same, copies tell of their end themselves
+  kWgmma256Skew1,  // the same, one multiplying warpgroup a stage before the other
+  kWgmma256Skew2,  // two stages
+  kMma128,         // mma.sync: any device that has bf16 in tensor cores; tiles of up to 128 rows
 };
-constexpr int kWays = 4, kLeastTileRows = 64;
+constexpr int kWays = 5, kLeastTileRows = 64;
 
 inline Way way_for(const DeviceLimits& device) { return device.capability / 10 == 9 ? Way::kWgmma256 : Way::kMma128; }
 
