@@ -1,8 +1,27 @@
-// Which tiles a product of plain tensors is made of; by shapes alone, so that results repeat.
+// Which tiles a product of plain tensors is made of; by shapes alone, so that results repeat. Nothing of a kernel is in here.
 #pragma once
-#include "cuda/linear/tile_lines.h"
+#include "cuda/kernel.h"
 
 namespace switchyard::cuda {
+
+// What a block is: tiles of kRows × kColumns by 256 threads, kStages steps of kDepth in shared memory, at least kBlocks of them on
+// a multiprocessor. kPad…: floats between lines that keep a warp's reads in different banks. Tensor cores: kWarpsDown ×
+// kWarpsAcross warps.
+struct MultiplyAdd64 {
+  static constexpr bool kTensor = false;
+  static constexpr int kRows = 64, kColumns = 64, kDepth = 16, kStages = 4, kBlocks = 2, kPadAlong = 4, kPadAcross = 4;
+};
+struct Tensor64 {
+  static constexpr bool kTensor = true;
+  static constexpr int kRows = 64, kColumns = 128, kDepth = 32, kStages = 3, kBlocks = 2, kPadAlong = 8, kPadAcross = 4;
+  static constexpr int kWarpsDown = 2, kWarpsAcross = 4;
+};
+struct Tensor128 {
+  static constexpr bool kTensor = true;
+  static constexpr int kRows = 128, kColumns = 128, kDepth = 32, kStages = 3, kBlocks = 1, kPadAlong = 8, kPadAcross = 4;
+  static constexpr int kWarpsDown = 2, kWarpsAcross = 4;
+};
+constexpr int kTileThreads = 256;
 
 enum class TileKind { kMultiplyAdd64, kTensor64, kTensor128 };
 

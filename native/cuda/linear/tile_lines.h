@@ -7,6 +7,7 @@
 #pragma once
 #include "cuda/device/async.h"
 #include "cuda/device/report.h"
+#include "cuda/linear/tile_choice.h"
 
 namespace switchyard::cuda {
 
@@ -32,25 +33,6 @@ struct TileProduct {
   ErrorWord* error = nullptr;
   uint32_t instruction = 0;
 };
-
-// What a block is: tiles of kRows × kColumns by 256 threads, kStages steps of kDepth in shared memory, at least kBlocks of them on
-// a multiprocessor. kPad…: floats between lines that keep a warp's reads in different banks. Tensor cores: kWarpsDown ×
-// kWarpsAcross warps.
-struct MultiplyAdd64 {
-  static constexpr bool kTensor = false;
-  static constexpr int kRows = 64, kColumns = 64, kDepth = 16, kStages = 4, kBlocks = 2, kPadAlong = 4, kPadAcross = 4;
-};
-struct Tensor64 {
-  static constexpr bool kTensor = true;
-  static constexpr int kRows = 64, kColumns = 128, kDepth = 32, kStages = 3, kBlocks = 2, kPadAlong = 8, kPadAcross = 4;
-  static constexpr int kWarpsDown = 2, kWarpsAcross = 4;
-};
-struct Tensor128 {
-  static constexpr bool kTensor = true;
-  static constexpr int kRows = 128, kColumns = 128, kDepth = 32, kStages = 3, kBlocks = 1, kPadAlong = 8, kPadAcross = 4;
-  static constexpr int kWarpsDown = 2, kWarpsAcross = 4;
-};
-constexpr int kTileThreads = 256;
 
 // Of one operand, kTile rows (columns) wide.
 template <class C, bool kAlong, int kTile>
