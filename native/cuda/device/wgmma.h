@@ -76,6 +76,23 @@ __device__ void wgmma(float (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b) {
   emulation::warp_barrier(0xffffffffu);
 }
 
+#elif defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+// Built for another device, where no kernel that multiplies so is started.
+__device__ inline uint64_t operand(const void*) { return 0; }
+__device__ inline void wgmma_fence() {}
+__device__ inline void wgmma_commit() {}
+template <int kGroups>
+__device__ void wgmma_wait() {}
+template <int kRegisters>
+__device__ void take_registers() {}
+template <int kRegisters>
+__device__ void give_registers() {}
+template <int kN>
+__device__ void wgmma(float (&)[kN / 2], const uint32_t (&)[4], uint64_t) {
+  __trap();
+}
+
 #else
 
 __device__ inline uint64_t operand(const void* shared) { return operand_at(shared_address(shared)); }
