@@ -13,7 +13,9 @@
 namespace switchyard::cuda {
 namespace {
 
-constexpr int64_t kFewSources = 64;       // a thread adds that many one after another, about 1 us for each in the worst case
+// A thread adds so many one after another, about 1 us for each in the worst case. Against that stand two launches for rows, and
+// for `along`, which has more sources than rows have ids, about ten.
+constexpr int64_t kFewRows = 8, kFewAlong = 64;
 constexpr int64_t kBlockSort = 2048;      // sources that one block sorts
 constexpr int64_t kBatch = int64_t{1} << 22;  // sources and destinations of `along` sorted at once: 64 MiB of scratch
 
@@ -105,7 +107,7 @@ struct Cut {
 };
 Cut cut_of(const Scatter& s) {
   const int64_t each = s.rows ? 1 : s.inner, most = std::max(s.m, s.n) * each;
-  if (s.m <= kFewSources || s.outer == 0 || most == 0 || most >= UINT32_MAX) return {};
+  if (s.m <= (s.rows ? kFewRows : kFewAlong) || s.outer == 0 || most == 0 || most >= UINT32_MAX) return {};
   return {std::clamp<int64_t>(kBatch / most, 1, s.outer), s.m * each};
 }
 

@@ -44,7 +44,7 @@ void take() {
 void scatter() {
   // m: columns walked, one block's sort, radix sorts of one to three digits, tiles that are full and not.
   for (const auto& [m, n, inner] : std::vector<std::array<int64_t, 3>>{
-           {0, 3, 4}, {1, 1, 1}, {5, 0, 0}, {64, 9, 33}, {65, 9, 33}, {65, 200, 64}, {1000, 3, 4}, {2048, 1, 5}, {2049, 40, 4}, {4096, 300, 8}, {9000, 70000, 1}, {5000, 6, 20}}) {
+           {0, 3, 4}, {1, 1, 1}, {5, 0, 0}, {8, 9, 33}, {9, 9, 33}, {64, 9, 32}, {65, 200, 64}, {1000, 3, 4}, {2048, 1, 5}, {2049, 40, 4}, {4096, 300, 8}, {9000, 70000, 1}, {5000, 6, 20}}) {
     for (const int32_t low : {-1, 0}) {
       if (n == 0 && low == 0) continue;
       CHECK(Compare("scatter_add_rows").in({m, inner}, normals(m * inner, 3)).in({m}, ids(m, low, n, 4)).out<float>({n, inner}).run(pool).same<float>());
