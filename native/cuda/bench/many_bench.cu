@@ -36,19 +36,21 @@ __global__ void fill_bf16(uint16_t* y, int64_t n, uint32_t seed) {
     y[i] = to_bf16(u * 0.05f).bits;
   }
 }
-std::unique_ptr<test::DeviceBytes> random_bf16(int64_t n, uint32_t seed, const Launch& on) {
-  auto memory = std::make_unique<test::DeviceBytes>(nullptr, 2 * n);
+std::unique_ptr<DeviceMemory> random_bf16(int64_t n, uint32_t seed, const Launch& on) {
+  auto memory = std::make_unique<DeviceMemory>(2 * n);
   launch(fill_bf16, grid_for(n, 256, on), 256, 0, on, reinterpret_cast<uint16_t*>(memory->data()), n, seed);
   return memory;
 }
 template <class T>
-std::unique_ptr<test::DeviceBytes> copy_of(const std::vector<T>& v) {
-  return std::make_unique<test::DeviceBytes>(v.data(), static_cast<int64_t>(v.size() * sizeof(T)));
+std::unique_ptr<DeviceMemory> copy_of(const std::vector<T>& v) {
+  auto memory = std::make_unique<DeviceMemory>(static_cast<int64_t>(v.size() * sizeof(T)));
+  check(cudaMemcpy(memory->data(), v.data(), v.size() * sizeof(T), cudaMemcpyHostToDevice));
+  return memory;
 }
 
 struct PackedWeight {
   DeviceWeight weight;
-  std::unique_ptr<test::DeviceBytes> memory;
+  std::unique_ptr<DeviceMemory> memory;
 
   PackedWeight(int64_t experts, int64_t rows, int64_t columns, uint32_t seed, const Launch& on) {
     weight.format = Format::kBF16, weight.experts = experts, weight.rows = rows, weight.columns = columns;
@@ -67,7 +69,7 @@ struct LayerWeights {
 
 // Distinct experts for each token; zipf: an expert of rank r is 1 / (r + 1) as likely as the first.
 struct Routing {
-  std::unique_ptr<test::DeviceBytes> offsets, row_token, slot_row;
+  std::unique_ptr<DeviceMemory> offsets, row_token, slot_row;
 
   Routing(const Model& m, int64_t tokens, bool zipf) {
     std::mt19937 engine(zipf ? 5 : 4);
@@ -108,7 +110,7 @@ void time_layers(Bench& bench, const Model& m, const Options& options) {
   std::vector<std::unique_ptr<LayerWeights>> weights;
   for (uint32_t i = 0; i < kLayers; i++) weights.push_back(std::make_unique<LayerWeights>(m, 10 * i + 1, on));
   for (const int64_t T : options.tokens.empty() ? m.tokens : options.tokens) {
-    const test::DeviceBytes x(nullptr, T * m.D * 4), y(nullptr, T * m.D * 4), shares(nullptr, T * m.K * 4);
+    const DeviceMemory x(T * m.D * 4), y(T * m.D * 4), shares(T * m.K * 4);
     bench.fill(reinterpret_cast<float*>(x.data()), T * m.D, 7), bench.fill(reinterpret_cast<float*>(shares.data()), T * m.K, 8);
     for (const bool zipf : {false, true}) {
       const Routing routing(m, T, zipf);
@@ -123,7 +125,7 @@ void time_layers(Bench& bench, const Model& m, const Options& options) {
         l.y = reinterpret_cast<float*>(y.data());
         return l;
       };
-      const test::DeviceBytes scratch(nullptr, many_scratch(layer(0), *on.device));
+      const DeviceMemory scratch(many_scratch(layer(0), *on.device));
       const double flops = 6.0 * static_cast<double>(T * m.K * m.D * m.F);
       const double bytes = 2.0 * static_cast<double>(m.E * 3 * m.D * m.F) + 8.0 * static_cast<double>(T * m.D);
       const auto time = [&](const char* what, many::Way way, unsigned steps, double work) {
@@ -157,7 +159,7 @@ void time_dense(Bench& bench, int64_t size, const Options& options) {
   const Launch& on = bench.on();
   const PackedWeight weight(1, size, size, 3, on);
   const auto x = random_bf16(size * size, 4, on);
-  const test::DeviceBytes y(nullptr, size * size * 2), tiles(nullptr, many::TileList::bytes(size, 1, many::kLeastTileRows));
+  const DeviceMemory y(size * size * 2), tiles(many::TileList::bytes(size, 1, many::kLeastTileRows));
   many::Work work;
   work.first = {weight.weight.data, 0, weight.weight.layout.bytes, static_cast<int>(weight.weight.panels())};
   work.columns = size, work.x = reinterpret_cast<const Bf16*>(x->data()), work.tokens = size;

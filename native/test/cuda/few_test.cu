@@ -93,27 +93,13 @@ void formats() {
 }
 
 // --- Layers
-gpu::ExpertLayer layer_of(const gpu::Instruction& in) {
-  gpu::ExpertLayer l;
-  const auto floats = [&](size_t i) { return i < in.in.size() && in.in[i] != nullptr ? in.in[i]->as<float>() : nullptr; };
-  l.x = floats(0), l.offsets = in.in[1]->as<int32_t>(), l.row_token = in.in[2]->as<int32_t>();
-  l.slot_row = in.in[3]->as<int32_t>(), l.weights = floats(4);
-  l.gate = in.in[5] != nullptr ? in.in[5]->weight : nullptr, l.up = in.in[6]->weight, l.down = in.in[7]->weight;
-  l.gate_bias = floats(8), l.up_bias = floats(9), l.down_bias = floats(10);
-  l.N = in.in[0]->shape[0], l.D = in.in[0]->shape[1], l.K = in.in[3]->shape[1], l.R = in.in[2]->shape[0];
-  l.E = in.in[1]->shape[0] - 1, l.F = l.up->rows;
-  l.activation = static_cast<int>(in.attrs[0].i);
-  l.limit = static_cast<float>(in.attrs[2].f), l.slope = static_cast<float>(in.attrs[3].f);
-  l.y = in.out[0]->as<float>();
-  return l;
-}
 const gpu::Kernel kLayer{
     "moe_experts by few rows",
     [](const gpu::Instruction& in, const gpu::Launch& on) {
-      const gpu::ExpertLayer l = layer_of(in);
+      const gpu::ExpertLayer l = gpu::layer_of(in);
       tuning == nullptr ? gpu::launch_few(l, in.number, on) : gpu::launch_few(l, gpu::FewTuning{*tuning, *tuning}, in.number, on);
     },
-    [](const gpu::Instruction& in, const gpu::DeviceLimits& device) { return gpu::few_scratch(layer_of(in), device); }};
+    [](const gpu::Instruction& in, const gpu::DeviceLimits& device) { return gpu::few_scratch(gpu::layer_of(in), device); }};
 
 struct LayerCase {
   int64_t N, K, E, D, F;
