@@ -59,10 +59,11 @@ struct Walk {
   Index strides[kMaxRank];
 };
 
-template <class Index>
+// kUnroll 1 makes short code where this stands in many places.
+template <int kUnroll = kMaxRank, class Index>
 __device__ inline Index walk_to(int rank, const Divisor<Index>* dims, const Index* strides, Index n) {
   Index at = 0;
-#pragma unroll
+#pragma unroll kUnroll
   for (int d = 0; d < kMaxRank; d++) {
     if (d >= rank) break;
     const Index rest = d + 1 < rank ? dims[d].quotient(n) : 0;

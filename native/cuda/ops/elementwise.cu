@@ -1,7 +1,7 @@
 // `elementwise`: any chain of lane-wise operations in one pass over memory.
 //
 // 1. The launcher plans (elementwise_plan.h) and merges dimensions that every input walks as one.
-// 2. A thread takes four neighbouring elements at a time: it brings the inputs into its slots of shared memory, runs the steps,
+// 2. A thread takes tiles of four neighbouring elements, one or two at a time: it brings the inputs into its slots of shared memory, runs the steps,
 //    which all threads of the block decode alike, and stores the accumulator.
 // Inputs that are one element, and constants, are brought once a thread.
 #include <algorithm>
@@ -17,6 +17,7 @@ namespace {
 constexpr int kLanes = 4;
 constexpr int kMostThreads = 128;            // of a block
 constexpr int64_t kMostShared = 48 * 1024;   // what a block has without asking
+constexpr int64_t kMostTiles = 2;            // a thread of a full device takes one at a time up to here
 constexpr int kTogether = 4;                 // inputs whose loads are all started before the first is used
 
 enum class Reading : uint8_t {
@@ -51,27 +52,15 @@ struct Parameters {
 
 using Lanes = Pack<uint32_t, kLanes>;  // bits of f32 or i32
 
+template <int kTiles>
+struct Tiles {
+  Lanes tile[kTiles];
+  __device__ uint32_t& operator[](int l) { return tile[l / kLanes].v[l % kLanes]; }
+  __device__ uint32_t operator[](int l) const { return tile[l / kLanes].v[l % kLanes]; }
+};
+
 __device__ inline int width(DType t) {
   return t == DType::kF16 || t == DType::kBF16 ? 2 : t == DType::kU8 || t == DType::kBool ? 1 : 4;
-}
-
-__device__ inline uint32_t widen(DType t, uint32_t raw) {
-  switch (t) {
-    case DType::kF16: return __float_as_uint(to_float(Half{static_cast<uint16_t>(raw)}));
-    case DType::kBF16: return raw << 16;
-    case DType::kBool: return raw != 0;
-    default: return raw;
-  }
-}
-
-__device__ inline uint32_t narrow(DType t, uint32_t lane) {
-  switch (t) {
-    case DType::kF16: return to_half(__uint_as_float(lane)).bits;
-    case DType::kBF16: return to_bf16(__uint_as_float(lane)).bits;
-    case DType::kU8: return lane & 0xff;
-    case DType::kBool: return lane != 0;
-    default: return lane;
-  }
 }
 
 __device__ inline uint32_t load_raw(const std::byte* data, DType t, int64_t at) {
@@ -88,7 +77,7 @@ __device__ inline Lanes fetch(const Parameters<Index>& p, const Input<Index>& in
   Lanes raw{};
   if (in.reading == Reading::kFlat || in.reading == Reading::kRow) {
     const bool flat = in.reading == Reading::kFlat;
-    const Index at = flat ? first : walk_to(p.rank, p.dims, in.strides, first);
+    const Index at = flat ? first : walk_to<1>(p.rank, p.dims, in.strides, first);
     if (in.packed && count == kLanes) {
       switch (width(in.dtype)) {
         case 4: return load_pack<4>(reinterpret_cast<const uint32_t*>(in.data) + at);
@@ -108,48 +97,76 @@ __device__ inline Lanes fetch(const Parameters<Index>& p, const Input<Index>& in
   } else if (in.reading == Reading::kLane) {
 #pragma unroll
     for (int l = 0; l < kLanes; l++) {
-      if (l < count) raw.v[l] = load_raw(in.data, in.dtype, walk_to(p.rank, p.dims, in.strides, static_cast<Index>(first + l)));
+      if (l < count) raw.v[l] = load_raw(in.data, in.dtype, walk_to<1>(p.rank, p.dims, in.strides, static_cast<Index>(first + l)));
     }
   }
   return raw;
 }
 
-__device__ inline Lanes unpack(DType t, bool packed, Lanes raw) {
-  if (packed && width(t) == 2) {
-    raw = {raw.v[0] & 0xffff, raw.v[0] >> 16, raw.v[1] & 0xffff, raw.v[1] >> 16};
-  } else if (packed && width(t) == 1) {
-    raw = {raw.v[0] & 0xff, raw.v[0] >> 8 & 0xff, raw.v[0] >> 16 & 0xff, raw.v[0] >> 24};
-  }
+__device__ inline Lanes halves(Lanes v) { return {v.v[0] & 0xffff, v.v[0] >> 16, v.v[1] & 0xffff, v.v[1] >> 16}; }
+__device__ inline Lanes bytes(Lanes v) {
+  return {v.v[0] & 0xff, v.v[0] >> 8 & 0xff, v.v[0] >> 16 & 0xff, v.v[0] >> 24};
+}
+
+__device__ inline Lanes unpack(DType t, bool packed, Lanes v) {
+  switch (t) {
+    case DType::kF16:
+      if (packed) v = halves(v);
 #pragma unroll
-  for (int l = 0; l < kLanes; l++) raw.v[l] = widen(t, raw.v[l]);
-  return raw;
+      for (uint32_t& x : v.v) x = __float_as_uint(to_float(Half{static_cast<uint16_t>(x)}));
+      break;
+    case DType::kBF16:
+      if (packed) v = halves(v);
+#pragma unroll
+      for (uint32_t& x : v.v) x <<= 16;
+      break;
+    case DType::kU8:
+      if (packed) v = bytes(v);
+      break;
+    case DType::kBool:
+      if (packed) v = bytes(v);
+#pragma unroll
+      for (uint32_t& x : v.v) x = x != 0;
+      break;
+    default: break;
+  }
+  return v;
+}
+
+// The first `count` lanes, one by one unless `packed`.
+template <class T>
+__device__ inline void store_as(T* y, bool packed, int count, Lanes v) {
+  if (packed && count == kLanes) {
+    Pack<T, kLanes> pack;
+#pragma unroll
+    for (int l = 0; l < kLanes; l++) pack.v[l] = static_cast<T>(v.v[l]);
+    store_pack(y, pack);
+  } else {
+#pragma unroll
+    for (int l = 0; l < kLanes; l++) {
+      if (l < count) y[l] = static_cast<T>(v.v[l]);
+    }
+  }
 }
 
 template <class Index>
-__device__ inline void store_lanes(const Parameters<Index>& p, Index first, int count, Lanes y) {
-#pragma unroll
-  for (int l = 0; l < kLanes; l++) y.v[l] = narrow(p.dtype, y.v[l]);
+__device__ inline void store_lanes(const Parameters<Index>& p, Index first, int count, Lanes v) {
   const int64_t at = first;
-  if (p.packed && count == kLanes) {
-    switch (width(p.dtype)) {
-      case 4: store_pack(reinterpret_cast<uint32_t*>(p.y) + at, y); return;
-      case 2:
-        store_pack(reinterpret_cast<uint32_t*>(p.y + 2 * at),
-                   Pack<uint32_t, 2>{y.v[0] | y.v[1] << 16, y.v[2] | y.v[3] << 16});
-        return;
-      default:
-        *reinterpret_cast<uint32_t*>(p.y + at) = y.v[0] | y.v[1] << 8 | y.v[2] << 16 | y.v[3] << 24;
-        return;
-    }
-  }
+  switch (p.dtype) {
+    case DType::kF16:
 #pragma unroll
-  for (int l = 0; l < kLanes; l++) {
-    if (l >= count) break;
-    switch (width(p.dtype)) {
-      case 4: reinterpret_cast<uint32_t*>(p.y)[at + l] = y.v[l]; break;
-      case 2: reinterpret_cast<uint16_t*>(p.y)[at + l] = static_cast<uint16_t>(y.v[l]); break;
-      default: reinterpret_cast<uint8_t*>(p.y)[at + l] = static_cast<uint8_t>(y.v[l]); break;
-    }
+      for (uint32_t& x : v.v) x = to_half(__uint_as_float(x)).bits;
+      return store_as(reinterpret_cast<uint16_t*>(p.y) + at, p.packed, count, v);
+    case DType::kBF16:
+#pragma unroll
+      for (uint32_t& x : v.v) x = to_bf16(__uint_as_float(x)).bits;
+      return store_as(reinterpret_cast<uint16_t*>(p.y) + at, p.packed, count, v);
+    case DType::kBool:
+#pragma unroll
+      for (uint32_t& x : v.v) x = x != 0;
+      [[fallthrough]];
+    case DType::kU8: return store_as(reinterpret_cast<uint8_t*>(p.y) + at, p.packed, count, v);
+    default: return store_as(reinterpret_cast<uint32_t*>(p.y) + at, p.packed, count, v);
   }
 }
 
@@ -159,9 +176,14 @@ __device__ inline uint32_t bits_of(uint32_t x) { return x; }
 __device__ inline uint32_t bits_of(int32_t x) { return static_cast<uint32_t>(x); }
 __device__ inline uint32_t bits_of(bool x) { return x; }
 
+// Called, not inlined: long, rare, and four of each would crowd the instruction cache of every chain.
+__device__ __attribute__((noinline)) float power(float x, float y) { return powf(x, y); }
+__device__ __attribute__((noinline)) float sine(float x) { return sinf(x); }
+__device__ __attribute__((noinline)) float cosine(float x) { return cosf(x); }
+
 __device__ inline float sigmoid(float x) {  // e^-|x| never overflows
   const float z = expf(-fabsf(x));
-  return (x < 0 ? z : 1.0f) / (1.0f + z);
+  return __fdividef(x < 0 ? z : 1.0f, 1.0f + z);  // 2 ulp, for divisors up to 2^126
 }
 // Both truncate; by zero: 0; INT32_MIN / -1 wraps.
 __device__ inline uint32_t quotient(int32_t x, int32_t y) {
@@ -173,25 +195,24 @@ __device__ inline int32_t to_int(float x) {
   return x >= -2147483648.0f && x < 2147483648.0f ? static_cast<int32_t>(x) : INT32_MIN;
 }
 
-__device__ inline void compute(const ElementStep& step, const Lanes& a, const Lanes& b, const Lanes& c, Lanes& y) {
-// The expression over x, y, z as floats (F), signed (I) or unsigned (U) numbers.
-#define LANES(op, expression)                                        \
-  case ElementOp::op:                                                \
-    _Pragma("unroll") for (int l = 0; l < kLanes; l++) y.v[l] = bits_of(expression); \
+template <int kTiles>
+__device__ inline void compute(int op, const Tiles<kTiles>& a, const Tiles<kTiles>& b, const Tiles<kTiles>& c, Tiles<kTiles>& y) {
+// The expression over lanes of a, b, c as floats (F), signed (I) or unsigned (U) numbers.
+#define LANES(op, expression)                                                                       \
+  case ElementOp::op:                                                                               \
+    _Pragma("unroll") for (int l = 0; l < kTiles * kLanes; l++) y[l] = bits_of(expression); \
     break;
-#define F(operand) as_float(operand.v[l])
-#define I(operand) static_cast<int32_t>(operand.v[l])
-#define U(operand) operand.v[l]
-  switch (static_cast<ElementOp>(step.op)) {
-    LANES(kConst, step.bits)
-    LANES(kConstI32, step.bits)
+#define F(operand) as_float(operand[l])
+#define I(operand) static_cast<int32_t>(operand[l])
+#define U(operand) operand[l]
+  switch (static_cast<ElementOp>(op)) {
     LANES(kAdd, F(a) + F(b))
     LANES(kSub, F(a) - F(b))
     LANES(kMul, F(a) * F(b))
     LANES(kDiv, F(a) / F(b))
     LANES(kMax, F(a) > F(b) || F(a) != F(a) ? F(a) : F(b))
     LANES(kMin, F(a) < F(b) || F(a) != F(a) ? F(a) : F(b))
-    LANES(kPow, powf(F(a), F(b)))
+    LANES(kPow, power(F(a), F(b)))
     LANES(kNeg, U(a) ^ 0x80000000u)
     LANES(kAbs, U(a) & 0x7fffffffu)
     LANES(kSign, F(a) > 0 ? 1.0f : F(a) < 0 ? -1.0f : F(a))
@@ -204,8 +225,8 @@ __device__ inline void compute(const ElementStep& step, const Lanes& a, const La
     LANES(kTanh, tanhf(F(a)))
     LANES(kErf, erff(F(a)))
     LANES(kSigmoid, sigmoid(F(a)))
-    LANES(kSin, sinf(F(a)))
-    LANES(kCos, cosf(F(a)))
+    LANES(kSin, sine(F(a)))
+    LANES(kCos, cosine(F(a)))
     LANES(kFloor, floorf(F(a)))
     LANES(kLt, F(a) < F(b))
     LANES(kLe, F(a) <= F(b))
@@ -230,7 +251,7 @@ __device__ inline void compute(const ElementStep& step, const Lanes& a, const La
     LANES(kSelectI32, U(a) != 0 ? U(b) : U(c))
     LANES(kToI32, to_int(F(a)))
     LANES(kToF32, static_cast<float>(I(a)))
-    case ElementOp::kCount: break;
+    case ElementOp::kConst: case ElementOp::kConstI32: case ElementOp::kCount: break;  // constants are in their slots
   }
 #undef LANES
 #undef F
@@ -238,47 +259,75 @@ __device__ inline void compute(const ElementStep& step, const Lanes& a, const La
 #undef U
 }
 
-template <class Index>
+template <class Index, int kTiles>
 __global__ void __launch_bounds__(kMostThreads)
     elementwise_kernel(const __grid_constant__ Parameters<Index> p) {
   begin_overlapped();
   SWITCHYARD_SHARED(shared);
-  Lanes* const file = reinterpret_cast<Lanes*>(shared) + threadIdx.x;  // slot s at s · blockDim.x
-  Lanes y{};
-  const auto operand = [&](int slot) { return slot == kAccumulator ? y : file[slot * blockDim.x]; };
-  const auto run = [&](int s) {
-    const ElementStep& step = p.code[s];
-    Lanes a{}, b{}, c{};
-    if (step.arity > 0) a = operand(step.from[0]);
-    if (step.arity > 1) b = operand(step.from[1]);
-    if (step.arity > 2) c = operand(step.from[2]);
-    compute(step, a, b, c, y);
-    if (step.to != kAccumulator) file[step.to * blockDim.x] = y;
+  const int threads = static_cast<int>(blockDim.x);
+  Lanes* const file = reinterpret_cast<Lanes*>(shared) + threadIdx.x;  // tile t of slot s at (s · kTiles + t) · threads
+  const auto put = [&](int slot, int t, const Lanes& v) { file[(slot * kTiles + t) * threads] = v; };
+  const auto put_all = [&](int slot, uint32_t x) {
+#pragma unroll
+    for (int t = 0; t < kTiles; t++) put(slot, t, {x, x, x, x});
   };
   for (int i = 0; i < p.inputs; i++) {
-    if (p.in[i].reading != Reading::kOnce) continue;
-    const uint32_t x = widen(p.in[i].dtype, load_raw(p.in[i].data, p.in[i].dtype, 0));
-    file[p.in[i].slot * blockDim.x] = {x, x, x, x};
+    const Input<Index>& in = p.in[i];
+    if (in.reading == Reading::kOnce) put_all(in.slot, unpack(in.dtype, false, {load_raw(in.data, in.dtype, 0)}).v[0]);
   }
-  for (int s = 0; s < p.constants; s++) run(s);
-  SWITCHYARD_GRID_STRIDE(tile, (int64_t{p.size} + kLanes - 1) / kLanes) {
-    const auto first = static_cast<Index>(tile * kLanes);
-    const int count = static_cast<int>(p.size - first < kLanes ? p.size - first : kLanes);
+  for (int s = 0; s < p.constants; s++) put_all(p.code[s].to, p.code[s].bits);
+
+  Tiles<kTiles> y{};
+  const auto operand = [&](int slot) {
+    if (slot == kAccumulator) return y;
+    Tiles<kTiles> v;
+#pragma unroll
+    for (int t = 0; t < kTiles; t++) v.tile[t] = file[(slot * kTiles + t) * threads];
+    return v;
+  };
+  const int64_t step = int64_t{gridDim.x} * threads * kLanes;
+  for (int64_t start = (int64_t{blockIdx.x} * threads + threadIdx.x) * kLanes; start < p.size; start += kTiles * step) {
+    const auto first = [&](int t) { return static_cast<Index>(start + t * step); };
+    const auto count = [&](int t) {
+      const int64_t rest = p.size - (start + t * step);
+      return static_cast<int>(rest < 0 ? 0 : rest < kLanes ? rest : kLanes);
+    };
     for (int i = 0; i < p.inputs; i += kTogether) {
-      Lanes raw[kTogether];
+      Tiles<kTiles> raw[kTogether];
 #pragma unroll
       for (int j = 0; j < kTogether; j++) {
-        if (i + j < p.inputs) raw[j] = fetch(p, p.in[i + j], first, count);
+        if (i + j >= p.inputs || p.in[i + j].reading <= Reading::kOnce) continue;
+#pragma unroll
+        for (int t = 0; t < kTiles; t++) {
+          if (count(t) > 0) raw[j].tile[t] = fetch(p, p.in[i + j], first(t), count(t));
+        }
       }
 #pragma unroll
       for (int j = 0; j < kTogether; j++) {
         if (i + j >= p.inputs || p.in[i + j].reading <= Reading::kOnce) continue;
         const Input<Index>& in = p.in[i + j];
-        file[in.slot * blockDim.x] = unpack(in.dtype, in.packed && count == kLanes, raw[j]);
+#pragma unroll
+        for (int t = 0; t < kTiles; t++) {
+          if (count(t) > 0) put(in.slot, t, unpack(in.dtype, in.packed && count(t) == kLanes, raw[j].tile[t]));
+        }
       }
     }
-    for (int s = p.constants; s < p.steps; s++) run(s);
-    store_lanes(p, first, count, operand(p.result));
+    for (int s = p.constants; s < p.steps; s++) {
+      const ElementStep& code = p.code[s];
+      Tiles<kTiles> a{}, b{}, c{};
+      if (code.arity > 0) a = operand(code.from[0]);
+      if (code.arity > 1) b = operand(code.from[1]);
+      if (code.arity > 2) c = operand(code.from[2]);
+      compute(code.op, a, b, c, y);
+      if (code.to == kAccumulator) continue;
+#pragma unroll
+      for (int t = 0; t < kTiles; t++) put(code.to, t, y.tile[t]);
+    }
+    const Tiles<kTiles> result = operand(p.result);
+#pragma unroll
+    for (int t = 0; t < kTiles; t++) {
+      if (count(t) > 0) store_lanes(p, first(t), count(t), result.tile[t]);
+    }
   }
 }
 
@@ -346,11 +395,14 @@ void run_with(const Instruction& in, const Launch& on) {
   std::copy_n(plan.code, plan.steps, p.code);
   merge_dims(in, p);
   for (int i = 0; i < p.inputs; i++) set_reading(*in.in[i], plan.input_slot[i], p, p.in[i]);
-  int threads = kMostThreads;
-  const int64_t slots = int64_t{plan.slots} * static_cast<int64_t>(sizeof(Lanes));
-  while (threads > 32 && slots * threads > kMostShared) threads /= 2;
+  // Two tiles a thread share the decoding of a step, where enough threads are left to fill the device.
   const int64_t tiles = (y.shape.size() + kLanes - 1) / kLanes;
-  launch(kOverlapped, elementwise_kernel<Index>, grid_for(tiles, threads, on), threads, slots * threads, on, p);
+  const bool two = sizeof(Index) == 4 && tiles >= kMostTiles * on.device->multiprocessors * int64_t{2048};
+  int threads = kMostThreads;
+  const int64_t slots = int64_t{plan.slots} * static_cast<int64_t>(sizeof(Lanes)) * (two ? 2 : 1);
+  while (threads > 32 && slots * threads > kMostShared) threads /= 2;
+  launch(kOverlapped, two ? elementwise_kernel<Index, sizeof(Index) == 4 ? 2 : 1> : elementwise_kernel<Index, 1>,
+         grid_for(two ? tiles / 2 : tiles, threads, on), threads, slots * threads, on, p);
 }
 
 void run(const Instruction& in, const Launch& on) {

@@ -145,6 +145,17 @@ void test_broadcast(ThreadPool& pool) {
             .attr(std::vector<int64_t>{op("const"), seven, 0, 0, op("exp"), 0, 0, 0, op("mul"), 2, 1, 0}).run(pool).same<float>());
 }
 
+// So many elements that a thread takes two tiles at a time, and some that are left over.
+void test_large(ThreadPool& pool) {
+  const int64_t inner = 1001, rows = device_limits().multiprocessors * int64_t{2 * 2048 * 4} / inner + 2;
+  const std::vector<int64_t> code = {op("const"), 0x40000000, 0, 0, op("mul"), 0, 3, 0, op("add"), 4, 1, 0, op("sub"), 5, 2, 0,
+                                     op("max"), 4, 6, 0, op("mul"), 7, 5, 0};
+  for (const int64_t shift : {0, 1}) {
+    CHECK(Compare("elementwise").shifted(shift).in({rows, inner}, normals(rows * inner, 1)).in({inner}, numbers<BF16>(inner))
+              .in({1}, normals(1, 3)).out<float>({rows, inner}).attr(code).run(pool).same<float>());
+  }
+}
+
 // The longest programs: many values that live at once, and chains drawn at random.
 void test_long(ThreadPool& pool) {
   std::vector<int64_t> wide;
@@ -184,6 +195,7 @@ int main() {
   test_cast<uint8_t, uint8_t>(pool), test_cast<int32_t, uint32_t>(pool), test_cast<Bool, int32_t>(pool);
   test_cast<int32_t, Bool>(pool), test_cast<Bool, Bool>(pool), test_cast<uint8_t, Bool>(pool);
   test_broadcast(pool);
+  test_large(pool);
   test_long(pool);
   return report();
 }
