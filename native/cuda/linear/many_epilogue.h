@@ -10,10 +10,22 @@ namespace switchyard::cuda::many {
 // What becomes of pre-activations: the rules of HiddenRule in cpu/tile.h.
 enum class Rule { kNone, kSilu, kGelu, kGeluTanh, kRelu, kClamped };
 
+// 1 / (1 + exp(-x)) to about 2^-21 of its value: what comes of it is rounded to bf16.
+__device__ __forceinline__ float sigmoid(float x) {
+#if defined(SWITCHYARD_EMULATED)
+  return 1.0f / (1.0f + std::exp(-x));
+#else
+  float power, y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(-1.4426950408889634f * x));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(1.0f + power));
+  return y;
+#endif
+}
+
 // f(x), or f(x)·up.
 template <Rule kRule>
 __device__ __forceinline__ float activate(float x) {
-  if constexpr (kRule == Rule::kSilu) return __fdividef(x, 1.0f + __expf(-x));
+  if constexpr (kRule == Rule::kSilu) return x * sigmoid(x);
   if constexpr (kRule == Rule::kGelu) return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
   if constexpr (kRule == Rule::kGeluTanh) {
     return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
@@ -25,11 +37,17 @@ template <Rule kRule>
 __device__ __forceinline__ float gated(float gate, float up, float limit, float slope) {
   if constexpr (kRule == Rule::kClamped) {
     const float g = gate > limit ? limit : gate, u = up > limit ? limit : up < -limit ? -limit : up;
-    return (u + 1.0f) * __fdividef(g, 1.0f + __expf(-slope * g));
+    return (u + 1.0f) * g * sigmoid(slope * g);
   }
   return activate<kRule>(gate) * up;
 }
 
+// Adds the biases of output rows g and g + 8.
+template <int kSums>
+__device__ __forceinline__ void add_biases(float (&sums)[kSums], float first, float second) {
+#pragma unroll
+  for (int i = 0; i < kSums; i++) sums[i] += i % 4 < 2 ? first : second;
+}
 __device__ inline float bias_at(const float* bias, int64_t expert, int64_t outputs, int64_t output) {
   return bias != nullptr && output < outputs ? bias[expert * outputs + output] : 0.0f;
 }
@@ -62,7 +80,9 @@ struct RowStore {
   __device__ __forceinline__ void store_rule(float (&sums)[kN / 2], const Place<false>& place, const Begun& tile) const {
     const int output = tile.group * kGroupPanels * kPanel + place.output;
     if (output >= columns) return;
-    const float b[2] = {bias_at(bias, tile.expert, outputs, output), bias_at(bias, tile.expert, outputs, output + 1)};
+    if (bias != nullptr) {
+      add_biases(sums, bias_at(bias, tile.expert, outputs, output), bias_at(bias, tile.expert, outputs, output + 1));
+    }
     T* rows = y + (tile.first + 2 * place.t) * stride + output;
     const int left = tile.rows - 2 * place.t;
     const bool pair = stride % 2 == 0 && output + 1 < columns;
@@ -72,7 +92,7 @@ struct RowStore {
       for (int i = 0; i < 2; i++) {
         if (8 * j + i >= left) continue;
         T* to = rows + i * stride;
-        const float first = activate<kRule>(sums[4 * j + i] + b[0]), second = activate<kRule>(sums[4 * j + 2 + i] + b[1]);
+        const float first = activate<kRule>(sums[4 * j + i]), second = activate<kRule>(sums[4 * j + 2 + i]);
         if (pair) {
           if constexpr (sizeof(T) == 4) {
             *reinterpret_cast<float2*>(to) = make_float2(first, second);
@@ -122,7 +142,9 @@ struct HiddenStore {
                                              std::byte* staging) const {
     constexpr int kGroupOutputs = kGroupPanels / 2 * kPanel;
     const int output = tile.group * kGroupOutputs + place.output, barrier = 1 + place.warp / 4, warp = place.warp % 4;
-    const float bg = bias_at(gate_bias, tile.expert, outputs, output), bu = bias_at(up_bias, tile.expert, outputs, output);
+    if (gate_bias != nullptr || up_bias != nullptr) {
+      add_biases(sums, bias_at(gate_bias, tile.expert, outputs, output), bias_at(up_bias, tile.expert, outputs, output));
+    }
     std::byte* written = staging + at(place.lane, warp);
     block_barrier(barrier, 128);  // all have read what the last tile left
 #pragma unroll
@@ -131,7 +153,7 @@ struct HiddenStore {
 #pragma unroll
       for (int i = 0; i < 4; i++) {
         const float* s = sums + 4 * (j + i);
-        words[i] = pack_bf16(gated<kRule>(s[0] + bg, s[2] + bu, limit, slope), gated<kRule>(s[1] + bg, s[3] + bu, limit, slope));
+        words[i] = pack_bf16(gated<kRule>(s[0], s[2], limit, slope), gated<kRule>(s[1], s[3], limit, slope));
       }
       store_transposed(words, written + 8 * j * kRowBytes);
     }
