@@ -1,14 +1,15 @@
 // attention and paged_attention: which kernel, and how the work is cut. Lengths lie on the device, so the cut goes by shapes.
 #include <stdexcept>
 
+#include "cuda/attention/combine.h"
 #include "cuda/attention/mma_tile.h"
 #include "cuda/attention/tile.h"
 
 namespace switchyard::cuda {
 namespace {
 
-// Blocks that a multiprocessor should have; below half of it keys are split.
-constexpr int64_t kBlocksWanted = 4;
+// Blocks that a multiprocessor holds; below half of it keys are split.
+constexpr int64_t kBlocksWanted = 2;
 // States of splits may take this much memory.
 constexpr int64_t kMostPartial = int64_t{128} << 20;
 
@@ -82,7 +83,7 @@ AttentionProblem cut(AttentionProblem p, Path path, const Instruction& in, const
   if (used > 0 && 2 * used <= wanted) {
     const int64_t bytes = p.tiles * p.G * rows * (2 + p.Cv) * 4;
     const int64_t most = std::min(ceil_div(most_keys, kKeyBlock * kLeastSplit), kMostPartial / bytes);
-    p.splits = static_cast<int>(std::clamp<int64_t>(wanted / used, 1, std::max<int64_t>(1, most)));
+    p.splits = static_cast<int>(std::clamp<int64_t>(wanted / used, 1, std::clamp<int64_t>(most, 1, kMostSplits)));
   }
   return p;
 }
@@ -104,7 +105,8 @@ dim3 grid_of(const AttentionProblem& p, int64_t chunks = 1) {
 template <int kRows, class Keys>
 void combine(const AttentionProblem& p, const Keys& keys, const Launch& on) {
   if (p.splits == 1) return;
-  launch(attention_combine<Keys, kRows>, dim3(static_cast<unsigned>(p.tiles), static_cast<unsigned>(p.G), kRows), 128, 0, on, p, keys);
+  const dim3 grid(static_cast<unsigned>(p.tiles), static_cast<unsigned>(p.G), kRows);
+  launch(Start::kEarly, attention_combine<Keys, kRows>, grid, kCombineThreads, 0, on, p, keys);
 }
 
 template <int R, int V, class Keys>

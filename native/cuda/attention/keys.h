@@ -70,24 +70,38 @@ __device__ inline FoundVector find_vector(const ContiguousKeys& keys, const Atte
           nullptr, nullptr};
 }
 
+// Of a paged cache in two steps, so that the table can be read ahead: what the table says, or kUnseen.
+constexpr int64_t kUnseen = int64_t{-1} << 62;
+
 template <class T>
-__device__ FoundVector find_vector(const PagedKeys<T>& keys, const AttentionProblem& p, int s, int g,
-                                   const SeenKeys& seen, int base, int i) {
+__device__ int64_t entry_of(const PagedKeys<T>& keys, int s, const SeenKeys& seen, int base, int i) {
   const int from = base + 16 * i, to = from + 16;
-  if (from >= seen.prefix && (from >= seen.high || to <= seen.low)) return {};
-  const int place = from % keys.size;
-  const int64_t where = int64_t{s} * keys.width + from / keys.size, block = keys.table[where];
-  if (!in_range(p.error, p.instruction, where, block, keys.blocks)) return {};
+  if (from >= seen.prefix && (from >= seen.high || to <= seen.low)) return kUnseen;
+  return keys.table[int64_t{s} * keys.width + from / keys.size];
+}
+
+template <class T>
+__device__ FoundVector vector_of(const PagedKeys<T>& keys, const AttentionProblem& p, int s, int g, int base, int i,
+                                 int64_t block) {
+  if (block == kUnseen) return {};
+  const int from = base + 16 * i, place = from % keys.size;
+  if (!in_range(p.error, p.instruction, int64_t{s} * keys.width + from / keys.size, block, keys.blocks)) return {};
   constexpr int64_t element = sizeof(T), extra = PagedKeys<T>::kScaled ? 4 : 0;
   FoundVector f{};
   const std::byte* k = keys.k + (block * p.G + g) * (p.C + extra) * keys.size * element;
   f.k = f.v = k + place * element;
-  if (extra != 0) f.k_scale = f.v_scale = k + p.C * keys.size + place * 4;
+  if (extra != 0) f.k_scale = f.v_scale = k + int64_t{p.C} * keys.size + place * 4;
   if (keys.v == nullptr) return f;
   const std::byte* v = keys.v + (block * p.G + g) * (p.Cv + extra) * keys.size * element;
-  f.v = v + place * p.Cv * element;
-  if (extra != 0) f.v_scale = v + p.Cv * keys.size + place * 4;
+  f.v = v + int64_t{place} * p.Cv * element;
+  if (extra != 0) f.v_scale = v + int64_t{p.Cv} * keys.size + place * 4;
   return f;
+}
+
+template <class T>
+__device__ FoundVector find_vector(const PagedKeys<T>& keys, const AttentionProblem& p, int s, int g, const SeenKeys& seen,
+                                   int base, int i) {
+  return vector_of(keys, p, s, g, base, i, entry_of(keys, s, seen, base, i));
 }
 
 // A scale may lie at any byte: an input is aligned to its elements, and those of codes are bytes.

@@ -188,7 +188,8 @@ __global__ __launch_bounds__(kMmaThreads) void attention_mma(AttentionProblem p,
     copy_wait<kStages - 2>();
     __syncthreads();  // the block has come, the one before is done with
     copy(block + kStages - 1);
-    find(block + kStages);
+    const bool finds = thread < 4 && block + kStages < end;
+    const int64_t entry = finds ? entry_of(keys, s, walk.all, walk.base(block + kStages), thread) : kUnseen;
     const int base = walk.base(block);
     const std::byte* const k = memory + at.stages + (block - begin) % kStages * at.stage;
     const std::byte* const v = k + at.values;
@@ -263,26 +264,27 @@ __global__ __launch_bounds__(kMmaThreads) void attention_mma(AttentionProblem p,
           }
         }
       }
-      continue;
-    }
+    } else {
 #pragma unroll
-    for (int n = 0; n < kKeyTiles; n += 2) {
-      uint32_t a[4];
+      for (int n = 0; n < kKeyTiles; n += 2) {
+        uint32_t a[4];
 #pragma unroll
-      for (int i = 0; i < 2; i++) {
-        const float* x = score[n + i];
-        a[2 * i] = pack16<T>(x[0], x[1]);
-        a[2 * i + 1] = kPrecise ? pack16<T>(rest16<T>(x[0]), rest16<T>(x[1])) : pack16<T>(x[2], x[3]);
+        for (int i = 0; i < 2; i++) {
+          const float* x = score[n + i];
+          a[2 * i] = pack16<T>(x[0], x[1]);
+          a[2 * i + 1] = kPrecise ? pack16<T>(rest16<T>(x[0]), rest16<T>(x[1])) : pack16<T>(x[2], x[3]);
+        }
+#pragma unroll
+        for (int m = 0; m < kWidth / 8; m += 2) {
+          if (8 * m >= p.Cv) break;
+          uint32_t b[4];
+          ldmatrix_transposed(b, matrix_row(v, mma_stride(p.Cv), first_key + 8 * n, 8 * m));
+          mma16<T>(out[m], a, b[0], b[1]);
+          mma16<T>(out[m + 1], a, b[2], b[3]);
+        }
       }
-#pragma unroll
-      for (int m = 0; m < kWidth / 8; m += 2) {
-        if (8 * m >= p.Cv) break;
-        uint32_t b[4];
-        ldmatrix_transposed(b, matrix_row(v, mma_stride(p.Cv), first_key + 8 * n, 8 * m));
-        mma16<T>(out[m], a, b[0], b[1]);
-        mma16<T>(out[m + 1], a, b[2], b[3]);
-      }
     }
+    if (finds) found[(block + kStages) % 2][thread] = vector_of(keys, p, s, g, walk.base(block + kStages), thread, entry);
   }
 
   if constexpr (kPrecise) {

@@ -222,29 +222,4 @@ __global__ __launch_bounds__(kAttentionThreads, 2) void attention_tile(Attention
   }
 }
 
-// The states of a tile's splits, merged in order. Grid: tiles, KV heads, rows of a tile.
-template <class Keys, int kRows>
-__global__ __launch_bounds__(128) void attention_combine(AttentionProblem p, Keys keys) {
-  const AttentionTile tile = find_tile<kRows>(p, blockIdx.x);
-  if (tile.sequence < 0) return;
-  const int g = static_cast<int>(blockIdx.y), group = p.group();
-  const int64_t row = tile.first + blockIdx.z;
-  if (row >= int64_t{tile.queries} * group) return;
-  const KeyWalk walk = walk_of<kRows>(p, tile, keys.length(p, tile.sequence, tile.queries));
-  const int used = walk.used(), head = g * group + static_cast<int>(row % group);
-  const int64_t distance = int64_t{kRows} * (2 + p.Cv);
-  const float* state = p.partial + ((int64_t{blockIdx.x} * p.G + g) * p.splits * kRows + blockIdx.z) * (2 + p.Cv);
-  float top = -INFINITY, sum = 0;
-  for (int i = 0; i < used; i++) top = fmaxf(top, state[i * distance]);
-  const float off = finite_top(top);
-  for (int i = 0; i < used; i++) sum = fmaf(state[i * distance + 1], exp_of_falling(state[i * distance] - off), sum);
-  const float factor = last_factor(p, head, top, sum);
-  float* y = p.y + ((tile.token + row / group) * p.H + head) * p.Cv;
-  for (int c = static_cast<int>(threadIdx.x); c < p.Cv; c += 128) {
-    float x = 0;
-    for (int i = 0; i < used; i++) x = fmaf(state[i * distance + 2 + c], exp_of_falling(state[i * distance] - off), x);
-    y[c] = x * factor;
-  }
-}
-
 }  // namespace switchyard::cuda
