@@ -1,5 +1,5 @@
 // Expert layers of few tokens: the share of the memory's copy bandwidth that they reach. A line of JSON a case.
-// Usage: few_bench [--sweep] [--smoke] [--tokens 1,8,64] [MODEL…]
+// Usage: few_bench [--sweep] [--smoke] [--tokens 1,8,64] [--formats bf16,q4_0] [MODEL…]
 // Weights and routing are random. A graph holds several layers with weights and routings of their own, many times the L2 cache, as
 // the layers of a model do. Bytes are those of the experts that have rows, x and y. --sweep: every tuning; --smoke: tiny shapes.
 #include <cstdlib>
@@ -31,7 +31,7 @@ __device__ uint32_t mixed(uint32_t x) {
   x ^= x >> 16, x *= 0x7feb352du, x ^= x >> 15, x *= 0x846ca68bu;
   return x ^ x >> 16;
 }
-// Pairs of bf16 of either sign, 2^-7 to 2^-3 in size.
+// Pairs of bf16 or of f16, of either sign and less than 1; as codes and scales of other formats they are small enough too.
 __global__ void fill_weights(uint32_t* words, int64_t n, uint32_t seed) {
   SWITCHYARD_GRID_STRIDE(i, n) {
     const uint32_t r = mixed(static_cast<uint32_t>(i) * 2654435761u + seed);
@@ -46,9 +46,9 @@ struct LayerWeights {
   DeviceWeight gate, up, down;
   std::vector<std::unique_ptr<Memory>> memory;
 
-  LayerWeights(const Model& m, uint32_t seed, const Launch& on) {
+  LayerWeights(const Model& m, Format format, uint32_t seed, const Launch& on) {
     const auto fill = [&](DeviceWeight& w, int64_t rows, int64_t columns) {
-      w.format = Format::kBF16;
+      w.format = format;
       w.experts = m.E, w.rows = rows, w.columns = columns;
       w.layout = panel_layout(w.format, columns);
       w.expert_stride = w.panels() * w.layout.bytes;
@@ -98,6 +98,7 @@ struct Options {
   bool sweep = false, smoke = false;
   std::vector<int64_t> tokens{1, 2, 4, 8, 16, 32, 64};
   std::vector<std::string> models;
+  std::vector<Format> formats{Format::kBF16};
 };
 
 struct Named {
@@ -108,22 +109,24 @@ struct Named {
 std::vector<Named> tunings(const ExpertLayer& l, const DeviceLimits& device, bool sweep) {
   std::vector<Named> all{{"chosen", few_tuning(l, device)}};
   if (!sweep) return all;
-  for (const int panels : {2, 4}) {
-    for (const int down : {1, 2, 4}) {
-      for (const int warps : {4, 8}) {
-        for (const int slot : {4 << 10, 8 << 10, 16 << 10}) {
-          for (const int shared : {72 << 10, 112 << 10, 200 << 10}) {
-            if (shared == 72 << 10 && warps == 8) continue;
-            FewTuning t = all[0].tuning;
-            t.hidden.panels = panels, t.rows.panels = down;
-            t.hidden.warps = t.rows.warps = warps, t.hidden.slot_bytes = t.rows.slot_bytes = slot;
-            t.hidden.shared_bytes = t.rows.shared_bytes = shared;
-            t.hidden.blocks = t.rows.blocks = shared == 72 << 10 ? 2 : 1;
-            char name[96];
-            std::snprintf(name, sizeof name, "panels %d+%d warps %d slot %dK shared %dK blocks %d", panels, down, warps, slot >> 10,
-                          shared >> 10, t.hidden.blocks);
-            all.push_back({name, t});
+  struct Ring {
+    int slot, shared, blocks;
+  };
+  for (const int warps : {4, 8}) {
+    for (const Ring ring : {Ring{4, 112, 1}, Ring{8, 112, 1}, Ring{16, 112, 1}, Ring{8, 72, 1}, Ring{8, 72, 2}, Ring{8, 200, 1}, Ring{16, 200, 1}}) {
+      for (const int panels : {2, 4}) {
+        for (const int down : {1, 2, 4}) {
+          if (warps == 8 && panels + down > 4 && ring.shared == 72) continue;  // the fold leaves no room
+          FewTuning t = all[0].tuning;
+          t.hidden.panels = panels, t.rows.panels = down;
+          for (StreamTuning* one : {&t.hidden, &t.rows}) {
+            one->warps = warps, one->blocks = ring.blocks;
+            one->slot_bytes = ring.slot << 10, one->shared_bytes = ring.shared << 10;
           }
+          char name[96];
+          std::snprintf(name, sizeof name, "panels %d+%d warps %d slot %dK shared %dK blocks %d", panels, down, warps, ring.slot,
+                        ring.shared, ring.blocks);
+          all.push_back({name, t});
         }
       }
     }
@@ -131,9 +134,9 @@ std::vector<Named> tunings(const ExpertLayer& l, const DeviceLimits& device, boo
   return all;
 }
 
-void run_model(const Model& m, const Options& options, const Bandwidth& bandwidth, Launch on) {
+void run_model(const Model& m, Format format, const Options& options, const Bandwidth& bandwidth, Launch on) {
   std::vector<std::unique_ptr<LayerWeights>> weights;
-  for (int i = 0; i < m.layers; i++) weights.push_back(std::make_unique<LayerWeights>(m, static_cast<uint32_t>(100 * i + 1), on));
+  for (int i = 0; i < m.layers; i++) weights.push_back(std::make_unique<LayerWeights>(m, format, static_cast<uint32_t>(100 * i + 1), on));
   std::mt19937 engine(17);
   for (const int64_t tokens : options.tokens) {
     std::vector<Routing> routings;
@@ -161,10 +164,10 @@ void run_model(const Model& m, const Options& options, const Bandwidth& bandwidt
         for (int i = 0; i < kCalls; i++) launch_few(layer(i), named.tuning, 0, on);
       });
       const double speed = 1e-3 * bytes * kCalls / t.median;
-      std::printf("{\"bench\": \"moe_few\", \"model\": \"%s\", \"format\": \"bf16\", \"tokens\": %lld, \"tuning\": \"%s\", \"us\": %.2f, "
+      std::printf("{\"bench\": \"moe_few\", \"model\": \"%s\", \"format\": \"%s\", \"tokens\": %lld, \"tuning\": \"%s\", \"us\": %.2f, "
                   "\"us_low\": %.2f, \"us_high\": %.2f, \"experts\": %.1f, \"bytes\": %.0f, \"gb_per_s\": %.0f, \"of_copy\": %.3f, "
                   "\"of_read\": %.3f}\n",
-                  m.name, static_cast<long long>(tokens), named.name.c_str(), t.median / kCalls, t.low / kCalls, t.high / kCalls,
+                  m.name, format_info(format).name, static_cast<long long>(tokens), named.name.c_str(), t.median / kCalls, t.low / kCalls, t.high / kCalls,
                   static_cast<double>(active) / kCalls, bytes, speed, speed / bandwidth.copy, speed / bandwidth.read);
       std::fflush(stdout);
     }
@@ -182,6 +185,17 @@ int main(int count, char** arguments) {
     else if (a == "--tokens" && i + 1 < count) {
       options.tokens.clear();
       for (const char* p = arguments[++i]; *p != 0; p += *p == ',') options.tokens.push_back(std::strtol(p, const_cast<char**>(&p), 10));
+    } else if (a == "--formats" && i + 1 < count) {
+      options.formats.clear();
+      for (std::string left = std::string(arguments[++i]) + ","; !left.empty(); left.erase(0, left.find(',') + 1)) {
+        Format f;
+        const std::string name = left.substr(0, left.find(','));
+        if (!parse_format(name, &f) || !has_few(f)) {
+          std::fprintf(stderr, "few_bench: got the format '%s', expected one of packed weights but f32\n", name.c_str());
+          return 2;
+        }
+        options.formats.push_back(f);
+      }
     } else options.models.push_back(a);
   }
   const DeviceLimits device = limits_of_device();
@@ -195,11 +209,11 @@ int main(int count, char** arguments) {
   const Bandwidth bandwidth = measure_bandwidth(options.smoke ? 1 << 20 : int64_t{2} << 30, options.smoke ? 2 : 30, on);
   std::printf("{\"bench\": \"bandwidth\", \"device\": \"%s\", \"multiprocessors\": %d, \"copy_gb_per_s\": %.0f, \"read_gb_per_s\": %.0f}\n",
               properties.name, device.multiprocessors, bandwidth.copy, bandwidth.read);
-  if (options.smoke) run_model(kSmoke, options, bandwidth, on);
+  if (options.smoke) run_model(kSmoke, Format::kBF16, options, bandwidth, on);
   for (const Model& m : kModels) {
     bool wanted = options.models.empty() && !options.smoke;
     for (const std::string& name : options.models) wanted = wanted || std::strstr(m.name, name.c_str()) != nullptr;
-    if (wanted) run_model(m, options, bandwidth, on);
+    for (size_t i = 0; wanted && i < options.formats.size(); i++) run_model(m, options.formats[i], options, bandwidth, on);
   }
   check(cudaStreamSynchronize(on.stream));
   check(cudaStreamDestroy(on.stream));

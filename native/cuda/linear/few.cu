@@ -1,6 +1,8 @@
 // Products of at most kFewRows rows of activations, rounded to bf16: weights are streamed once (stream.h).
 #include "cuda/linear/few.h"
 
+#include <vector>
+
 #include "cuda/linear/stream_rows.h"
 
 namespace switchyard::cuda {
@@ -9,17 +11,36 @@ bool has_few(Format f) { return f != Format::kF32; }
 
 int64_t few_scratch(const Product& p, const DeviceLimits&) { return row_tiles_bytes(p.rows, p.experts, p.weight->columns); }
 
-void launch_few(const Product& p, const StreamTuning& tuning, uint32_t instruction, const Launch& on, std::byte* scratch) {
-  const DeviceWeight& w = *p.weight;
-  const PlanRows plan{p.offsets, p.row_token, p.experts, p.rows, p.tokens};
-  launch_row_tiles(p.x, plan, w.columns, order_of(w.format), scratch, p.y, w.rows, instruction, on);
-  launch_stream<1>(w, nullptr, plan, scratch, tuning, RowsStore{p.y, nullptr, w.rows}, instruction, on);
+void launch_few(std::span<const Product> products, const StreamTuning& tuning, uint32_t instruction, const Launch& on,
+                std::byte* scratch) {
+  const Product& first = products[0];
+  const DeviceWeight* weights[kMostStreamed];
+  ClearedRows cleared;
+  RowsStore store;
+  for (size_t i = 0; i < products.size(); i++) {
+    weights[i] = products[i].weight;
+    cleared.y[i] = store.y[i] = products[i].y, cleared.columns[i] = store.outputs[i] = products[i].weight->rows;
+  }
+  const PlanRows plan{first.offsets, first.row_token, first.experts, first.rows, first.tokens};
+  launch_row_tiles(first.x, plan, first.weight->columns, order_of(first.weight->format), scratch, cleared, instruction, on);
+  launch_stream<1>(std::span(weights, products.size()), plan, scratch, tuning, store, instruction, on);
 }
 
-void launch_few(const Product& p, uint32_t instruction, const Launch& on, std::byte* scratch) {
-  StreamTuning tuning;
-  tuning.panels = task_panels(p.weight->panels() * std::min(p.experts, p.rows), on.device->multiprocessors, {1, 2, 4});
-  launch_few(p, tuning, instruction, on, scratch);
+void launch_few(std::span<const Product> products, uint32_t instruction, const Launch& on, std::byte* scratch) {
+  std::vector<Product> left(products.begin(), products.end());
+  while (!left.empty()) {
+    std::vector<Product> together, others;
+    int64_t panels = 0;
+    for (const Product& p : left) {
+      const bool joins = together.size() < kMostStreamed && p.weight->format == left[0].weight->format;
+      (joins ? together : others).push_back(p);
+      if (joins) panels += p.weight->panels() * std::min(p.experts, p.rows);
+    }
+    StreamTuning tuning;
+    tuning.panels = task_panels(panels, on.device->multiprocessors, {1, 2, 4});
+    launch_few(together, tuning, instruction, on, scratch);
+    left = std::move(others);
+  }
 }
 
 }  // namespace switchyard::cuda

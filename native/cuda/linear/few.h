@@ -5,6 +5,8 @@
 
 namespace switchyard::cuda {
 
-void launch_few(const Product& p, const StreamTuning& tuning, uint32_t instruction, const Launch& on, std::byte* scratch);
+// Products of weights of one format, at most kMostStreamed.
+void launch_few(std::span<const Product> products, const StreamTuning& tuning, uint32_t instruction, const Launch& on,
+                std::byte* scratch);
 
 }  // namespace switchyard::cuda

@@ -63,11 +63,13 @@ void run_products(const Instruction& in, const Launch& on) {
     }
     launch_exact(p, tiles, in.number, on);
   }
+  std::vector<Product> few;
   for (size_t i = 0; i < in.out.size(); i++) {
     const Product p = product_of(in, r, i);
-    if (way_of(p, compute) == Way::kFew) launch_few(p, in.number, on, on.scratch);
+    if (way_of(p, compute) == Way::kFew) few.push_back(p);
     if (way_of(p, compute) == Way::kMany) launch_many(p, in.number, on, on.scratch);
   }
+  launch_few(few, in.number, on, on.scratch);
 }
 
 template <bool kGrouped>

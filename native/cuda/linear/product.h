@@ -1,5 +1,7 @@
 // What all products with packed weights are: rows of x, grouped by expert or one group, against the panels of a weight.
 #pragma once
+#include <span>
+
 #include "cuda/kernel.h"
 
 namespace switchyard::cuda {
@@ -31,7 +33,8 @@ bool has_few(Format f);
 int64_t exact_scratch(const Product& p, const DeviceLimits& device);
 void launch_exact(const Product& p, uint32_t instruction, const Launch& on, std::byte* scratch);
 int64_t few_scratch(const Product& p, const DeviceLimits& device);
-void launch_few(const Product& p, uint32_t instruction, const Launch& on, std::byte* scratch);
+// Products of the same rows and x with several weights; few_scratch() of any of them.
+void launch_few(std::span<const Product> products, uint32_t instruction, const Launch& on, std::byte* scratch);
 bool has_many(Format f);
 int64_t many_scratch(const Product& p, const DeviceLimits& device);
 void launch_many(const Product& p, uint32_t instruction, const Launch& on, std::byte* scratch);

@@ -14,7 +14,7 @@ constexpr int kStepsPerBlock = 32;  // enough blocks for few rows
 
 // Block (i, j): steps from 32·i on of tile j.
 __global__ void row_tiles_kernel(const float* x, PlanRows plan, int64_t columns, TileOrder order, std::byte* tiles,
-                                 float* cleared, int64_t cleared_columns, ErrorWord* error, uint32_t instruction) {
+                                 const __grid_constant__ ClearedRows cleared, ErrorWord* error, uint32_t instruction) {
   wait_for_previous_grid();
   start_next_grid();  // only now: the next one reads offsets before it waits for this one
   SWITCHYARD_SHARED(shared);
@@ -48,20 +48,23 @@ __global__ void row_tiles_kernel(const float* x, PlanRows plan, int64_t columns,
       to[i] = pair;
     }
   }
-  const int64_t used = min(max(plan.offset(plan.experts), int64_t{0}), plan.rows), n = (plan.rows - used) * cleared_columns;
+  const int64_t used = min(max(plan.offset(plan.experts), int64_t{0}), plan.rows);
   const int64_t block = int64_t{blockIdx.y} * gridDim.x + blockIdx.x, all = int64_t{gridDim.x} * gridDim.y * blockDim.x;
-  for (int64_t i = block * blockDim.x + threadIdx.x; i < n; i += all) cleared[used * cleared_columns + i] = 0;
+  for (int c = 0; c < ClearedRows::kMost && cleared.y[c] != nullptr; c++) {
+    const int64_t n = (plan.rows - used) * cleared.columns[c];
+    for (int64_t i = block * blockDim.x + threadIdx.x; i < n; i += all) cleared.y[c][used * cleared.columns[c] + i] = 0;
+  }
 }
 
 }  // namespace
 
-void launch_row_tiles(const float* x, const PlanRows& plan, int64_t columns, TileOrder order, std::byte* tiles, float* cleared,
-                      int64_t cleared_columns, uint32_t instruction, const Launch& on) {
+void launch_row_tiles(const float* x, const PlanRows& plan, int64_t columns, TileOrder order, std::byte* tiles,
+                      const ClearedRows& cleared, uint32_t instruction, const Launch& on) {
   const int64_t blocks = std::max<int64_t>(1, (tile_steps(columns) + kStepsPerBlock - 1) / kStepsPerBlock);
   // Without experts the tiles are known here; with them most places stay empty.
   const int64_t places = plan.offsets == nullptr ? (plan.rows + kTileRows - 1) / kTileRows : tile_begin(plan.experts, plan.rows) + 1;
   launch(Start::kEarly, row_tiles_kernel, dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(places)), kThreads, 64, on, x, plan, columns,
-         order, tiles, cleared, cleared_columns, on.error, instruction);
+         order, tiles, cleared, on.error, instruction);
 }
 
 }  // namespace switchyard::cuda

@@ -37,10 +37,17 @@ struct PlanRows {
   __device__ int64_t offset(int64_t e) const { return offsets == nullptr ? e * rows : offsets[e]; }
 };
 
-// Writes the tiles of x [tokens, columns], and zeros to rows [last offset, rows) of `cleared` [rows, cleared_columns]. Offsets
+// Rows [last offset, rows) of them are no expert's and become zeros.
+struct ClearedRows {
+  static constexpr int kMost = 4;
+  float* y[kMost] = {};  // [rows, columns]; nullptr: no more
+  int64_t columns[kMost] = {};
+};
+
+// Writes the tiles of x [tokens, columns], and zeros to what `cleared` tells. Offsets
 // that fall or lie outside 0 … rows are reported by the products; nothing is said of what is written then. Starts early, and lets
 // the next grid do so.
-void launch_row_tiles(const float* x, const PlanRows& plan, int64_t columns, TileOrder order, std::byte* tiles, float* cleared,
-                      int64_t cleared_columns, uint32_t instruction, const Launch& on);
+void launch_row_tiles(const float* x, const PlanRows& plan, int64_t columns, TileOrder order, std::byte* tiles,
+                      const ClearedRows& cleared, uint32_t instruction, const Launch& on);
 
 }  // namespace switchyard::cuda

@@ -10,6 +10,8 @@
 // Weights do not depend on the grid before: the producer fills the ring with them before it waits for that grid.
 #pragma once
 #include <algorithm>
+#include <initializer_list>
+#include <span>
 
 #include "cuda/device/async.h"
 #include "cuda/device/report.h"
@@ -21,13 +23,16 @@ constexpr int kMostTiles = 4;
 constexpr int kTaskRows = kMostTiles * kTileRows;
 constexpr int64_t kMostStreamExperts = 4096;  // whose table shared memory has room for
 
+constexpr int kMostStreamed = 4;
+
 struct StreamOperands {
-  // Of one weight, or of two of the same format (gate and up).
-  const std::byte* panels[2] = {};
-  int64_t expert_stride[2] = {};
+  // Weights of the same format and columns: one after another, or with kParts = 2 beside each other (gate and up).
+  const std::byte* panels[kMostStreamed] = {};
+  int64_t expert_stride[kMostStreamed] = {};
+  int count[kMostStreamed] = {};               // panels of an expert
+  int first_group[kMostStreamed + 1] = {};     // groups of panels before a weight's
+  int weights = 0;
   Places places;
-  int count = 0;         // panels of an expert in one weight
-  int groups = 0;        // tasks of 32 rows of an expert: count / (kPanels / weights), rounded up
   int64_t units = 0;     // of a panel, see StreamSource; the last one of float formats may be cut short
   int64_t tile_bytes = 0;
   PlanRows plan;
@@ -39,7 +44,7 @@ struct StreamOperands {
 
 struct StreamTask {
   int64_t expert;
-  int group;
+  int weight, group;    // group: of the weight; with kParts = 2 of both, and weight is 0
   int64_t row, rows;    // of the task
   int64_t tile;
   int tiles;            // of 8 rows
@@ -75,34 +80,58 @@ __device__ inline void list_row_blocks(const PlanRows& plan, int32_t* begins, Er
   __syncthreads();
 }
 
-// The tasks of a block, one after another.
+// The tasks of a block, one after another: all groups of panels of an expert, then those of the next that has rows. Row blocks are
+// innermost, so that panels that are read again come from the L2 cache.
 class TaskWalk {
  public:
   __device__ TaskWalk(const StreamOperands& s, const int32_t* begins) : s_(s), begins_(begins) {
-    const int64_t all = int64_t{begins[s.plan.experts]} * s.groups;
-    at_ = all * blockIdx.x / gridDim.x, end_ = all * (blockIdx.x + 1) / gridDim.x;
-  }
-  __device__ bool done() const { return at_ >= end_; }
-  __device__ void next() { at_++; }
-  // Row blocks are innermost: panels that are read again come from the L2 cache.
-  __device__ StreamTask task() const {
-    int64_t low = 0, high = s_.plan.experts;  // begins[low]·groups <= at < begins[high]·groups
+    const int64_t all = int64_t{begins[s.plan.experts]} * groups();
+    const int64_t from = all * blockIdx.x / gridDim.x;
+    left_ = static_cast<int>(all * (blockIdx.x + 1) / gridDim.x - from);
+    if (done()) return;
+    int low = 0, high = static_cast<int>(s.plan.experts);  // begins[low]·groups() <= from < begins[high]·groups()
     while (high - low > 1) {
-      const int64_t middle = (low + high) / 2;
-      (int64_t{begins_[middle]} * s_.groups <= at_ ? low : high) = middle;
+      const int middle = (low + high) / 2;
+      (int64_t{begins[middle]} * groups() <= from ? low : high) = middle;
     }
-    const int64_t local = at_ - int64_t{begins_[low]} * s_.groups, blocks = begins_[low + 1] - begins_[low];
-    const int64_t first = s_.plan.offset(low), done = local % blocks * kTaskRows;
-    const int64_t rows = min(s_.plan.offset(low + 1) - first - done, int64_t{kTaskRows});
-    return {low, static_cast<int>(local / blocks), first + done, rows, tile_begin(low, first) + done / kTileRows,
+    enter(low, static_cast<int>(from - int64_t{begins[low]} * groups()));
+  }
+  __device__ bool done() const { return left_ <= 0; }
+  __device__ void next() {
+    if (--left_ <= 0 || ++local_ < blocks_ * groups()) return;
+    int e = expert_ + 1;
+    while (begins_[e + 1] == begins_[e]) e++;
+    enter(e, 0);
+  }
+  __device__ StreamTask task() const {
+    int group = local_, block = 0, weight = 0;
+    if (blocks_ > 1) group = local_ / blocks_, block = local_ % blocks_;
+    while (weight + 1 < s_.weights && group >= s_.first_group[weight + 1]) weight++;
+    const int64_t done = block * kTaskRows, rows = min(rows_ - done, int64_t{kTaskRows});
+    return {expert_, weight, group - s_.first_group[weight], row_ + done, rows, tile_begin(expert_, row_) + done / kTileRows,
             static_cast<int>((rows + kTileRows - 1) / kTileRows)};
   }
 
  private:
+  __device__ int groups() const { return s_.first_group[s_.weights]; }
+  __device__ void enter(int expert, int local) {
+    expert_ = expert, local_ = local, blocks_ = begins_[expert + 1] - begins_[expert];
+    row_ = s_.plan.offset(expert), rows_ = s_.plan.offset(expert + 1) - row_;
+  }
+
   const StreamOperands& s_;
   const int32_t* begins_;
-  int64_t at_, end_;
+  int left_ = 0, expert_ = 0, local_ = 0, blocks_ = 1;
+  int64_t row_ = 0, rows_ = 0;  // of the expert
 };
+
+// Panel p of a task; nullptr past the weight's last one.
+template <int kPanels, int kParts>
+__device__ const std::byte* panel_of(const StreamOperands& s, const StreamTask& task, int p) {
+  constexpr int kOwn = kPanels / kParts;
+  const int weight = kParts == 1 ? task.weight : p / kOwn, panel = task.group * kOwn + p % kOwn;
+  return panel < s.count[weight] ? s.panels[weight] + task.expert * s.expert_stride[weight] + panel * s.places.bytes : nullptr;
+}
 
 // Bytes of a slot that brings `units` units beside so many tiles, and how many units fit in one.
 template <Format f, int kPanels>
@@ -117,7 +146,7 @@ __device__ int units_per_slot(const StreamOperands& s, int tiles) {
 }
 
 // What the producer puts in the slots, one after another.
-template <Format f, int kPanels, int kWeights>
+template <Format f, int kPanels, int kParts>
 class SlotWalk {
  public:
   using S = StreamSource<f>;
@@ -136,13 +165,12 @@ class SlotWalk {
     const Area scales = area_of(s_.places.scales_at, S::kScaleBytes, first_, count(), kScales ? s_.places.scale_shift : 0);
     const Area supers = area_of(s_.places.supers_at, S::C::kSuperBytes, first_, count(), 3);  // kSuperChunks
     uint32_t panels = 0, tiles = 0;
-    for (int p = 0; p < kPanels; p++) panels += panel(p) < s_.count ? 1 : 0;
+    for (int p = 0; p < kPanels; p++) panels += panel_of<kPanels, kParts>(s_, task_, p) != nullptr ? 1 : 0;
     for (int i = 0; i < task_.tiles; i++) tiles += tile_bytes(i);
     arrive_expecting(full, panels * (codes.bytes + (kScales ? scales.bytes : 0) + (kSupers ? supers.bytes : 0)) + tiles);
     for (int p = 0; p < kPanels; p++) {
-      if (panel(p) >= s_.count) continue;
-      const int weight = p / (kPanels / kWeights);
-      const std::byte* from = s_.panels[weight] + task_.expert * s_.expert_stride[weight] + panel(p) * s_.places.bytes;
+      const std::byte* from = panel_of<kPanels, kParts>(s_, task_, p);
+      if (from == nullptr) continue;
       std::byte* to = slot + p * S::panel_room(s_.places, per_);
       copy_bulk(to, from + codes.from, codes.bytes, full);
       to += per_ * S::kUnitBytes;
@@ -160,7 +188,6 @@ class SlotWalk {
 
  private:
   __device__ int count() const { return static_cast<int>(min(int64_t{per_}, s_.units - first_)); }
-  __device__ int panel(int p) const { return task_.group * (kPanels / kWeights) + p % (kPanels / kWeights); }
   __device__ int places(int tile) const { return tile_places(task_.rows - tile * kTileRows); }
   __device__ uint32_t tile_bytes(int tile) const { return static_cast<uint32_t>(count() * S::kUnitSteps * places(tile) * kRowStepBytes); }
   __device__ void enter() {
@@ -189,9 +216,9 @@ struct Ring {
   }
 };
 
-template <Format f, int kPanels, int kWeights>
+template <Format f, int kPanels, int kParts>
 __device__ void produce(const StreamOperands& s, const int32_t* begins, Ring ring) {
-  SlotWalk<f, kPanels, kWeights> walk(s, begins), behind = walk;
+  SlotWalk<f, kPanels, kParts> walk(s, begins), behind = walk;
   Ring ring_behind = ring;
   int ahead = 0;
   for (; ahead < ring.count && !walk.done(); ahead++, walk.next(), ring.next()) walk.ask_panels(ring.bytes(), ring.full[ring.slot]);
@@ -210,10 +237,9 @@ template <Format f, int kPanels, int kParts, int kTiles>
 __device__ void scale_rows(const StreamOperands& s, const StreamTask& task, int g, float (&sums)[kPanels][kTiles][4]) {
 #pragma unroll
   for (int p = 0; p < kPanels; p++) {
-    const int panel = task.group * (kPanels / kParts) + p % (kPanels / kParts), weight = p / (kPanels / kParts);
-    if (panel >= s.count) continue;
-    const std::byte* from = s.panels[weight] + task.expert * s.expert_stride[weight] + panel * s.places.bytes + s.places.scales_at;
-    const float2 scale = *reinterpret_cast<const float2*>(from + 8 * g);
+    const std::byte* from = panel_of<kPanels, kParts>(s, task, p);
+    if (from == nullptr) continue;
+    const float2 scale = *reinterpret_cast<const float2*>(from + s.places.scales_at + 8 * g);
 #pragma unroll
     for (int n = 0; n < kTiles; n++) {
       sums[p][n][0] *= scale.x, sums[p][n][1] *= scale.x, sums[p][n][2] *= scale.y, sums[p][n][3] *= scale.y;
@@ -260,7 +286,7 @@ __device__ void consume_task(const StreamOperands& s, const StreamTask& task, Ri
       for (int i = 0; i < whole; i++) step(i, 8);
       if (whole < count) step(whole, static_cast<int>(pairs));
     } else {
-#pragma unroll 2
+#pragma unroll(kTiles <= 2 ? 2 : 1)
       for (int i = 0; i < count; i++) {
         uint32_t x[2][kTiles][2];
         load_x(2 * i, x[0]), load_x(2 * i + 1, x[1]);
@@ -305,7 +331,7 @@ __device__ void consume_task(const StreamOperands& s, const StreamTask& task, Ri
       parts[part] = sum;
     }
     const int panel = task.group * kOwn + p;
-    if (panel < s.count) epilogue(task, panel, n, g, t, parts);
+    if (panel < s.count[task.weight]) epilogue(task, panel, n, g, t, parts);
   }
   block_barrier(1, 32 * kWarps);
 }
@@ -313,7 +339,7 @@ __device__ void consume_task(const StreamOperands& s, const StreamTask& task, Ri
 // An epilogue is called for kParts folded panels (of gate and of up where it has two) by each lane 4g + t of a warp, with sums x of
 // output 16·panel + 2g and row 2t of the tile, y the same of row 2t + 1, z and w of output 16·panel + 2g + 1.
 template <Format f, int kPanels, int kParts, int kWarps, class Epilogue>
-__global__ void __launch_bounds__(32 * kWarps + 32, 1) stream_kernel(const __grid_constant__ StreamOperands s, const Epilogue epilogue) {
+__global__ void __launch_bounds__(32 * kWarps + 32, 2) stream_kernel(const __grid_constant__ StreamOperands s, const Epilogue epilogue) {
   start_next_grid();
   SWITCHYARD_SHARED(shared);
   auto* fold = reinterpret_cast<float4*>(shared + int64_t{s.slots} * s.slot_bytes);
@@ -365,7 +391,9 @@ void launch_stream(StreamOperands s, const StreamTuning& tuning, const Epilogue&
   const int64_t table = 4 * (s.plan.experts + 1), most = std::min<int64_t>(tuning.shared_bytes, on.device->shared_per_block);
   const int room = static_cast<int>(most - kFoldBytes - table);
   const int wanted = std::max(tuning.slot_bytes, slot_room<f, kPanels>(s.places, 1, kMostTiles) + 128);
-  s.groups = (s.count + kPanels / kParts - 1) / (kPanels / kParts);
+  for (int i = 0; i < s.weights; i++) {
+    s.first_group[i + 1] = s.first_group[i] + (s.count[i] + kPanels / kParts - 1) / (kPanels / kParts);
+  }
   // A warp that waits for a slot has used it in the round before (consume_task), so it cannot take one round for another.
   s.slots = std::max(1, room / (wanted * kWarps)) * kWarps;
   s.slot_bytes = (room / s.slots - kBarriers) / 128 * 128;
@@ -375,16 +403,19 @@ void launch_stream(StreamOperands s, const StreamTuning& tuning, const Epilogue&
          s.slots * (s.slot_bytes + kBarriers) + kFoldBytes + table, on, s, epilogue);
 }
 
-// The panels of `first`, and of `second` (nullptr: none) beside them, against row tiles that launch_row_tiles() or another product
-// wrote in the order of order_of(format).
+// Weights of one format against row tiles that launch_row_tiles() or another product wrote in the order of order_of(format): at
+// most kMostStreamed one after another, or two beside each other.
 template <int kParts, class Epilogue>
-void launch_stream(const DeviceWeight& first, const DeviceWeight* second, const PlanRows& plan, const std::byte* tiles,
+void launch_stream(std::span<const DeviceWeight* const> weights, const PlanRows& plan, const std::byte* tiles,
                    const StreamTuning& tuning, const Epilogue& epilogue, uint32_t instruction, const Launch& on) {
+  const DeviceWeight& first = *weights[0];
   StreamOperands s;
-  s.panels[0] = first.data, s.expert_stride[0] = first.expert_stride;
-  if (second != nullptr) s.panels[1] = second->data, s.expert_stride[1] = second->expert_stride;
+  for (size_t i = 0; i < weights.size(); i++) {
+    s.panels[i] = weights[i]->data, s.expert_stride[i] = weights[i]->expert_stride;
+    s.count[i] = static_cast<int>(weights[i]->panels());
+  }
+  s.weights = kParts == 1 ? static_cast<int>(weights.size()) : 1;
   s.places = Places::of(first.format, first.layout);
-  s.count = static_cast<int>(first.panels());
   s.plan = plan, s.tiles = tiles, s.tile_bytes = tile_steps(first.columns) * kTileStepBytes;
   with_stream_codec(first.format, [&]<Format f>() {
     s.units = (first.columns + 16 * StreamSource<f>::kUnitSteps - 1) / (16 * StreamSource<f>::kUnitSteps);
@@ -402,6 +433,12 @@ void launch_stream(const DeviceWeight& first, const DeviceWeight* second, const 
                         : launch_stream<f, 1, kParts, 4>(s, tuning, epilogue, instruction, on);
     }
   });
+}
+
+template <int kParts, class Epilogue>
+void launch_stream(std::initializer_list<const DeviceWeight*> weights, const PlanRows& plan, const std::byte* tiles,
+                   const StreamTuning& tuning, const Epilogue& epilogue, uint32_t instruction, const Launch& on) {
+  return launch_stream<kParts>(std::span(weights.begin(), weights.size()), plan, tiles, tuning, epilogue, instruction, on);
 }
 
 }  // namespace switchyard::cuda

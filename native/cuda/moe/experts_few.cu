@@ -89,15 +89,16 @@ void launch_few(const ExpertLayer& l, const FewTuning& tuning, uint32_t instruct
   const PlanRows plan{l.offsets, l.row_token, l.E, l.R, l.N};
   auto* hidden = reinterpret_cast<uint32_t*>(scratch.hidden);
   const TileOrder order = order_of(l.down->format);
-  launch_row_tiles(l.x, plan, l.D, order_of(l.up->format), scratch.x, scratch.rows, l.D, instruction, on);
+  launch_row_tiles(l.x, plan, l.D, order_of(l.up->format), scratch.x,
+                   ClearedRows{{scratch.rows}, {l.D}}, instruction, on);
   if (l.gate != nullptr) {
-    launch_stream<2>(*l.gate, l.up, plan, scratch.x, tuning.hidden,
+    launch_stream<2>({l.gate, l.up}, plan, scratch.x, tuning.hidden,
                      HiddenStore<2>{rule, l.gate_bias, l.up_bias, l.F, order, hidden}, instruction, on);
   } else {
-    launch_stream<1>(*l.up, nullptr, plan, scratch.x, tuning.hidden,
+    launch_stream<1>({l.up}, plan, scratch.x, tuning.hidden,
                      HiddenStore<1>{rule, nullptr, l.up_bias, l.F, order, hidden}, instruction, on);
   }
-  launch_stream<1>(*l.down, nullptr, plan, scratch.hidden, tuning.rows, RowsStore{scratch.rows, l.down_bias, l.D}, instruction, on);
+  launch_stream<1>({l.down}, plan, scratch.hidden, tuning.rows, RowsStore{{scratch.rows}, {l.D}, l.down_bias}, instruction, on);
   launch_combine(scratch.rows, l.slot_row, l.weights, l.R, l.N, l.K, l.D, l.y, instruction, on,
                  Start::kEarly);
 }

@@ -26,22 +26,27 @@ Floats rounded(Floats x) {
 // What the kernels below run with; nullptr: what the backend would choose.
 const gpu::StreamTuning* tuning = nullptr;
 
-// --- Products: linear and grouped_linear with one weight
-gpu::Product product_of(const gpu::Instruction& in) {
-  gpu::Product p;
-  p.x = in.in[0]->as<float>(), p.tokens = p.rows = in.in[0]->shape[0];
-  if (in.in.size() == 3) p.offsets = in.in[1]->as<int32_t>(), p.experts = in.in[1]->shape[0] - 1;
-  p.weight = in.in.back()->weight;
-  p.y = in.out[0]->as<float>();
-  return p;
+// --- Products: linear and grouped_linear
+std::vector<gpu::Product> products_of(const gpu::Instruction& in) {
+  std::vector<gpu::Product> all;
+  for (size_t i = 0; i < in.out.size(); i++) {
+    gpu::Product p;
+    const size_t first = in.in.size() - in.out.size();
+    p.x = in.in[0]->as<float>(), p.tokens = p.rows = in.in[0]->shape[0];
+    if (first == 2) p.offsets = in.in[1]->as<int32_t>(), p.experts = in.in[1]->shape[0] - 1;
+    p.weight = in.in[first + i]->weight;
+    p.y = in.out[i]->as<float>();
+    all.push_back(p);
+  }
+  return all;
 }
 const gpu::Kernel kProduct{
     "linear by few rows",
     [](const gpu::Instruction& in, const gpu::Launch& on) {
-      const gpu::Product p = product_of(in);
-      tuning == nullptr ? gpu::launch_few(p, in.number, on, on.scratch) : gpu::launch_few(p, *tuning, in.number, on, on.scratch);
+      const auto all = products_of(in);
+      tuning == nullptr ? gpu::launch_few(all, in.number, on, on.scratch) : gpu::launch_few(all, *tuning, in.number, on, on.scratch);
     },
-    [](const gpu::Instruction& in, const gpu::DeviceLimits& device) { return gpu::few_scratch(product_of(in), device); }};
+    [](const gpu::Instruction& in, const gpu::DeviceLimits& device) { return gpu::few_scratch(products_of(in)[0], device); }};
 
 void check_linear(Format f, int64_t rows, int64_t columns, int64_t outputs) {
   const WeightPtr w = random_weight(f, 1, outputs, columns, 5);
@@ -62,6 +67,26 @@ Compare grouped(const Ids& offsets, int64_t rows, int64_t columns, int64_t outpu
   c.in({rows, columns}, rounded(normals(rows * columns, 8))).in({experts + 1}, offsets).in(*kept.back(), {experts, outputs, columns});
   c.out<float>({rows, outputs}).attr(0);
   return c;
+}
+
+// Six weights of two formats, with and without experts: two grids share the rows of one, the others are one grid.
+void several_weights() {
+  const Ids offsets{0, 4, 4, 9};
+  for (const bool experts : {false, true}) {
+    const int64_t rows = 12, columns = 96, E = experts ? 3 : 1;
+    Compare c(experts ? "grouped_linear" : "linear");
+    c.in({rows, columns}, rounded(normals(rows * columns, 20)));
+    if (experts) c.in({E + 1}, offsets);
+    std::vector<WeightPtr> weights;
+    for (uint32_t i = 0; i < 6; i++) {
+      const int64_t outputs = 17 + 30 * i;
+      weights.push_back(random_weight(i == 1 ? Format::kQ8_0 : Format::kBF16, E, outputs, columns, 30 + i));
+      experts ? c.in(*weights.back(), {E, outputs, columns}) : c.in(*weights.back(), {outputs, columns});
+    }
+    for (uint32_t i = 0; i < 6; i++) c.out<float>({rows, 17 + 30 * i});
+    c.attr(0).run_cpu(pool()).run_device(kProduct);
+    for (size_t i = 0; i < 6; i++) CHECK(c.distance(i) < 1e-5);
+  }
 }
 
 void products() {
@@ -200,6 +225,7 @@ void tunings() {
 
 int main() {
   products();
+  several_weights();
   formats();
   layers();
   wrong_plans();
