@@ -66,6 +66,7 @@ struct RowStore {
   template <int kN>
   __device__ __forceinline__ void store(float (&sums)[kN / 2], const Place<false>& place, const Begun& tile,
                                         std::byte*) const {
+    if constexpr (std::is_same_v<T, float>) return store_rule<kN, Rule::kNone>(sums, place, tile);  // of plain products
     switch (rule) {
       case Rule::kSilu: return store_rule<kN, Rule::kSilu>(sums, place, tile);
       case Rule::kGelu: return store_rule<kN, Rule::kGelu>(sums, place, tile);
@@ -85,24 +86,31 @@ struct RowStore {
     }
     T* rows = y + (tile.first + 2 * place.t) * stride + output;
     const int left = tile.rows - 2 * place.t;
-    const bool pair = stride % 2 == 0 && output + 1 < columns;
+    if (stride % 2 == 0 && output + 1 < columns) {
+      each_row<kN, kRule>(sums, rows, left, [](T* to, float first, float second) {
+        if constexpr (sizeof(T) == 4) {
+          *reinterpret_cast<float2*>(to) = make_float2(first, second);
+        } else {
+          *reinterpret_cast<uint32_t*>(to) = pack_bf16(first, second);
+        }
+      });
+    } else {
+      const bool both = output + 1 < columns;
+      each_row<kN, kRule>(sums, rows, left, [both](T* to, float first, float second) {
+        to[0] = from_float<T>(first);
+        if (both) to[1] = from_float<T>(second);
+      });
+    }
+  }
+  // put(where, output row g's value, the next's) for those of the lane's rows of the tile that there are.
+  template <int kN, Rule kRule, class Put>
+  __device__ __forceinline__ void each_row(const float (&sums)[kN / 2], T* rows, int left, const Put& put) const {
 #pragma unroll
     for (int j = 0; j < kN / 8; j++, rows += 8 * stride) {
 #pragma unroll
       for (int i = 0; i < 2; i++) {
-        if (8 * j + i >= left) continue;
-        T* to = rows + i * stride;
         const float first = activate<kRule>(sums[4 * j + i]), second = activate<kRule>(sums[4 * j + 2 + i]);
-        if (pair) {
-          if constexpr (sizeof(T) == 4) {
-            *reinterpret_cast<float2*>(to) = make_float2(first, second);
-          } else {
-            *reinterpret_cast<uint32_t*>(to) = pack_bf16(first, second);
-          }
-        } else {
-          to[0] = from_float<T>(first);
-          if (output + 1 < columns) to[1] = from_float<T>(second);
-        }
+        if (8 * j + i < left) put(rows + i * stride, first, second);
       }
     }
   }
