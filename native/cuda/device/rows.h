@@ -35,11 +35,7 @@ class Row {
 #pragma unroll
       for (int j = 0; j < S::kItems; j += kRowVector) visit(j, items_ + j, do_it);
     } else {
-      for (int64_t j = 0; j * S::kThreads < n_; j += kRowVector) {
-        float v[kRowVector];
-        load(j, v);
-        visit(j, v, do_it);
-      }
+      batches([&](int64_t j, const float* v) { visit(j, v, do_it); });
     }
   }
   // y[place] = of(value, place, item); y may be x. `item` names the same place in another row of the same
@@ -50,11 +46,7 @@ class Row {
 #pragma unroll
       for (int j = 0; j < S::kItems; j += kRowVector) store(y, j, items_ + j, of);
     } else {
-      for (int64_t j = 0; j * S::kThreads < n_; j += kRowVector) {
-        float v[kRowVector];
-        load(j, v);
-        store(y, j, v, of);
-      }
+      batches([&](int64_t j, const float* v) { store(y, j, v, of); });
     }
   }
   __device__ float value(int64_t place, int item) const {
@@ -81,6 +73,18 @@ class Row {
     } else {
 #pragma unroll
       for (int k = 0; k < kRowVector; k++) v[k] = place(j, k) < n_ ? x_[place(j, k)] : 0.0f;
+    }
+  }
+  // do_it(j, elements j to j + 3) over a row that is not kept; several loads are under way at once.
+  template <class F>
+  __device__ void batches(const F& do_it) const {
+    constexpr int kBatch = 4 * kRowVector;
+    for (int64_t first = 0; first * S::kThreads < n_; first += kBatch) {
+      float v[kBatch];
+#pragma unroll
+      for (int j = 0; j < kBatch; j += kRowVector) load(first + j, v + j);
+#pragma unroll
+      for (int j = 0; j < kBatch; j += kRowVector) do_it(first + j, v + j);
     }
   }
   template <class F>
