@@ -12,9 +12,10 @@ namespace {
 constexpr int kMostWarps = 8;
 constexpr int kUnitsPerWarp = 8;
 
-// Units of a thread whose loads are under way together: 64 bytes of codes, less where sums take the registers.
-template <int R>
-constexpr int kInFlight = R <= 4 ? 4 : 2;
+// Units of a thread whose loads are under way together: 64 bytes of codes. With more rows sums take the registers, and products
+// the time; all the more where codes are small.
+template <Format f, int R>
+constexpr int kInFlight = R <= 2 ? 4 : (R == 4 ? 4 : 2) / (Codec<f>::kBits < 8 ? 2 : 1);
 
 template <Format f, int R>
 struct RowSums {
@@ -83,7 +84,7 @@ __global__ void __launch_bounds__(32 * kMostWarps, 2) rows_kernel(ExactArguments
   }
   if (tile.expert >= 0 && a.tokens > 0) {
     sums.panel = a.panels + tile.expert * a.expert_stride + panel * a.at.bytes;
-    if (a.whole_vectors) sums.template add_all<kInFlight<R>, true>(a);
+    if (a.whole_vectors) sums.template add_all<kInFlight<f, R>, true>(a);
     else sums.template add_all<1, false>(a);
   }
 
@@ -110,7 +111,7 @@ __global__ void __launch_bounds__(32 * kMostWarps, 2) rows_kernel(ExactArguments
 
 template <Format f, int R>
 void launch_rows(const ExactArguments& a, const Launch& on) {
-  const int64_t panels = (a.outputs + kPanel - 1) / kPanel, run = kInFlight<R> * kUnitsPerWarp;
+  const int64_t panels = (a.outputs + kPanel - 1) / kPanel, run = kInFlight<f, R> * kUnitsPerWarp;
   const int64_t warps = std::clamp<int64_t>((units_of<f>(a.at.columns) + run - 1) / run, 1, kMostWarps);
   const dim3 grid(static_cast<unsigned>(panels * a.tiles.bound)), block(static_cast<unsigned>(32 * warps));
   launch(rows_kernel<f, R>, grid, block, 0, on, a);

@@ -75,7 +75,8 @@ void launch_exact(const ExpertLayer& l, uint32_t instruction, const Launch& on) 
     p.weight = l.gate, p.y = gate;
     launch_exact(p, tiles, instruction, on);
   }
-  launch_over_tiles(hidden_kernel, tiles, l.F, on, HiddenRule{l.activation, l.limit, l.slope}, gate, up, l.gate_bias, l.up_bias, l.F, up);
+  const HiddenRule rule{l.activation, l.limit, l.slope};
+  launch_over_tiles(hidden_kernel, tiles, l.F, on, rule, gate, up, l.gate_bias, l.up_bias, l.F, up);
   p.x = up, p.row_token = nullptr, p.tokens = l.R;
   p.weight = l.down, p.y = rows;
   launch_exact(p, tiles, instruction, on);

@@ -14,8 +14,8 @@ constexpr double kTolerance = 1e-6;  // sums in another order
 void check_layer(const char* what, const ExpertsCase& l, int activation = 0) {
   const Compare c = run_experts(l, activation, 0, pool);
   if (CHECK(c.distance() < kTolerance && c.error().kind == 0)) return;
-  std::fprintf(stderr, "  %s: up is %s, %lld tokens, activation %d: distance %g, error %d\n", what, format_info(l.up->format()).name,
-               (long long)l.N, activation, c.distance(), c.error().kind);
+  std::fprintf(stderr, "  %s: up is %s, %lld tokens, activation %d: distance %g, error %d\n", what,
+               format_info(l.up->format()).name, (long long)l.N, activation, c.distance(), c.error().kind);
 }
 
 void every_format() {
@@ -66,7 +66,8 @@ void errors() {
     return c.error();
   };
   const auto is = [](const gpu::ErrorWord& e, int64_t place, int64_t got, int64_t low, int64_t high) {
-    return e.kind == static_cast<int32_t>(gpu::ErrorKind::kIndex) && e.place == place && e.got == got && e.low == low && e.high == high;
+    return e.kind == static_cast<int32_t>(gpu::ErrorKind::kIndex) && e.place == place && e.got == got && e.low == low &&
+           e.high == high;
   };
   CHECK(error(good).kind == 0);
   ExpertsCase l = good;

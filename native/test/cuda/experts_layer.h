@@ -29,8 +29,8 @@ inline Ids random_ids(int64_t n, int64_t E, int dropped_percent, uint32_t seed) 
 inline ExpertsCase experts_case(int64_t N, int64_t K, const WeightPtr& gate, const WeightPtr& up, const WeightPtr& down,
                                 const Ids& ids) {
   static ThreadPool pool(1);
-  ExpertsCase l{N, K, up->experts(), up->columns(), up->rows(), gate, up, down, normals(N * up->columns(), 41), normals(N * K, 42),
-                {}, {}, {}};
+  ExpertsCase l{N,    K,  up->experts(), up->columns(), up->rows(), gate, up, down, normals(N * up->columns(), 41),
+                normals(N * K, 42), {}, {}, {}};
   KernelCall plan("moe_plan");
   plan.in({N, K}, ids).out({l.E + 1}, l.offsets).out({N * K}, l.row_token).out({N, K}, l.slot_row);
   plan.run(pool, Tier::kScalar);
@@ -42,7 +42,8 @@ constexpr int kClamped = 99;
 
 inline Compare experts_call(const ExpertsCase& l, int activation, int compute) {
   Compare c("moe_experts");
-  c.in({l.N, l.D}, l.x).in({l.E + 1}, l.offsets).in({l.N * l.K}, l.row_token).in({l.N, l.K}, l.slot_row).in({l.N, l.K}, l.weights);
+  c.in({l.N, l.D}, l.x).in({l.E + 1}, l.offsets).in({l.N * l.K}, l.row_token).in({l.N, l.K}, l.slot_row);
+  c.in({l.N, l.K}, l.weights);
   l.gate ? c.in(*l.gate, {l.E, l.F, l.D}) : c.absent();
   c.in(*l.up, {l.E, l.F, l.D}).in(*l.down, {l.E, l.D, l.F}).out<float>({l.N, l.D});
   if (!l.gate_bias.empty() || !l.up_bias.empty() || !l.down_bias.empty()) {
