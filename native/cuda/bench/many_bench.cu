@@ -134,7 +134,7 @@ void time_layers(Bench& bench, const Model& m, const Options& options) {
           works.push_back([&, i, way, steps](const Launch& given) {
             Launch own = given;
             own.scratch = scratch.data();
-            launch_many(layer(i), way, 0, own, steps);
+            launch_many(layer(i), ManyTuning{way}, 0, own, steps);
           });
         }
         const std::string about = std::string("\"model\":\"") + m.name + "\",\"format\":\"bf16\",\"routing\":\"" + (zipf ? "zipf" : "uniform") +

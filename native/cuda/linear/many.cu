@@ -1,22 +1,20 @@
 // Products of many rows with a packed weight: y of f32, x rounded to bf16.
+#include "cuda/linear/many.h"
+
 #include <algorithm>
 
 #include "cuda/linear/many_epilogue.h"
 #include "cuda/linear/many_weights.h"
-#include "cuda/linear/product.h"
 #include "cuda/linear/scratch.h"
 
 namespace switchyard::cuda {
 namespace {
 
-// Weights that are not bf16 are decoded so many bytes at a time (or one group of panels), where the L2 cache still holds them.
-constexpr int64_t kExpandBytes = int64_t{64} << 20;
-
-many::Part first_part(const Product& p) {
+many::Part first_part(const Product& p, int64_t expand_bytes) {
   const DeviceWeight& w = *p.weight;
   many::Part part{0, p.experts, 0, w.panels()};
   if (many::reads_panels(w)) return part;
-  const int64_t panel = std::max<int64_t>(1, many::part_bytes(w, 1, 1)), fit = std::max<int64_t>(many::kGroupPanels, kExpandBytes / panel);
+  const int64_t panel = std::max<int64_t>(1, many::part_bytes(w, 1, 1)), fit = std::max<int64_t>(many::kGroupPanels, expand_bytes / panel);
   part.panels = std::min(w.panels(), fit / many::kGroupPanels * many::kGroupPanels);
   part.experts = std::clamp<int64_t>(fit / std::max<int64_t>(1, w.panels()), 1, p.experts);
   return part;
@@ -50,9 +48,9 @@ struct Scratch {
 };
 
 template <class S>
-void run(const Product& p, uint32_t instruction, const Launch& on, std::byte* memory) {
+void run(const Product& p, int64_t expand_bytes, uint32_t instruction, const Launch& on, std::byte* memory) {
   const DeviceWeight& w = *p.weight;
-  const many::Part size = first_part(p);
+  const many::Part size = first_part(p, expand_bytes);
   const Scratch scratch(p, size, memory);
   many::Work work;
   const int rows = tile_rows<S>(p, (size.panels + many::kGroupPanels - 1) / many::kGroupPanels, *on.device);
@@ -81,12 +79,18 @@ void run(const Product& p, uint32_t instruction, const Launch& on, std::byte* me
 
 bool has_many(Format f) { return f != Format::kF32; }
 
-int64_t many_scratch(const Product& p, const DeviceLimits&) { return Scratch(p, first_part(p), nullptr).parts.bytes; }
+int64_t many_scratch(const Product& p, int64_t expand_bytes) {
+  return Scratch(p, first_part(p, expand_bytes), nullptr).parts.bytes;
+}
+int64_t many_scratch(const Product& p, const DeviceLimits&) { return many_scratch(p, kExpandBytes); }
 
-void launch_many(const Product& p, uint32_t instruction, const Launch& on, std::byte* scratch) {
+void launch_many(const Product& p, int64_t expand_bytes, uint32_t instruction, const Launch& on, std::byte* scratch) {
   many::with_shape(many::way_for(*on.device), [&]<class S>() {
-    if constexpr (many::is_used<S>()) run<S>(p, instruction, on, scratch);
+    if constexpr (many::is_used<S>()) run<S>(p, expand_bytes, instruction, on, scratch);
   });
+}
+void launch_many(const Product& p, uint32_t instruction, const Launch& on, std::byte* scratch) {
+  launch_many(p, kExpandBytes, instruction, on, scratch);
 }
 
 }  // namespace switchyard::cuda

@@ -11,29 +11,27 @@
 namespace switchyard::cuda {
 namespace {
 
-// Weights that are not bf16 are decoded for so many experts at a time that they take about these bytes, at least for one: fewer
-// would leave multiprocessors without tiles at every turn's end.
-constexpr int64_t kExpandBytes = int64_t{256} << 20;
-
 int64_t expanded(const DeviceWeight* w, int64_t experts) { return w == nullptr ? 0 : many::part_bytes(*w, experts, w->panels()); }
-int64_t experts_a_turn(const ExpertLayer& l) {
+int64_t experts_a_turn(const ExpertLayer& l, int64_t expand_bytes) {
   const int64_t bytes = expanded(l.gate, 1) + expanded(l.up, 1) + expanded(l.down, 1);
-  return bytes == 0 ? l.E : std::clamp<int64_t>(kExpandBytes / bytes, 1, l.E);
+  return bytes == 0 ? l.E : std::clamp<int64_t>(expand_bytes / bytes, 1, l.E);
 }
 
 struct Scratch {
+  int64_t turn;  // experts of one
   ScratchParts parts;
   Bf16 *x, *hidden, *rows;
   std::byte *gate, *up, *down, *tiles;
 
-  Scratch(const ExpertLayer& l, std::byte* memory)
-      : parts{memory},
+  Scratch(const ExpertLayer& l, const ManyTuning& tuning, std::byte* memory)
+      : turn(experts_a_turn(l, tuning.expand_bytes)),
+        parts{memory},
         x(parts.take<Bf16>(l.N * many::padded_columns(l.D) * 2)),
         hidden(parts.take<Bf16>(l.R * many::padded_columns(l.F) * 2)),
         rows(parts.take<Bf16>(l.R * l.D * 2)),
-        gate(parts.take<std::byte>(expanded(l.gate, experts_a_turn(l)))),
-        up(parts.take<std::byte>(expanded(l.up, experts_a_turn(l)))),
-        down(parts.take<std::byte>(expanded(l.down, experts_a_turn(l)))),
+        gate(parts.take<std::byte>(expanded(l.gate, turn))),
+        up(parts.take<std::byte>(expanded(l.up, turn))),
+        down(parts.take<std::byte>(expanded(l.down, turn))),
         tiles(parts.take<std::byte>(many::TileList::bytes(l.R, l.E, many::kLeastTileRows))) {}
 };
 
@@ -75,8 +73,8 @@ void run_down(const ExpertLayer& l, const Scratch& scratch, many::Work work, con
 }
 
 template <class S>
-void run(const ExpertLayer& l, uint32_t instruction, const Launch& on, unsigned steps) {
-  const Scratch scratch(l, on.scratch);
+void run(const ExpertLayer& l, const ManyTuning& tuning, uint32_t instruction, const Launch& on, unsigned steps) {
+  const Scratch scratch(l, tuning, on.scratch);
   many::Work work;
   work.tiles = many::TileList::at(scratch.tiles, l.R, l.E, S::kRows), work.instruction = instruction, work.error = on.error;
   if (steps & kRound) many::launch_round(l.x, l.N, l.D, scratch.x, on);
@@ -84,9 +82,8 @@ void run(const ExpertLayer& l, uint32_t instruction, const Launch& on, unsigned 
     // Without tokens no row has one: offsets other than 0 are wrong then.
     many::launch_tile_list(l.offsets, l.E, l.N == 0 ? 0 : l.R, S::kRows, work.tiles, instruction, on);
   }
-  const int64_t turn = experts_a_turn(l);
-  for (int64_t e = 0; e < l.E; e += turn) {
-    work.first_expert = static_cast<int>(e), work.experts = static_cast<int>(std::min(turn, l.E - e));
+  for (int64_t e = 0; e < l.E; e += scratch.turn) {
+    work.first_expert = static_cast<int>(e), work.experts = static_cast<int>(std::min(scratch.turn, l.E - e));
     if (steps & kHidden) run_hidden<S>(l, scratch, work, on);
     if (steps & kDown) run_down<S>(l, scratch, work, on);
   }
@@ -105,13 +102,14 @@ bool has_many(const ExpertLayer& l) {
   return true;
 }
 
-int64_t many_scratch(const ExpertLayer& l, const DeviceLimits&) { return Scratch(l, nullptr).parts.bytes; }
+int64_t many_scratch(const ExpertLayer& l, const ManyTuning& tuning) { return Scratch(l, tuning, nullptr).parts.bytes; }
+int64_t many_scratch(const ExpertLayer& l, const DeviceLimits& device) { return many_scratch(l, many_tuning(device)); }
 
-void launch_many(const ExpertLayer& l, many::Way way, uint32_t instruction, const Launch& on, unsigned steps) {
-  many::with_shape(way, [&]<class S>() { run<S>(l, instruction, on, steps); });
+void launch_many(const ExpertLayer& l, const ManyTuning& tuning, uint32_t instruction, const Launch& on, unsigned steps) {
+  many::with_shape(tuning.way, [&]<class S>() { run<S>(l, tuning, instruction, on, steps); });
 }
 void launch_many(const ExpertLayer& l, uint32_t instruction, const Launch& on) {
-  launch_many(l, many::way_for(*on.device), instruction, on);
+  launch_many(l, many_tuning(*on.device), instruction, on);
 }
 
 }  // namespace switchyard::cuda

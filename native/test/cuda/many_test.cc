@@ -4,6 +4,7 @@
 #include <random>
 #include <vector>
 
+#include "cuda/linear/many.h"
 #include "cuda/moe/experts_many.h"
 #include "formats/half.h"
 #include "test/check.h"
@@ -154,7 +155,7 @@ struct Layer {
     gpu::check(cudaStreamCreateWithFlags(&on.stream, cudaStreamNonBlocking));
     on.device = &limits, on.scratch = scratch.data(), on.error = reinterpret_cast<gpu::ErrorWord*>(word.data());
     gpu::check(cudaDeviceSynchronize());
-    gpu::launch_many(l, way, 3, on);
+    gpu::launch_many(l, gpu::ManyTuning{way}, 3, on);
     gpu::check(cudaStreamSynchronize(on.stream));
     gpu::check(cudaStreamDestroy(on.stream));
     py.read(y.data());
@@ -238,10 +239,14 @@ gpu::Product product_of(const gpu::Instruction& in) {
   p.y = in.out[0]->as<float>();
   return p;
 }
+// So few bytes that weights other than bf16 are decoded in many parts.
+int64_t expand_bytes = 0;
 const gpu::Kernel kProduct{
     "linear by many rows",
-    [](const gpu::Instruction& in, const gpu::Launch& on) { gpu::launch_many(product_of(in), in.number, on, on.scratch); },
-    [](const gpu::Instruction& in, const gpu::DeviceLimits& device) { return gpu::many_scratch(product_of(in), device); }};
+    [](const gpu::Instruction& in, const gpu::Launch& on) {
+      gpu::launch_many(product_of(in), expand_bytes, in.number, on, on.scratch);
+    },
+    [](const gpu::Instruction& in, const gpu::DeviceLimits&) { return gpu::many_scratch(product_of(in), expand_bytes); }};
 
 // x is rounded before: bf16 weights differ by the order of sums alone, others by their own rounding.
 void check_product(Format f, int64_t rows, int64_t columns, int64_t outputs, const Ids& offsets = {}) {
@@ -265,7 +270,11 @@ void check_products() {
   for (const int64_t outputs : {1, 16, 17, 128, 300}) check_product(Format::kBF16, 70, 64, outputs);
   for (const Ids& offsets : {Ids{0, 0, 3, 3, 290, 290}, Ids{0, 300}, Ids{0, 0}, Ids{0, 100, 200, 300}}) {
     check_product(Format::kBF16, 300, 72, 40, offsets);
-    check_product(Format::kQ4_0, 300, 64, 40, offsets);
+    for (const int64_t bytes : {1, 3 * 64 * 48 * 2, 1 << 20}) {  // a group of panels, three experts, all
+      expand_bytes = bytes;
+      check_product(Format::kQ4_0, 300, 64, 40, offsets);
+      check_product(Format::kQ8_0, 300, 32, 300, offsets);
+    }
   }
   for (const Format f : all_formats()) {
     if (gpu::has_many(f)) check_product(f, 70, odd_columns(f, 3), 40);
@@ -281,11 +290,15 @@ void check_formats() {
     const WeightPtr down = random_weight(f, E, D, F, 23, scale);
     Compare c = experts_call(experts_case(N, K, gate, up, down, random_ids(N * K, E, 10, 24)), 0, 0);
     c.run_cpu(pool());
+    // One expert at a time, and all at once.
+    constexpr gpu::ManyTuning kTunings[] = {{gpu::many::Way::kWgmma256, 1}, {gpu::many::Way::kMma128, 1 << 30}};
+    static gpu::ManyTuning tuning;
+    tuning = kTunings[static_cast<int>(f) % 2];
     c.run_device({"moe_experts by many rows",
                   [](const gpu::Instruction& in, const gpu::Launch& on) {
-                    gpu::launch_many(gpu::layer_of(in), in.number, on);
+                    gpu::launch_many(gpu::layer_of(in), tuning, in.number, on);
                   },
-                  [](const gpu::Instruction& in, const gpu::DeviceLimits& device) { return gpu::many_scratch(gpu::layer_of(in), device); }});
+                  [](const gpu::Instruction& in, const gpu::DeviceLimits&) { return gpu::many_scratch(gpu::layer_of(in), tuning); }});
     if (!CHECK(c.distance() < 6e-3 && c.error().kind == 0)) std::fprintf(stderr, "  %s: distance %g\n", format_info(f).name, c.distance());
   }
 }
