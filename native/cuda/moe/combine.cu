@@ -7,6 +7,7 @@
 #include "cuda/device/float16.h"
 #include "cuda/device/reduce.h"
 #include "cuda/device/report.h"
+#include "cuda/device/vector.h"
 
 namespace switchyard::cuda {
 namespace {
@@ -15,12 +16,6 @@ constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
 // Choices whose rows a thread asks for before it needs the first: 128 bytes in flight each.
 constexpr int kAtOnce = 8;
-
-// kCount values of a row, read together.
-template <class T, int kCount>
-struct alignas(kCount * sizeof(T)) Piece {
-  T value[kCount];
-};
 
 // Where a choice's row is, or -1 where it has none.
 __device__ inline int32_t row_of(const int32_t* slot_row, int64_t at, int64_t R, ErrorWord* error, uint32_t instruction) {
@@ -35,7 +30,6 @@ template <class T, int kCount>
 __global__ void combine_kernel(const T* rows, const int32_t* slot_row, const float* weights, int64_t R, int64_t N, int64_t K,
                                int64_t D, float* y, ErrorWord* error, uint32_t instruction) {
   wait_for_previous_grid();  // nothing here is __restrict__: such loads may move before it
-  using Load = Piece<T, kCount>;
   constexpr int kStore = kCount < 4 ? kCount : 4;
   const int64_t column_step = int64_t{gridDim.y} * blockDim.x * kCount;
   for (int64_t n = int64_t{blockIdx.x} * blockDim.y + threadIdx.y; n < N; n += int64_t{gridDim.x} * blockDim.y) {
@@ -44,7 +38,7 @@ __global__ void combine_kernel(const T* rows, const int32_t* slot_row, const flo
       for (int64_t first = 0; first < K; first += kAtOnce) {
         int32_t row[kAtOnce];
         float weight[kAtOnce];
-        Load piece[kAtOnce];
+        Pack<T, kCount> piece[kAtOnce];
 #pragma unroll
         for (int k = 0; k < kAtOnce; k++) {
           const int64_t at = n * K + first + k;
@@ -53,21 +47,21 @@ __global__ void combine_kernel(const T* rows, const int32_t* slot_row, const flo
         }
 #pragma unroll
         for (int k = 0; k < kAtOnce; k++) {
-          if (row[k] >= 0) piece[k] = *reinterpret_cast<const Load*>(rows + row[k] * D + d);
+          if (row[k] >= 0) piece[k] = load_pack<kCount>(rows + row[k] * D + d);
         }
 #pragma unroll
         for (int k = 0; k < kAtOnce; k++) {
           if (row[k] < 0) continue;  // not 0 · x: a row of NaN that nobody asked for stays out
 #pragma unroll
-          for (int i = 0; i < kCount; i++) sum[i] = __fmaf_rn(weight[k], to_float(piece[k].value[i]), sum[i]);
+          for (int i = 0; i < kCount; i++) sum[i] = __fmaf_rn(weight[k], to_float(piece[k].v[i]), sum[i]);
         }
       }
 #pragma unroll
       for (int i = 0; i < kCount; i += kStore) {
-        Piece<float, kStore> out;
+        Pack<float, kStore> out;
 #pragma unroll
-        for (int j = 0; j < kStore; j++) out.value[j] = sum[i + j];
-        *reinterpret_cast<Piece<float, kStore>*>(y + n * D + d + i) = out;
+        for (int j = 0; j < kStore; j++) out.v[j] = sum[i + j];
+        store_pack(y + n * D + d + i, out);
       }
     }
   }
@@ -79,7 +73,6 @@ template <int kCount>
 __global__ void combine_grad_kernel(const float* __restrict__ rows, const int32_t* __restrict__ slot_row,
                                     const float* __restrict__ dy, int64_t R, int64_t N, int64_t K, int64_t D,
                                     float* __restrict__ dw, ErrorWord* error, uint32_t instruction) {
-  using Load = Piece<float, kCount>;
   const int lane = threadIdx.x % 32;
   for (int64_t at = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32; at < N * K; at += int64_t{gridDim.x} * kWarps) {
     const int32_t row = row_of(slot_row, at, R, error, instruction);
@@ -87,9 +80,9 @@ __global__ void combine_grad_kernel(const float* __restrict__ rows, const int32_
     float sum[kCount] = {};
 #pragma unroll 4
     for (int64_t d = lane * kCount; d < (row < 0 ? 0 : D); d += 32 * kCount) {
-      const Load x = *reinterpret_cast<const Load*>(a + d), g = *reinterpret_cast<const Load*>(b + d);
+      const auto x = load_pack<kCount>(a + d), g = load_pack<kCount>(b + d);
 #pragma unroll
-      for (int i = 0; i < kCount; i++) sum[i] = __fmaf_rn(x.value[i], g.value[i], sum[i]);
+      for (int i = 0; i < kCount; i++) sum[i] = __fmaf_rn(x.v[i], g.v[i], sum[i]);
     }
     float total = sum[0];
 #pragma unroll
@@ -99,7 +92,6 @@ __global__ void combine_grad_kernel(const float* __restrict__ rows, const int32_
   }
 }
 
-bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 unsigned at_most(int64_t n, int64_t most) { return static_cast<unsigned>(std::min(n, most)); }
 
 template <class T, int kCount>
@@ -123,7 +115,7 @@ void run_combine(const Instruction& in, const Launch& on) {
 void run_combine_grad(const Instruction& in, const Launch& on) {
   const int64_t R = in.in[0]->shape[0], D = in.in[0]->shape[1], N = in.in[1]->shape[0], K = in.in[1]->shape[1];
   const float *rows = in.in[0]->as<float>(), *dy = in.in[2]->as<float>();
-  const auto kernel = D % 4 == 0 && aligned(rows) && aligned(dy) ? combine_grad_kernel<4> : combine_grad_kernel<1>;
+  const auto kernel = D % 4 == 0 && is_aligned(rows, 16) && is_aligned(dy, 16) ? combine_grad_kernel<4> : combine_grad_kernel<1>;
   launch(kernel, grid_for(N * K * 32, kThreads, on), kThreads, 0, on, rows, in.in[1]->as<int32_t>(), dy, R, N, K, D,
          in.out[0]->as<float>(), on.error, in.number);
 }
@@ -135,7 +127,7 @@ void launch_combine(const T* rows, const int32_t* slot_row, const float* weights
                     float* y, uint32_t instruction, const Launch& on, Start start) {
   constexpr int kCount = 16 / sizeof(T);
   if (D == 0) return;
-  if (D % kCount == 0 && aligned(rows) && aligned(y)) {
+  if (D % kCount == 0 && is_aligned(rows, 16) && is_aligned(y, 16)) {
     launch_pieces<T, kCount>(rows, slot_row, weights, R, N, K, D, y, instruction, on, start);
   } else {
     launch_pieces<T, 1>(rows, slot_row, weights, R, N, K, D, y, instruction, on, start);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "cuda/device/async.h"
 #include "cuda/device/reduce.h"
 #include "cuda/device/report.h"
 #include "cuda/device/vector.h"
@@ -45,6 +46,8 @@ __global__ void __launch_bounds__(32 * kMostWarps) count_kernel(const Plan p) {
   SWITCHYARD_SHARED(bytes);
   int32_t* count = reinterpret_cast<int32_t*>(bytes);  // [E]
   for (int e = threadIdx.x; e < p.E; e += blockDim.x) count[e] = 0;
+  wait_for_previous_grid();
+  start_next_grid();
   __syncthreads();
   const int64_t begin = blockIdx.x * p.chunk, end = min(begin + p.chunk, p.pairs);
 #pragma unroll 4
@@ -117,6 +120,8 @@ __global__ void __launch_bounds__(32 * kMostWarps) scatter_kernel(const Plan p) 
   int32_t *first = count + warps * p.E, *total = first + p.E;  // [E]
   int32_t* next = count + warp * p.E;
   for (int i = threadIdx.x; i < (warps + 2) * p.E; i += blockDim.x) count[i] = 0;
+  wait_for_previous_grid();
+  start_next_grid();
   __syncthreads();
 
   const int64_t begin = blockIdx.x * p.chunk + warp * p.run;
@@ -197,8 +202,8 @@ void run(const Instruction& in, const Launch& on) {
   const int64_t room = on.device->shared_per_block / kWord / p.E - 2, useful = (p.chunk + kPairsPerWarp - 1) / kPairsPerWarp;
   const int64_t warps = std::min({room, useful, int64_t{kMostWarps}});
   p.run = round_up((p.chunk + warps - 1) / warps, 32);
-  if (p.chunks > 1) launch(count_kernel, dim3(p.chunks), dim3(32 * kMostWarps), p.E * kWord, on, p);
-  launch(scatter_kernel, dim3(p.chunks), dim3(static_cast<unsigned>(32 * warps)), (warps + 2) * p.E * kWord, on, p);
+  if (p.chunks > 1) launch(Start::kEarly, count_kernel, dim3(p.chunks), dim3(32 * kMostWarps), p.E * kWord, on, p);
+  launch(Start::kEarly, scatter_kernel, dim3(p.chunks), dim3(static_cast<unsigned>(32 * warps)), (warps + 2) * p.E * kWord, on, p);
 }
 
 }  // namespace

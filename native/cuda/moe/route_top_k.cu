@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "cuda/device/async.h"
 #include "cuda/device/report.h"
 #include "cuda/moe/lanes.h"
 
@@ -120,6 +121,8 @@ __device__ void route_token(const Routing& r, int64_t token, Floats& scores, Key
 
 template <int kPer>
 __global__ void route_kernel(const Routing r) {
+  wait_for_previous_grid();
+  start_next_grid();
   for (int64_t token = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32; token < r.N; token += int64_t{gridDim.x} * kWarps) {
     Lanes<float, kPer> scores;
     Lanes<uint32_t, kPer> keys, groups, open;
@@ -129,6 +132,8 @@ __global__ void route_kernel(const Routing r) {
 }
 
 __global__ void route_in_memory_kernel(const Routing r, float* memory, int stride) {
+  wait_for_previous_grid();
+  start_next_grid();
   const int64_t warp = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
   const auto floats = [&](int i) { return memory + (warp * kRows + i) * stride; };
   const auto words = [&](int i) { return reinterpret_cast<uint32_t*>(floats(i)); };
@@ -159,7 +164,7 @@ void run(const Instruction& in, const Launch& on) {
                   in.out[1]->as<float>(), N, i32(E), i32(K), i32(in.attrs[1].i), i32(in.attrs[4].i), i32(in.attrs[5].i),
                   in.attrs[2].i != 0, in.attrs[6].i != 0, static_cast<float>(in.attrs[3].f), on.error, in.number};
   if (!fits_registers(E, K)) {
-    return launch(route_in_memory_kernel, dim3(static_cast<unsigned>(blocks_in_memory(N, *on.device))), kWarps * 32, 0, on, r,
+    return launch(Start::kEarly, route_in_memory_kernel, dim3(static_cast<unsigned>(blocks_in_memory(N, *on.device))), kWarps * 32, 0, on, r,
                   reinterpret_cast<float*>(on.scratch), static_cast<int>(stride_of(E)));
   }
   const auto kernel = E <= 32    ? route_kernel<1>
@@ -167,7 +172,7 @@ void run(const Instruction& in, const Launch& on) {
                       : E <= 128 ? route_kernel<4>
                       : E <= 256 ? route_kernel<8>
                                  : route_kernel<kMostInRegisters / 32>;
-  launch(kernel, grid_for(N * 32, kWarps * 32, on), kWarps * 32, 0, on, r);
+  launch(Start::kEarly, kernel, grid_for(N * 32, kWarps * 32, on), kWarps * 32, 0, on, r);
 }
 
 }  // namespace

@@ -41,6 +41,16 @@ void combines(ThreadPool& pool, std::mt19937& random, const Case& c) {
             .out<float>({c.N, c.K}).run(pool).close(1e-5, 1e-7 * static_cast<double>(c.D)));
 }
 
+// Rows that are aligned to their elements only.
+void takes_rows_anywhere(ThreadPool& pool, std::mt19937& random, const Case& c) {
+  const auto rows = normals(c.R * c.D, 6), weights = normals(c.N * c.K, 7), dy = normals(c.N * c.D, 8);
+  const auto slot_row = slots(random, c);
+  CHECK(Compare("moe_combine").shifted(1).in({c.R, c.D}, rows).in({c.N, c.K}, slot_row).in({c.N, c.K}, weights)
+            .shifted(0).out<float>({c.N, c.D}).run_cpu(pool, best_tier()).run_device().same<float>());
+  CHECK(Compare("moe_combine_grad").shifted(3).in({c.R, c.D}, rows).in({c.N, c.K}, slot_row).in({c.N, c.D}, dy)
+            .shifted(0).out<float>({c.N, c.K}).run(pool).close(1e-5, 1e-7 * static_cast<double>(c.D)));
+}
+
 // A row that is not a number spoils those who chose it only.
 void keeps_nan_apart(ThreadPool& pool) {
   std::vector<float> rows(3 * 8, 1.0f);
@@ -105,6 +115,7 @@ int main() {
   std::mt19937 random(5);
   for (const Case& c : kCases) combines(pool, random, c);
   for (const Case& c : {Case{1, 8, 8, 2048, 0}, Case{5, 3, 20, 33, 0.5}, Case{70, 8, 560, 136, 0.1}}) takes_rows_of_16_bits(random, c);
+  takes_rows_anywhere(pool, random, {5, 3, 20, 36, 0.2});
   keeps_nan_apart(pool);
   for (const int32_t bad : {-2, 2, INT32_MAX, INT32_MIN}) refuses(bad);
   return report();

@@ -36,7 +36,7 @@ void routes(ThreadPool& pool, const Case& s, const std::vector<float>& logits, c
     for (const int renormalize : {0, 1}) {
       Compare plain("route_top_k"), biased("route_top_k");
       plain.in({s.N, s.E}, logits).absent();
-      biased.in({s.N, s.E}, logits).in({s.E}, bias);
+      biased.shifted(1).in({s.N, s.E}, logits).in({s.E}, bias).shifted(0);
       CHECK(same(route(plain, s, score, renormalize, 1.0), pool));
       CHECK(same(route(biased, s, score, renormalize, 2.5), pool));
     }
