@@ -27,8 +27,8 @@ Product product_of(const Instruction& in, const Rows& r, size_t i) {
   return p;
 }
 
-// Where tensor cores have no kernel that streams the weights once, products of few rows an expert stay exact, which is closer than
-// asked for: many.cu would write the weights of other formats than bf16 as bf16 first.
+// Past few.cu's rows, experts with few of them each stay exact, which is closer than asked for: exact products stream the weights
+// once, where many.cu would write those of other formats than bf16 as bf16 first.
 enum class Way { kExact, kFew, kMany };
 Way way_of(const Product& p, Compute compute) {
   const Format f = p.weight->format;

@@ -28,7 +28,7 @@ struct Way {
   int64_t (*scratch)(const ExpertLayer&, const DeviceLimits&);
   void (*launch)(const ExpertLayer&, uint32_t, const Launch&);
 };
-// As in linear.cu: few rows an expert stay exact where no kernel of the tensor cores streams their weights once.
+// As in linear.cu: more tokens than few takes, but few rows an expert, stay exact.
 Way way_of(const ExpertLayer& l, Compute compute) {
   bool f32 = false, bf16 = true;
   for (const DeviceWeight* w : {l.gate, l.up, l.down}) {
