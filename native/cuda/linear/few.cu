@@ -11,6 +11,11 @@ bool has_few(Format f) { return f != Format::kF32; }
 
 int64_t few_scratch(const Product& p, const DeviceLimits&) { return row_tiles_bytes(p.rows, p.experts, p.weight->columns); }
 
+void launch_stream_rows(std::span<const DeviceWeight* const> weights, const PlanRows& plan, const std::byte* tiles,
+                        const StreamTuning& tuning, const RowsStore& store, uint32_t instruction, const Launch& on) {
+  launch_stream<1>(weights, plan, tiles, tuning, store, instruction, on);
+}
+
 void launch_few(std::span<const Product> products, const StreamTuning& tuning, uint32_t instruction, const Launch& on,
                 std::byte* scratch) {
   const Product& first = products[0];
@@ -23,7 +28,7 @@ void launch_few(std::span<const Product> products, const StreamTuning& tuning, u
   }
   const PlanRows plan{first.offsets, first.row_token, first.experts, first.rows, first.tokens};
   launch_row_tiles(first.x, plan, first.weight->columns, order_of(first.weight->format), scratch, cleared, instruction, on);
-  launch_stream<1>(std::span(weights, products.size()), plan, scratch, tuning, store, instruction, on);
+  launch_stream_rows(std::span(weights, products.size()), plan, scratch, tuning, store, instruction, on);
 }
 
 void launch_few(std::span<const Product> products, uint32_t instruction, const Launch& on, std::byte* scratch) {

@@ -10,7 +10,6 @@
 // Weights do not depend on the grid before: the producer fills the ring with them before it waits for that grid.
 #pragma once
 #include <algorithm>
-#include <initializer_list>
 #include <span>
 
 #include "cuda/device/async.h"
@@ -433,12 +432,6 @@ void launch_stream(std::span<const DeviceWeight* const> weights, const PlanRows&
                         : launch_stream<f, 1, kParts, 4>(s, tuning, epilogue, instruction, on);
     }
   });
-}
-
-template <int kParts, class Epilogue>
-void launch_stream(std::initializer_list<const DeviceWeight*> weights, const PlanRows& plan, const std::byte* tiles,
-                   const StreamTuning& tuning, const Epilogue& epilogue, uint32_t instruction, const Launch& on) {
-  return launch_stream<kParts>(std::span(weights.begin(), weights.size()), plan, tiles, tuning, epilogue, instruction, on);
 }
 
 }  // namespace switchyard::cuda

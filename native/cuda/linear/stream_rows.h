@@ -1,4 +1,4 @@
-// The end of a streaming product whose outputs are rows of f32, and how many panels its tasks have.
+// Streaming products whose outputs are rows of f32, and how many panels their tasks have.
 #pragma once
 #include <algorithm>
 
@@ -33,6 +33,10 @@ struct RowsStore {
     }
   }
 };
+
+// launch_stream<1>() with this end, built once (few.cu).
+void launch_stream_rows(std::span<const DeviceWeight* const> weights, const PlanRows& plan, const std::byte* tiles,
+                        const StreamTuning& tuning, const RowsStore& store, uint32_t instruction, const Launch& on);
 
 // The largest of `choices` (in rising order) among those that leave the fewest multiprocessors idle, within 2 %, where `panels`
 // panels are cut in tasks of so many.

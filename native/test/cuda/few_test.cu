@@ -112,8 +112,8 @@ void products() {
 void formats() {
   for (const Format f : all_formats()) {
     if (!gpu::has_few(f)) continue;
-    for (const int64_t blocks : {1, 3}) check_linear(f, 3, odd_columns(f, blocks), 35);
-    check_linear(f, 18, odd_columns(f, format_info(f).values_per_block >= 256 ? 5 : 40), 50);
+    check_linear(f, 3, odd_columns(f, 1), 20);
+    check_linear(f, 18, odd_columns(f, format_info(f).values_per_block >= 256 ? 2 : 14), 20);
   }
 }
 
@@ -184,7 +184,7 @@ void layers() {
   check_layer({3, 2, 8, 64, 48, Format::kBF16, true, false, 0, 0, 100});
   check_layer({0, 2, 8, 64, 48});
   for (const Format f : all_formats()) {
-    if (gpu::has_few(f)) check_layer({5, 2, 4, odd_columns(f, 2), odd_columns(f, 1), f, true, true});
+    if (gpu::has_few(f)) check_layer({3, 2, 3, odd_columns(f, 1), odd_columns(f, 1), f, true, true});
   }
 }
 
@@ -213,8 +213,8 @@ void tunings() {
         gpu::StreamTuning t;
         t.panels = panels, t.warps = warps, t.slot_bytes = slot_bytes, t.blocks = panels / 2;
         tuning = &t;
-        check_linear(Format::kBF16, 20, 500, 70);
-        check_layer({12, 2, 4, 300, 72});
+        check_linear(Format::kBF16, 20, 300, 50);
+        check_layer({10, 2, 3, 150, 40});
         tuning = nullptr;
       }
     }
