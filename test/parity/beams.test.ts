@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type AnyModel, loadModel } from '../../src/generate/handles/load-model.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
+import { expectTwins } from './compare.js';
 import { type BeamRun, beamRowsOf, type Expected, type ExpectedInput } from './expected.js';
 import { ofKind, readJson } from './folders.js';
 import { reasonFor } from './not-yet.js';
@@ -62,7 +63,14 @@ describe.skipIf(fixturesFolder === undefined)('reference beams', () => {
         }
         expect({ tokens, text }).toEqual({ tokens: hypotheses[0]?.tokens, text: hypotheses[0]?.text });
         const alone = await model.generate(prompts[b] as number[], options).result();
-        expect(alone.hypotheses).toEqual(hypotheses);
+        const found = alone.hypotheses ?? [];
+        expect(found.map((h) => h.tokens)).toEqual(hypotheses.map((h) => h.tokens));
+        for (const [i, { score, logprobs }] of hypotheses.entries())
+          expectTwins(
+            'scores',
+            [found[i]?.score ?? Number.NaN, ...(found[i]?.logprobs ?? [])],
+            [score, ...logprobs],
+          );
       }
       const { cache, memory } = model.engine;
       expect(cache.freeBlocks).toBe(cache.blocks);

@@ -1,4 +1,5 @@
 import { expect } from 'vitest';
+import { defaultDevice } from '../../src/core/device.js';
 
 export interface Closeness {
   /** Largest difference allowed, relative to the largest value of what is wanted (or absolute). */
@@ -59,4 +60,13 @@ export function expectSame(
     if (!Object.is(got[i], want[i]))
       expect({ what, index: i, value: got[i] }).toEqual({ what, index: i, value: want[i] });
   }
+}
+
+/**
+ * What two ways to the same values must agree on: on the CPU every bit, since no sum depends on the rows beside it; on a GPU,
+ * whose kernels for few and for many rows add in other orders, values to 1e-5.
+ */
+export function expectTwins(what: string, got: ArrayLike<number>, want: ArrayLike<number>): void {
+  if (defaultDevice().kind === 'cpu') expectSame(what, got, want);
+  else expectClose(what, got, want, { tolerance: 1e-5 });
 }
