@@ -93,14 +93,12 @@ __global__ __launch_bounds__(kAttentionThreads, 2) void attention_tile(Attention
   const int thread = static_cast<int>(threadIdx.x), tx = thread % 16, ty = thread / 16;
 
   SeenKeys seen[R];
-  int head[R], position[R];
+  const auto head_of = [&](int i) { return g * group + static_cast<int>((tile.first + ty * R + i) % group); };
+  const auto position_of = [&](int i) { return walk.first_position + static_cast<int>((tile.first + ty * R + i) / group); };
   float top[R], sum[R], acc[R][V] = {};
 #pragma unroll
   for (int i = 0; i < R; i++) {
-    const int64_t row = tile.first + ty * R + i;  // past the last row: not written in the end
-    head[i] = g * group + static_cast<int>(row % group);
-    position[i] = walk.first_position + static_cast<int>(row / group);
-    seen[i] = seen_by(p, s, walk.length, position[i]);
+    seen[i] = seen_by(p, s, walk.length, position_of(i));  // rows past the last one are not written in the end
     top[i] = -INFINITY, sum[i] = 0;
   }
   if (at.channels == p.C) stage_queries<kRows>(p, tile, g, 0, p.C, queries);
@@ -145,21 +143,37 @@ __global__ __launch_bounds__(kAttentionThreads, 2) void attention_tile(Attention
     }
     if (p.C == 0) __syncthreads();  // the scales are written
 
-    const bool whole = walk.whole(base), terms = p.terms();
+#pragma unroll
+    for (int i = 0; i < R; i++) {
+#pragma unroll
+      for (int j = 0; j < 4; j++) {
+        if constexpr (Keys::kScaled) score[i][j] *= scales[4 * tx + j];
+        score[i][j] *= p.scale;
+      }
+    }
+    float* const own = weights + 4 * tx * (kRows + 4) + ty * R;  // of key j and row i: own[j * (kRows + 4) + i]
+    if (p.terms()) {
+      // One by one, through shared memory: written out for each, this would take the registers of all else.
+#pragma unroll
+      for (int n = 0; n < 4 * R; n++) own[n % 4 * (kRows + 4) + n / 4] = score[n / 4][n % 4];
+#pragma unroll 1
+      for (int n = 0; n < 4 * R; n++) {
+        float* const x = own + n % 4 * (kRows + 4) + n / 4;
+        *x = changed_score(p, head_of(n / 4), base + 4 * tx + n % 4 - position_of(n / 4), *x);
+      }
+#pragma unroll
+      for (int n = 0; n < 4 * R; n++) score[n / 4][n % 4] = own[n % 4 * (kRows + 4) + n / 4];
+    }
+
+    const bool whole = walk.whole(base);
 #pragma unroll
     for (int i = 0; i < R; i++) {
       float most = -INFINITY;
       unsigned hidden = 0;
 #pragma unroll
       for (int j = 0; j < 4; j++) {
-        const int key = 4 * tx + j;
-        float x = score[i][j];
-        if constexpr (Keys::kScaled) x *= scales[key];
-        x *= p.scale;
-        if (terms) x = changed_score(p, head[i], base + key - position[i], x);
-        if (!whole && !seen[i].sees(base + key)) x = -INFINITY, hidden |= 1u << j;
-        score[i][j] = x;
-        most = fmaxf(most, x);
+        if (!whole && !seen[i].sees(base + 4 * tx + j)) score[i][j] = -INFINITY, hidden |= 1u << j;
+        most = fmaxf(most, score[i][j]);
       }
       most = warp_reduce<16>(most, [](float a, float b) { return fmaxf(a, b); });
       const float now_top = fmaxf(top[i], most), off = finite_top(now_top), factor = exp_of_falling(top[i] - off);
@@ -178,7 +192,7 @@ __global__ __launch_bounds__(kAttentionThreads, 2) void attention_tile(Attention
 #pragma unroll
     for (int j = 0; j < 4; j++) {
 #pragma unroll
-      for (int i = 0; i < R; i++) weights[(4 * tx + j) * (kRows + 4) + ty * R + i] = score[i][j];
+      for (int i = 0; i < R; i++) own[j * (kRows + 4) + i] = score[i][j];
     }
 
     for (int first = 0; first < kKeyBlock; first += kKeysAtOnce) {
@@ -211,8 +225,8 @@ __global__ __launch_bounds__(kAttentionThreads, 2) void attention_tile(Attention
       if (column == 0 && tx == 0) to[0] = top[i], to[1] = all_sum;
       to += 2;
     } else {
-      to = p.y + ((tile.token + row / group) * p.H + head[i]) * p.Cv;
-      factor = last_factor(p, head[i], top[i], all_sum);
+      to = p.y + ((tile.token + row / group) * p.H + head_of(i)) * p.Cv;
+      factor = last_factor(p, head_of(i), top[i], all_sum);
     }
 #pragma unroll
     for (int v = 0; v < V; v++) {
