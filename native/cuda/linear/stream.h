@@ -1,7 +1,7 @@
 // Products of few rows: each weight is read once, at the speed of the memory. A panel of 16 outputs is the 16-row operand of the
-// tensor cores' products, 8 rows of activations are their columns, 1 to 4 such tiles at once.
+// tensor cores' products, 8 rows of activations are their columns, up to 4 such tiles at once.
 //
-// A task is a group of kPanels panels of one expert against at most 32 of its rows. The blocks that the device holds at once share
+// A task is a group of kPanels panels of one expert against at most 16 or 32 of its rows. The blocks that the device holds at once share
 // the tasks of the experts that have rows evenly, in order. In a block one thread is the producer: it brings the panels, and the
 // tiles of activations beside them, through a ring of slots in shared memory by bulk copies, as far ahead as the ring is long and
 // across tasks. kWarps warps take turns at the slots of a task, each with a share of k; their sums are folded in shared memory in
@@ -18,8 +18,9 @@
 
 namespace switchyard::cuda {
 
-constexpr int kMostTiles = 4;
-constexpr int kTaskRows = kMostTiles * kTileRows;
+// Of a task. Block formats have half as many: their sums need more registers, and reading codes again from the L2 cache is cheap.
+template <Format f>
+constexpr int kMostTiles = Codec<f>::kFloats ? 4 : 2;
 constexpr int64_t kMostStreamExperts = 4096;  // whose table shared memory has room for
 
 constexpr int kMostStreamed = 4;
@@ -36,6 +37,7 @@ struct StreamOperands {
   int64_t tile_bytes = 0;
   PlanRows plan;
   const std::byte* tiles = nullptr;
+  int task_rows = kTileRows;  // at most
   int slot_bytes = 0, slots = 0;
   ErrorWord* error = nullptr;
   uint32_t instruction = 0;
@@ -49,14 +51,14 @@ struct StreamTask {
   int tiles;            // of 8 rows
 };
 
-// begins[e]: blocks of 32 rows that the experts before e have, [experts + 1]; by all threads. All zero where offsets are wrong.
-__device__ inline void list_row_blocks(const PlanRows& plan, int32_t* begins, ErrorWord* error, uint32_t instruction) {
+// begins[e]: blocks of task_rows rows that the experts before e have, [experts + 1]; by all threads. All zero where offsets are wrong.
+__device__ inline void list_row_blocks(const PlanRows& plan, int task_rows, int32_t* begins, ErrorWord* error, uint32_t instruction) {
   const int experts = static_cast<int>(plan.experts), thread = static_cast<int>(threadIdx.x);
   for (int e = thread; e <= experts; e += static_cast<int>(blockDim.x)) {
     const int64_t begin = plan.offset(e), low = e == 0 ? 0 : plan.offset(e - 1), high = e == 0 ? 0 : plan.rows;
     const bool right = begin >= low && begin <= high;
     if (!right) report(error, instruction, ErrorKind::kIndex, e, begin, low, high);
-    begins[e] = !right ? -1 : e == 0 ? 0 : static_cast<int32_t>((begin - low + kTaskRows - 1) / kTaskRows);
+    begins[e] = !right ? -1 : e == 0 ? 0 : (static_cast<int32_t>(begin - low) + task_rows - 1) / task_rows;
   }
   __syncthreads();
   if (thread < 32) {
@@ -106,7 +108,7 @@ class TaskWalk {
     int group = local_, block = 0, weight = 0;
     if (blocks_ > 1) group = local_ / blocks_, block = local_ % blocks_;
     while (weight + 1 < s_.weights && group >= s_.first_group[weight + 1]) weight++;
-    const int64_t done = block * kTaskRows, rows = min(rows_ - done, int64_t{kTaskRows});
+    const int64_t done = block * s_.task_rows, rows = min(rows_ - done, int64_t{s_.task_rows});
     return {expert_, weight, group - s_.first_group[weight], row_ + done, rows, tile_begin(expert_, row_) + done / kTileRows,
             static_cast<int>((rows + kTileRows - 1) / kTileRows)};
   }
@@ -285,7 +287,7 @@ __device__ void consume_task(const StreamOperands& s, const StreamTask& task, Ri
       for (int i = 0; i < whole; i++) step(i, 8);
       if (whole < count) step(whole, static_cast<int>(pairs));
     } else {
-#pragma unroll(kTiles <= 2 ? 2 : 1)
+#pragma unroll 2
       for (int i = 0; i < count; i++) {
         uint32_t x[2][kTiles][2];
         load_x(2 * i, x[0]), load_x(2 * i + 1, x[1]);
@@ -338,18 +340,19 @@ __device__ void consume_task(const StreamOperands& s, const StreamTask& task, Ri
 // An epilogue is called for kParts folded panels (of gate and of up where it has two) by each lane 4g + t of a warp, with sums x of
 // output 16·panel + 2g and row 2t of the tile, y the same of row 2t + 1, z and w of output 16·panel + 2g + 1.
 template <Format f, int kPanels, int kParts, int kWarps, class Epilogue>
-__global__ void __launch_bounds__(32 * kWarps + 32, 2) stream_kernel(const __grid_constant__ StreamOperands s, const Epilogue epilogue) {
+__global__ void __launch_bounds__(32 * kWarps + 32, 2) stream_kernel(const __grid_constant__ StreamOperands s,
+                                                                   const __grid_constant__ Epilogue epilogue) {
   start_next_grid();
   SWITCHYARD_SHARED(shared);
   auto* fold = reinterpret_cast<float4*>(shared + int64_t{s.slots} * s.slot_bytes);
-  auto* full = reinterpret_cast<Barrier*>(fold + kWarps * kPanels * kMostTiles * 32);
+  auto* full = reinterpret_cast<Barrier*>(fold + kWarps * kPanels * kMostTiles<f> * 32);
   auto* begins = reinterpret_cast<int32_t*>(full + 2 * s.slots);
   const Ring start{shared, full, full + s.slots, s.slot_bytes, s.slots};
   if (threadIdx.x == 0) {
     for (int i = 0; i < s.slots; i++) init(start.full[i], 1), init(start.empty[i], 1);
     fence_barriers();
   }
-  list_row_blocks(s.plan, begins, s.error, s.instruction);
+  list_row_blocks(s.plan, s.task_rows, begins, s.error, s.instruction);
   if (threadIdx.x >= 32 * kWarps) {
     if (threadIdx.x == 32 * kWarps) produce<f, kPanels, kParts>(s, begins, start);
     return;
@@ -357,11 +360,11 @@ __global__ void __launch_bounds__(32 * kWarps + 32, 2) stream_kernel(const __gri
   Ring ring = start;
   for (TaskWalk walk(s, begins); !walk.done(); walk.next()) {
     const StreamTask task = walk.task();
-    switch (task.tiles) {
-      case 1: consume_task<f, kPanels, kParts, kWarps, 1>(s, task, ring, fold, epilogue); break;
-      case 2: consume_task<f, kPanels, kParts, kWarps, 2>(s, task, ring, fold, epilogue); break;
-      case 3: consume_task<f, kPanels, kParts, kWarps, 3>(s, task, ring, fold, epilogue); break;
-      default: consume_task<f, kPanels, kParts, kWarps, 4>(s, task, ring, fold, epilogue);
+    if (task.tiles == 1) consume_task<f, kPanels, kParts, kWarps, 1>(s, task, ring, fold, epilogue);
+    if (task.tiles == 2) consume_task<f, kPanels, kParts, kWarps, 2>(s, task, ring, fold, epilogue);
+    if constexpr (kMostTiles<f> == 4) {
+      if (task.tiles == 3) consume_task<f, kPanels, kParts, kWarps, 3>(s, task, ring, fold, epilogue);
+      if (task.tiles == 4) consume_task<f, kPanels, kParts, kWarps, 4>(s, task, ring, fold, epilogue);
     }
   }
 }
@@ -386,16 +389,17 @@ struct StreamTuning {
 
 template <Format f, int kPanels, int kParts, int kWarps, class Epilogue>
 void launch_stream(StreamOperands s, const StreamTuning& tuning, const Epilogue& epilogue, uint32_t instruction, const Launch& on) {
-  constexpr int kFoldBytes = kWarps * kPanels * kMostTiles * 512, kBarriers = 2 * sizeof(Barrier);
+  constexpr int kFoldBytes = kWarps * kPanels * kMostTiles<f> * 512, kBarriers = 2 * sizeof(Barrier);
   const int64_t table = 4 * (s.plan.experts + 1), most = std::min<int64_t>(tuning.shared_bytes, on.device->shared_per_block);
   const int room = static_cast<int>(most - kFoldBytes - table);
-  const int wanted = std::max(tuning.slot_bytes, slot_room<f, kPanels>(s.places, 1, kMostTiles) + 128);
+  const int wanted = std::max(tuning.slot_bytes, slot_room<f, kPanels>(s.places, 1, kMostTiles<f>) + 128);
   for (int i = 0; i < s.weights; i++) {
     s.first_group[i + 1] = s.first_group[i] + (s.count[i] + kPanels / kParts - 1) / (kPanels / kParts);
   }
   // A warp that waits for a slot has used it in the round before (consume_task), so it cannot take one round for another.
   s.slots = std::max(1, room / (wanted * kWarps)) * kWarps;
   s.slot_bytes = (room / s.slots - kBarriers) / 128 * 128;
+  s.task_rows = kMostTiles<f> * kTileRows;
   s.error = on.error, s.instruction = instruction;
   launch(Start::kEarly, stream_kernel<f, kPanels, kParts, kWarps, Epilogue>,
          dim3(static_cast<unsigned>(on.device->multiprocessors * tuning.blocks)), dim3(32 * kWarps + 32),
