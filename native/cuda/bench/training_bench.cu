@@ -2,6 +2,7 @@
 // layer of E128 k8 d2048 n768 multiplies at 4096 tokens, forward and back.
 #include "cuda/bench/timing.h"
 #include "cuda/linear/matmul_tiles.h"
+#include "cuda/moe/grouped_tiles.h"
 
 namespace switchyard::cuda::bench {
 namespace {
@@ -63,6 +64,17 @@ struct Layer {
   int64_t T, K, E, D, F;
 };
 
+// The kinds of tiles that are not chosen, on the operands of a call.
+template <class C>
+void time_kind(Bench& bench, const char* kind, const GroupedProduct& up, const GroupedGradient& gradient, const std::string& about,
+               double bytes, double flops) {
+  const DeviceMemory scratch(grouped_scratch(up.rows, up.experts));
+  const Work forward = [&](const Launch& on) { launch_grouped<C>(up, false, 0, on, scratch.data()); };
+  const Work back = [&](const Launch& on) { launch_gradient<C>(gradient, 0, on); };
+  bench.time((std::string("gate or up, forward, ") + kind).c_str(), about, {forward}, 2, bytes, flops);
+  bench.time((std::string("gradient of gate or up, ") + kind).c_str(), about, {back}, 2, bytes, flops);
+}
+
 void layer(Bench& bench, const Layer& l) {
   const int64_t R = l.T * l.K;
   Call memory(""), route("route_top_k"), plan("moe_plan");
@@ -101,6 +113,17 @@ void layer(Bench& bench, const Layer& l) {
   time("gate and up, back to the rows", to_rows, 2 * (weight + narrow) + wide, 2);
   time("gradient of gate or up", d_lift, weight + once + narrow, 1);
   time("gradient of down", d_down, weight + once + narrow, 1);
+  const auto* ids = tokens->as<int32_t>();
+  const auto* starts = offsets->as<int32_t>();
+  const GroupedProduct product{{{x->as<float>(), lift->as<float>(), ids, l.T, l.D}, {}}, 1, starts, l.E, R, l.F, up.result()->as<float>()};
+  const GroupedGradient gradient{{d_hidden->as<float>(), nullptr, R, l.F}, {x->as<float>(), ids, l.T, l.D}, starts, l.E, R,
+                                 d_lift.result()->as<float>()};
+  const double moved = weight + once + narrow;
+  time_kind<Tensor128>(bench, "tensor 128x128", product, gradient, about, moved, flops);
+  time_kind<Tall>(bench, "tensor 128x128, warps 32x64", product, gradient, about, moved, flops);
+  time_kind<Wide>(bench, "tensor 128x256, depth 16", product, gradient, about, moved, flops);
+  time_kind<Tensor64>(bench, "tensor 64x128", product, gradient, about, moved, flops);
+  time_kind<MultiplyAdd64>(bench, "multiply-adds 64x64", product, gradient, about, moved, flops);
   // What a step of SwiGLU experts multiplies.
   const Work step = [&](const Launch& on) {
     for (Call* call : {&up, &up, &lower, &back, &to_rows, &d_lift, &d_lift, &d_down}) call->launch(on);

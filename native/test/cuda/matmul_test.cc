@@ -37,7 +37,7 @@ void all_layouts(ThreadPool& pool, const Case& c, bool exact) {
     for (const int tb : {0, 1}) {
       Compare call = matmul(c, ta, tb, a, b);
       run(call, pool);
-      if (!CHECK(exact && fused() ? call.same<float>() : call.distance() < 5e-7)) {
+      if (!CHECK(exact && fused() ? call.same<float>() : call.distance() < 1e-6)) {
         std::fprintf(stderr, "  [%lld] %lld x %lld x %lld, transposed %d %d: distance %g\n", (long long)c.batch, (long long)c.m,
                      (long long)c.n, (long long)c.k, ta, tb, call.distance());
       }
@@ -80,6 +80,6 @@ int main() {
   for (float& v : b) v = 1 + std::fabs(v) / 8;
   for (float* v : {&a[5], &a[size_t(large.k)], &a[size_t(large.k) * 130], &b[7]}) *v = 1.1f;
   Compare positive = matmul(large, 0, 1, a, b);
-  CHECK(run(positive, pool).distance() < 5e-7);
+  CHECK(run(positive, pool).distance() < 1e-6);
   return report();
 }
