@@ -44,7 +44,7 @@ const programs = sources.map((source) => own(source).slice(0, -2));
 const makefile = [
   `HOST := ${hostFlags}`,
   device
-    ? `KERNEL := ${common.replace('-pthread', '-Xcompiler -pthread')} -O3 -lineinfo -gencode=arch=compute_90a,code=sm_90a`
+    ? `KERNEL := ${common.replace('-pthread', '-Xcompiler -pthread,-fPIC')} -O3 -lineinfo -gencode=arch=compute_90a,code=sm_90a`
     : `KERNEL := ${common} -O1 -g1 -Wall -Wno-unknown-pragmas ${sanitize} ${emulated}`,
   `LIBRARY := ${[...library, ...kernels].map(object).join(' ')}`,
   `all: ${programs.join(' ')}`,
