@@ -84,6 +84,7 @@ class OpenTask : public PromiseTask {
   int64_t file_bytes = 0;
   std::vector<std::byte> head;  // what the file must begin with
   std::vector<PackedRange> ranges;
+  std::vector<bool> on_host;  // of each range
   std::shared_ptr<std::atomic<bool>> abort;
   std::shared_ptr<MemoryUsage> usage;
   std::vector<std::shared_ptr<Counted>> opened;
@@ -92,9 +93,10 @@ class OpenTask : public PromiseTask {
     const auto mapped = MappedFile::open(path, file_bytes);
     const File file(path);
     check_head(file, mapped.get());
-    for (const PackedRange& range : ranges) {
-      auto weight = mapped ? Weight::map(range, mapped) : Weight::read(range, file, abort.get());
-      opened.push_back(std::make_shared<Counted>(placed(std::move(weight), executor), usage));
+    for (size_t i = 0; i < ranges.size(); i++) {
+      auto weight = mapped ? Weight::map(ranges[i], mapped) : Weight::read(ranges[i], file, abort.get());
+      if (!on_host[i]) weight = placed(std::move(weight), executor);
+      opened.push_back(std::make_shared<Counted>(std::move(weight), usage));
     }
   }
   void cancel() override { *abort = true; }
@@ -177,6 +179,8 @@ Format format_of(Napi::Value value, const char* where) {
 int64_t optional_integer(Napi::Value value, const char* name, int64_t otherwise) {
   return value.IsUndefined() ? otherwise : integer(value, name, 0);
 }
+
+bool optional_boolean(Napi::Value value, const char* name) { return !value.IsUndefined() && boolean(value, name); }
 
 // How many rows the bytes of a part hold: the last element of the last row must lie within them.
 int64_t rows_of(const WeightSource& source, const WeightPart& part) {
@@ -265,8 +269,7 @@ Napi::Value pack_weight(State& state, const Napi::CallbackInfo& info) {
     Napi::HandleScope scope(info.Env());
     read_part(*task, object(list.Get(i), "packWeight parts"));
   }
-  const Napi::Value on_host = from.Get("onHost");
-  task->on_host = !on_host.IsUndefined() && boolean(on_host, "packWeight onHost");
+  task->on_host = optional_boolean(from.Get("onHost"), "packWeight onHost");
   task->abort = abort_of(info[2]);
   task->usage = state.usage;
   return state.submit(info.Env(), executor, std::move(task));
@@ -300,6 +303,7 @@ Napi::Value open_packed(State& state, const Napi::CallbackInfo& info) {
     range.columns = integer(entry.Get("columns"), "openPacked columns", 1, kMaxColumns);
     range.offset = integer(entry.Get("offset"), "openPacked offset", 0);
     task->ranges.push_back(std::move(range));
+    task->on_host.push_back(optional_boolean(entry.Get("onHost"), "openPacked onHost"));
   }
   const auto head = bytes(from.Get("head"), "openPacked head");
   task->head.assign(head.begin(), head.end());

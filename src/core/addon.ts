@@ -150,6 +150,8 @@ export interface PackedRange {
   columns: number;
   /** A multiple of 64. */
   offset: number;
+  /** As that of a WeightSource. */
+  onHost?: boolean;
 }
 
 /** One instruction of a run with `trace: true`; the phases that its kernel names follow it. */

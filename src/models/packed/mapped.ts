@@ -23,11 +23,13 @@ export class MappedParameters implements TensorSource {
     this.#unused = new Set([...weights.keys(), ...vectors.keys()]);
   }
 
+  /** @param onHost names of matrices that stay with the host beside a GPU */
   static async open(
     file: PackedFile,
     device: Device,
     onProgress: ((progress: LoadProgress) => void) | undefined,
     signal: AbortSignal | undefined,
+    onHost: ReadonlySet<string> = new Set(),
   ): Promise<MappedParameters> {
     const { addon, native: runtime } = device;
     signal?.throwIfAborted();
@@ -47,6 +49,7 @@ export class MappedParameters implements TensorSource {
             rows,
             columns,
             offset,
+            onHost: onHost.has(name),
           })),
         },
         abort,

@@ -27,6 +27,8 @@ export interface LoadOptions {
   device: Device;
   onProgress?: ((progress: LoadProgress) => void) | undefined;
   signal?: AbortSignal | undefined;
+  /** Matrices of experts stay with the host beside a GPU. Default false. */
+  expertsOnHost?: boolean | undefined;
 }
 
 export interface LoadDecoderOptions extends LoadOptions {
@@ -79,18 +81,19 @@ export const loadEncoderDecoder = (
 /** Opens where the parameters come from; after a failure all that was loaded is freed. */
 async function loading<M>(
   files: AnyFiles,
-  { device, onProgress, signal }: LoadOptions,
+  options: LoadOptions,
   assemble: (loader: TensorSource) => Promise<M>,
 ): Promise<M> {
   const { tensors } = files.checkpoint;
   let loader: TensorSource | null = null;
   try {
-    loader = await sourceOf(files, device, onProgress, signal);
+    loader = await sourceOf(files, options);
     const model = await assemble(loader);
     loader.finish();
     return model;
   } catch (error) {
     loader?.release();
+    const { signal } = options;
     if (!signal?.aborted) throw naming(tensors.source, error);
     throw new SwitchyardError('ERR_ABORTED', `[${tensors.source}] got an abort, expected to load`, {
       cause: signal.reason,
@@ -99,15 +102,27 @@ async function loading<M>(
 }
 
 async function sourceOf(
-  { checkpoint, names }: AnyFiles,
-  device: Device,
-  onProgress: LoadDecoderOptions['onProgress'],
-  signal: AbortSignal | undefined,
+  { checkpoint, names, parts }: AnyFiles,
+  { device, onProgress, signal, expertsOnHost = false }: LoadOptions,
 ): Promise<TensorSource> {
-  if (checkpoint.kind === 'switchyard') return MappedParameters.open(checkpoint, device, onProgress, signal);
+  const onHost = new Set(
+    parts
+      .filter(({ role, kind }) => expertsOnHost && role === 'experts' && kind === 'matrix')
+      .map(({ name }) => name),
+  );
+  if (checkpoint.kind === 'switchyard')
+    return MappedParameters.open(checkpoint, device, onProgress, signal, onHost);
   let total = 0;
   for (const entry of checkpoint.tensors) total += fileBytes(entry);
-  return new WeightLoader(device, checkpoint.tensors, names as StoredNames, total, onProgress, signal);
+  return new WeightLoader(
+    device,
+    checkpoint.tensors,
+    names as StoredNames,
+    total,
+    onProgress,
+    signal,
+    onHost,
+  );
 }
 
 async function parametersOf(files: AnyFiles, loader: TensorSource): Promise<ParameterMap> {

@@ -32,6 +32,8 @@ export class WeightLoader implements TensorSource {
     readonly total: number,
     readonly onProgress: ((progress: LoadProgress) => void) | undefined,
     readonly signal: AbortSignal | undefined,
+    /** Names of matrices that stay with the host beside a GPU. */
+    readonly onHost: ReadonlySet<string> = new Set(),
   ) {}
 
   get source(): string {
@@ -132,6 +134,7 @@ export class WeightLoader implements TensorSource {
       columns,
       parts,
       ...(as ? { as } : {}),
+      onHost: this.onHost.has(part.name),
     };
     try {
       const native = await withNativeAbort(addon, this.signal, (abort) =>
