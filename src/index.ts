@@ -34,7 +34,7 @@ export {
 export { type Classification, type EmbedOptions, EncoderModel } from './generate/handles/encoder-model.js';
 export { LanguageModel } from './generate/handles/language-model.js';
 export type { AnyModel } from './generate/handles/load-model.js';
-export type { LoadModelOptions } from './generate/handles/load-options.js';
+export type { ExpertsOption, LoadModelOptions } from './generate/handles/load-options.js';
 export type { TextPair } from './generate/handles/model.js';
 export type { CandidateScore, LikelihoodOptions, ScoredToken } from './generate/likelihood.js';
 export { type Sampler, type SamplerOptions, samplers } from './generate/samplers/index.js';

@@ -12,6 +12,7 @@ import { Tensor } from '../core/tensor.js';
 import { Weight } from '../core/weight.js';
 import type { MergedRouting, NoiseSource, SoftRouting } from './gating/index.js';
 import { sortedPlan } from './plan.js';
+import type { SplitExperts } from './split-experts.js';
 
 /** The experts of a sparse layer, stacked: packed weights for inference, or tensors that gradients reach. */
 export interface ExpertParameters {
@@ -27,6 +28,8 @@ export interface ExpertParameters {
   readonly upBias?: Tensor | null;
   /** [E, Dout] */
   readonly downBias?: Tensor | null;
+  /** Places of some of them on a GPU, where the matrices lie with the host; absent: they have none. */
+  readonly split?: SplitExperts | null;
 }
 
 export interface RunOptions {

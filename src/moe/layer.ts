@@ -30,6 +30,7 @@ import {
   type SharedParameters,
 } from './parameters.js';
 import type { RoutingPlan, SparsePlan } from './plan.js';
+import { runSplit } from './split-experts.js';
 
 export interface MoELayerOptions {
   /** Residual width D. */
@@ -187,10 +188,13 @@ export class MoELayer {
       dropout: training && this.expertDropout > 0 ? { rate: this.expertDropout, noise } : null,
     };
     let output: Tensor; // [N, D]
+    const { experts } = parameters;
     if (plan.kind === 'sparse')
-      output = runExperts(tokens, plan, plan.combineWeights, parameters.experts, run);
-    else if (plan.kind === 'soft') output = runSlots(tokens, plan, parameters.experts, this.nExperts, run);
-    else output = runMerged(tokens, plan, parameters.experts, run);
+      output = experts.split
+        ? runSplit(tokens, plan, experts, experts.split, run)
+        : runExperts(tokens, plan, plan.combineWeights, experts, run);
+    else if (plan.kind === 'soft') output = runSlots(tokens, plan, experts, this.nExperts, run);
+    else output = runMerged(tokens, plan, experts, run);
     if (parameters.shared) output = add(output, this.#shared(tokens, parameters.shared, compute));
     return {
       output: cast(reshape(output, [...x.shape.slice(0, -1), output.shape[1] as number]), x.dtype),

@@ -139,6 +139,7 @@ export class LanguageModel extends DecodingModel {
   protected override async free(): Promise<void> {
     await super.free();
     this.#forward.dispose();
+    for (const split of this.decoder.splits.values()) split.dispose();
   }
 
   #host(): GenerationHost {

@@ -6,7 +6,8 @@ import type { Device } from '../../core/device.js';
 import { checkOptions, mismatch } from '../../core/errors.js';
 import { automaticKvType, type ComputeMode, type KvType } from '../../core/format.js';
 import { locateModel } from '../../hub/cache.js';
-import type { Decoder } from '../../models/decoder/decoder.js';
+import { Decoder } from '../../models/decoder/decoder.js';
+import { freeForExperts, placeExperts } from '../../models/decoder/place-experts.js';
 import type { AnyFiles, EncoderDecoderFiles, EncoderFiles, ModelFiles } from '../../models/family.js';
 import { isUnusable, PackedCache } from '../../models/packed/cache.js';
 import { weightsOf } from '../../models/parts.js';
@@ -28,6 +29,7 @@ import { EncoderDecoderModel } from './encoder-decoder-model.js';
 import { EncoderModel } from './encoder-model.js';
 import { LanguageModel } from './language-model.js';
 import {
+  checkExperts,
   checkLengths,
   LOAD_OPTIONS,
   type LoadModelOptions,
@@ -69,12 +71,14 @@ export async function loadLanguageModel(
 }
 
 /** @param cache gets a packed copy of a decoder */
-function loadFiles(
+async function loadFiles(
   files: AnyFiles,
   device: Device,
   options: LoadModelOptions,
   cache: PackedCache | null = null,
 ): Promise<AnyModel> {
+  if (options.experts !== undefined && files.kind !== 'decoder')
+    throw mismatch('ERR_OPTION', 'loadModel', `experts for an ${files.kind}`, 'a sparse decoder');
   switch (files.kind) {
     case 'decoder':
       return languageModelOf(files, device, options, cache);
@@ -95,7 +99,14 @@ async function languageModelOf(
   const lengths = checkLengths(files.config, options);
   const tokenizer = tokenizerOf(files.checkpoint);
   const { contextLength } = lengths;
-  const decoder = await loadDecoder(files, { device, contextLength, onProgress, signal });
+  const experts = checkExperts(options, device, files.config.moe);
+  const loading = { device, contextLength, onProgress, signal, expertsOnHost: experts !== null };
+  let decoder = await loadDecoder(files, loading);
+  if (experts) {
+    const cacheTypes = computing(decoder, options);
+    const free = freeForExperts(device, files.config, { ...lengths, ...cacheTypes });
+    decoder = await placeExperts(decoder, device, { ...experts, free, signal });
+  }
   return madeOf(decoder, device, async () => {
     if (cache && tokenizer instanceof Tokenizer) await cache.write(decoder, tokenizer, signal);
     const source = sourceOf(files);
@@ -154,6 +165,7 @@ async function madeOf<H>(
   try {
     return await make();
   } catch (error) {
+    if (model instanceof Decoder) for (const split of model.splits.values()) split.dispose();
     for (const { native } of weightsOf(model)) device.disposeWeight(native);
     throw error;
   }

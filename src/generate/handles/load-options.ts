@@ -3,7 +3,7 @@ import type { Checkpoint } from '../../checkpoint/folder.js';
 import { parseDeviceName } from '../../core/backend.js';
 import { type Device, device as makeDevice } from '../../core/device.js';
 import { DEVICE_NAMES, type DeviceName, readEnv } from '../../core/env.js';
-import { SwitchyardError } from '../../core/errors.js';
+import { checkOptions, checkWhole, mismatch, SwitchyardError } from '../../core/errors.js';
 import { COMPUTE_MODES, type ComputeMode, KV_TYPES, type KvType } from '../../core/format.js';
 import type { LoadProgress } from '../../models/read/tensor-source.js';
 import { loadTokenizer } from '../../models/read/tokenizer.js';
@@ -37,6 +37,12 @@ export interface LoadModelOptions {
    * files changed is written anew. Decoders only. Default: SWITCHYARD_PACKED_CACHE, else none.
    */
   packedCache?: string;
+  /**
+   * Experts split between the memory of a GPU and that of the host, for decoders larger than the GPU: see ExpertsOption.
+   * Default: all experts lie on the GPU. ERR_OPTION where there is no GPU, for other kinds of models and for those without
+   * sparse layers.
+   */
+  experts?: ExpertsOption;
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
 }
@@ -49,9 +55,57 @@ export const LOAD_OPTIONS = [
   'cacheTokens',
   'kvCache',
   'packedCache',
+  'experts',
   'signal',
   'onProgress',
 ];
+
+/**
+ * All experts lie with the host, and some of each layer on the GPU as well: tokens that choose those are computed there, all
+ * others on the CPU. Which experts these are changes no result but by rounding.
+ */
+export interface ExpertsOption {
+  /**
+   * Experts of each layer on the GPU: the first ones, in the first 256 steps (a step is a token of each running text, or a chunk
+   * of a prompt) those that are chosen most; then they stay. 'auto' (default): as many as the GPU's free memory takes after all
+   * other weights and the cache, with a sixteenth of its memory to spare.
+   */
+  gpu?: number | 'auto';
+  /**
+   * MiB of all layers together for experts that come and go with use. Beside a number for `gpu` they come on top (default: none);
+   * with 'auto' they are a part of it (default: all).
+   */
+  cacheMiB?: number;
+}
+
+/** The wishes where they can be met, else an error. */
+export function checkExperts(
+  { experts }: LoadModelOptions,
+  device: Device,
+  moe: object | null | undefined,
+): { gpu: number | 'auto'; cacheBytes: number | null } | null {
+  if (experts === undefined) return null;
+  if (typeof experts !== 'object' || experts === null)
+    throw mismatch('ERR_OPTION', 'loadModel', `experts ${experts}`, '{ gpu, cacheMiB }');
+  checkOptions('loadModel experts', experts, ['gpu', 'cacheMiB']);
+  const { gpu = 'auto', cacheMiB = null } = experts;
+  if (gpu !== 'auto') checkWhole('loadModel experts', 'gpu', gpu, 0);
+  if (cacheMiB !== null && !(Number.isFinite(cacheMiB) && cacheMiB >= 0))
+    throw mismatch('ERR_OPTION', 'loadModel experts', `cacheMiB ${cacheMiB}`, 'a number of at least 0');
+  if (device.kind !== 'cuda')
+    throw mismatch('ERR_OPTION', 'loadModel', `experts split with ${device}`, 'a GPU', {
+      hint: 'without the option all experts lie in the memory of the CPU',
+    });
+  if (!moe)
+    throw mismatch(
+      'ERR_OPTION',
+      'loadModel',
+      'experts for a model without sparse layers',
+      'a sparse decoder',
+    );
+  return { gpu, cacheBytes: cacheMiB === null ? null : cacheMiB * 2 ** 20 };
+}
+
 const DEFAULT_CONTEXT = 4096;
 
 /**

@@ -9,6 +9,7 @@ import { Tensor } from '../../core/tensor.js';
 import { KvCache, keepAlive } from '../../nn/kv-cache.js';
 import { type BlockCopy, KvSequence, type KvSequenceOptions } from '../../nn/kv-sequence.js';
 import { ChainBatch, chainCapacity } from '../samplers/chain-batch.js';
+import { ExpertCache } from './expert-cache.js';
 import { HookedRows } from './hooked-rows.js';
 import { InTurn } from './in-turn.js';
 import { SourceMemory } from './memory.js';
@@ -47,6 +48,8 @@ export class StepEngine implements StepBase {
   readonly cache: KvCache;
   /** What steps attend over besides, where the model has an encoder. */
   readonly memory: SourceMemory | null;
+  /** Which experts have a place on the GPU; null: all, or there is none. */
+  readonly experts: ExpertCache | null;
   /** The one used last stands first. */
   readonly #programs: { readonly form: StepForm; readonly program: FormedProgram }[] = [];
   readonly #copies = new Map<number, BoundProgram<{ pairs: Tensor }>>();
@@ -66,6 +69,7 @@ export class StepEngine implements StepBase {
     this.cache = new KvCache(device, { layers: model.cache, tokens: cacheTokens, type: kvCache });
     this.memory =
       model.memory && new SourceMemory(device, model.memory, compute, contextLength, cacheTokens, kvCache);
+    this.experts = model.splits.some((split) => split) ? new ExpertCache(model.splits) : null;
     this.#hooked = new HookedRows(device, model.vocabSize);
   }
 
@@ -127,6 +131,8 @@ export class StepEngine implements StepBase {
     if (copies.length > 0) await this.#copy(copies, abort);
     const large = await program.run({ abort, spare });
     for (const row of rows) if (!row.slots) row.sequence.commit();
+    const { met } = program.results.ints;
+    if (met) this.experts?.note(met, form.tokens, real, this.model.topK);
     const output = readStep(this, form, program, large, { real, sampled });
     if (hooked) await this.#hooked.choose(sampling, output, form.top);
     return output;

@@ -5,9 +5,11 @@ import type { Device } from '../../core/device.js';
 import type { ComputeMode } from '../../core/format.js';
 import { logSoftmax } from '../../core/ops/norm.js';
 import { processLogits, sample, tokenLogprobs } from '../../core/ops/sampling.js';
+import { concat } from '../../core/ops/shape.js';
 import { BoundProgram } from '../../core/program/bound.js';
 import type { Tensor } from '../../core/tensor.js';
 import type { KvCache } from '../../nn/kv-cache.js';
+import type { ExpertCache } from './expert-cache.js';
 import type { Choice } from './sampling.js';
 import { attendOver, attendOverMemory, type StepSizes, type StepValues, stepInputs } from './step-inputs.js';
 import type { StepModel } from './step-model.js';
@@ -42,8 +44,13 @@ export interface StepOutput {
   readonly hidden: Float32Array | null;
 }
 
-/** What a program with choices brings back, the ranks and likeliest tokens where its form says so. */
-type Choices = { readonly [name in 'tokens' | 'logprobs' | 'chosen']: Tensor } & LikelyTensors;
+/**
+ * What a program with choices brings back, the ranks and likeliest tokens where its form says so; and, also without choices, the
+ * experts that its tokens met, i32 [sparse layers · N, K], where an expert cache wants to know.
+ */
+type Choices = { readonly [name in 'tokens' | 'logprobs' | 'chosen']: Tensor } & LikelyTensors & {
+    readonly met?: Tensor;
+  };
 export type FormedProgram = BoundProgram<StepValues<Tensor>, Choices>;
 
 /** What steps of all forms run on. */
@@ -55,6 +62,8 @@ export interface StepBase {
   readonly contextLength: number;
   /** What the model attends over besides. */
   readonly memory: { readonly cache: KvCache } | null;
+  /** Gets to know which experts were chosen; null: all lie in one place. */
+  readonly experts: ExpertCache | null;
 }
 
 /** Such steps have the same program. */
@@ -71,7 +80,7 @@ export const sameForm = (a: StepForm, b: StepForm): boolean =>
   a.top === b.top;
 
 export async function buildStep(base: StepBase, form: StepForm): Promise<FormedProgram> {
-  const { device, model, compute, cache, contextLength, memory } = base;
+  const { device, model, compute, cache, contextLength, memory, experts } = base;
   const sizes: StepSizes = { ...form, contextLength, memory: memory !== null };
   const inputs = stepInputs(sizes);
   const out = model.forward(
@@ -98,6 +107,7 @@ export async function buildStep(base: StepBase, form: StepForm): Promise<FormedP
   }
   if (form.hidden) large.push(model.normed(out.hiddenStates.at(-1) as Tensor));
   if (form.routing) large.push(...out.routing.map((r) => r.expertIds));
+  if (experts) results = { ...results, met: concat(out.routing.map((r) => r.expertIds)) };
   await turn();
   return BoundProgram.build(device, inputs, results as Choices, large);
 }

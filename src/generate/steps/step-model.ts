@@ -6,7 +6,9 @@ import type { Tensor } from '../../core/tensor.js';
 import { cacheWidths } from '../../models/decoder/config.js';
 import type { Decoder } from '../../models/decoder/decoder.js';
 import type { EncoderDecoder } from '../../models/stacks/encoder-decoder.js';
+import { MoELayer } from '../../moe/layer.js';
 import type { SparsePlan } from '../../moe/plan.js';
+import type { SplitExperts } from '../../moe/split-experts.js';
 import type { Attend } from '../../nn/attention.js';
 import type { AttendMemory } from '../../nn/cross-attention.js';
 import type { KvWidths } from '../../nn/kv-cache.js';
@@ -32,6 +34,8 @@ export interface StepModel {
   readonly topK: number;
   /** What each layer keeps of a token. */
   readonly cache: readonly KvWidths[];
+  /** Places on a GPU of the experts of each sparse layer; null: it has none. */
+  readonly splits: readonly (SplitExperts | null)[];
   /** How tokens become a memory that steps attend over; null: steps have none. */
   readonly memory: MemoryModel | null;
   forward(
@@ -62,6 +66,9 @@ export const decoderSteps = (decoder: Decoder): StepModel => ({
   topK: decoder.config.moe?.topK ?? 0,
   // layers that predict further ahead have a cache where they are used (draft-head.ts)
   cache: cacheWidths(decoder.config),
+  splits: decoder.parts.layers.flatMap(({ feedForward }) =>
+    feedForward instanceof MoELayer ? [feedForward.parameters.experts.split ?? null] : [],
+  ),
   memory: null,
   forward: ({ tokens, positions, attend, rows }, compute) =>
     decoder.forward({ tokens, positions, attend, rows }, compute),
@@ -79,6 +86,7 @@ export function encoderDecoderSteps(model: EncoderDecoder): StepModel {
     dModel: decoder.dModel,
     topK: decoder.moe?.topK ?? 0,
     cache: widths,
+    splits: [],
     memory: {
       cache: widths,
       ragged,

@@ -247,6 +247,7 @@ function buildSparse(c: LayersConfig, moe: MoEConfig, at: Scope, capacity: Capac
         upBias: biasOf('up', dFf),
         down: stack('down', dModel, dFf),
         downBias: biasOf('down', dModel),
+        split: experts.split(),
       },
       shared:
         dFfShared === 0

@@ -12,7 +12,7 @@ import { RotaryEmbedding } from '../../nn/rope.js';
 import type { PassContext } from './block.js';
 import { buildDecoder, type DecoderParts } from './build.js';
 import type { DecoderConfig } from './config.js';
-import { type ParameterMap, sourceOf } from './parameters.js';
+import { type ParameterMap, type SplitMap, sourceOf } from './parameters.js';
 
 export interface DecoderInputs {
   /** i32 [N] */
@@ -54,13 +54,15 @@ export class Decoder {
   /**
    * @param parameters by the names of `decoderParts`; a tied head is the embedding
    * @param contextLength longest sequence that will run; decides scalings that depend on it
+   * @param splits places of experts on a GPU, for layers whose experts lie with the host
    */
   constructor(
     readonly config: DecoderConfig,
     readonly parameters: ParameterMap,
     readonly contextLength: number,
+    readonly splits: SplitMap = new Map(),
   ) {
-    this.parts = buildDecoder(config, sourceOf(parameters));
+    this.parts = buildDecoder(config, sourceOf(parameters, splits));
     for (const { feedForward } of this.parts.layers)
       if (feedForward instanceof MoELayer && feedForward.gating.looksAhead) throw notCausal(feedForward);
     this.rotary = config.rope && new RotaryEmbedding(config.rope, contextLength);

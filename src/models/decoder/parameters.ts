@@ -8,6 +8,7 @@ import { sameShape, shapeText } from '../../core/shape.js';
 import { Tensor } from '../../core/tensor.js';
 import { Weight } from '../../core/weight.js';
 import type { Role } from '../../inspect/parameters.js';
+import type { SplitExperts } from '../../moe/split-experts.js';
 import { Linear, type Matrix } from '../../nn/linear.js';
 import { LayerNorm, type Norm, RmsNorm } from '../../nn/norm.js';
 import type { NormConfig } from './config.js';
@@ -29,6 +30,8 @@ export type ParameterMap = ReadonlyMap<string, Weight | Tensor>;
 export interface ParameterSource {
   matrix(part: Part): Matrix;
   vector(part: Part): Tensor;
+  /** Places on a GPU of the experts whose names begin with the prefix; absent or null: they have none. */
+  split?(prefix: string): SplitExperts | null;
 }
 
 /** A source whose names begin with a prefix, and the modules that most models are made of. */
@@ -57,6 +60,11 @@ export class Scope {
     return new Linear(weight, bias ? this.vector(`${name}.bias`, role, rows) : null);
   }
 
+  /** Places on a GPU of the experts of this scope. */
+  split(): SplitExperts | null {
+    return this.source.split?.(this.prefix) ?? null;
+  }
+
   norm(name: string, size: number, { kind, eps, weightOffset, bias }: NormConfig): Norm {
     const weight = this.vector(`${name}.weight`, 'norm', size);
     if (kind === 'rms') return new RmsNorm(weight, eps, weightOffset);
@@ -83,8 +91,11 @@ export function listParts(build: (source: ParameterSource) => unknown): Part[] {
 /** Stands for the bytes of a weight that only has sizes: no program takes it. */
 const NO_BYTES = Object.freeze({}) as NativeWeight;
 
+/** Places of experts on a GPU, by the beginning of their names: layers.3.experts. */
+export type SplitMap = ReadonlyMap<string, SplitExperts>;
+
 /** The parameters of a map. @throws SwitchyardError ERR_FORMAT for one that is missing, ERR_SHAPE for other sizes */
-export function sourceOf(parameters: ParameterMap): ParameterSource {
+export function sourceOf(parameters: ParameterMap, splits?: SplitMap): ParameterSource {
   const take = ({ name }: Part): Weight | Tensor => {
     const found = parameters.get(name);
     if (found) return found;
@@ -107,6 +118,7 @@ export function sourceOf(parameters: ParameterMap): ParameterSource {
       check(part, vector.shape);
       return vector;
     },
+    split: (prefix) => splits?.get(prefix) ?? null,
   };
 }
 
