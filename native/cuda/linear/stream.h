@@ -2,8 +2,8 @@
 // tensor cores' products, 8 rows of activations are their columns, up to 4 such tiles at once.
 //
 // A task is a group of kPanels panels of one expert against at most 16 or 32 of its rows. The blocks that the device holds at once share
-// the tasks of the experts that have rows evenly, in order. In a block one thread is the producer: it brings the panels, and the
-// tiles of activations beside them, through a ring of slots in shared memory by bulk copies, as far ahead as the ring is long and
+// the tasks of the experts that have rows evenly, in order. In a block a few lanes are the producers: they bring the panels, and
+// the tiles of activations beside them, through a ring of slots in shared memory by bulk copies, as far ahead as the ring is long and
 // across tasks. kWarps warps take turns at the slots of a task, each with a share of k; their sums are folded in shared memory in
 // the order of the warps. Which block has a task changes nothing in its result.
 //
@@ -217,16 +217,30 @@ struct Ring {
   }
 };
 
+// Producing lanes take turns at the slots, whose number they divide. One thread alone needs longer to ask for a slot than memory
+// needs to fill it.
+constexpr int kProducers = 4;
+
 template <Format f, int kPanels, int kParts>
-__device__ void produce(const StreamOperands& s, const int32_t* begins, Ring ring) {
-  SlotWalk<f, kPanels, kParts> walk(s, begins), behind = walk;
+__device__ void produce(const StreamOperands& s, const int32_t* begins, Ring ring, int lane) {
+  SlotWalk<f, kPanels, kParts> walk(s, begins);
+  const auto advance = [&](SlotWalk<f, kPanels, kParts>& at, Ring& place, int slots) {
+    for (int i = 0; i < slots; i++) {
+      if (!at.done()) at.next();
+      place.next();
+    }
+  };
+  advance(walk, ring, lane);
+  SlotWalk<f, kPanels, kParts> behind = walk;
   Ring ring_behind = ring;
   int ahead = 0;
-  for (; ahead < ring.count && !walk.done(); ahead++, walk.next(), ring.next()) walk.ask_panels(ring.bytes(), ring.full[ring.slot]);
+  for (; ahead < ring.count / kProducers && !walk.done(); ahead++, advance(walk, ring, kProducers)) {
+    walk.ask_panels(ring.bytes(), ring.full[ring.slot]);
+  }
   wait_for_previous_grid();
   fence_async_global();
-  for (; ahead > 0; ahead--, behind.next(), ring_behind.next()) behind.ask_tiles(ring_behind.bytes(), ring_behind.full[ring_behind.slot]);
-  for (; !walk.done(); walk.next(), ring.next()) {
+  for (; ahead > 0; ahead--, advance(behind, ring_behind, kProducers)) behind.ask_tiles(ring_behind.bytes(), ring_behind.full[ring_behind.slot]);
+  for (; !walk.done(); advance(walk, ring, kProducers)) {
     wait(ring.empty[ring.slot], ring.parity ^ 1);
     walk.ask_panels(ring.bytes(), ring.full[ring.slot]);
     walk.ask_tiles(ring.bytes(), ring.full[ring.slot]);
@@ -354,7 +368,8 @@ __global__ void __launch_bounds__(32 * kWarps + 32, 2) stream_kernel(const __gri
   }
   list_row_blocks(s.plan, s.task_rows, begins, s.error, s.instruction);
   if (threadIdx.x >= 32 * kWarps) {
-    if (threadIdx.x == 32 * kWarps) produce<f, kPanels, kParts>(s, begins, start);
+    const int lane = static_cast<int>(threadIdx.x) - 32 * kWarps;
+    if (lane < kProducers) produce<f, kPanels, kParts>(s, begins, start, lane);
     return;
   }
   Ring ring = start;
