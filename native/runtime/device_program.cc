@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <deque>
 
-#include "runtime/memory.h"
 #include "runtime/weight.h"
 
 namespace switchyard {
@@ -77,8 +76,9 @@ DeviceProgram::DeviceProgram(std::shared_ptr<const Device> device, Program& prog
 DeviceProgram::~DeviceProgram() { device_->backend()->unload(loaded_); }
 
 void DeviceProgram::run(std::span<const std::shared_ptr<Buffer>> inputs, std::span<const std::shared_ptr<Buffer>> outputs,
-                        std::span<const int64_t> ints, double* trace, const Context& host) {
-  host_ = host;
+                        std::span<const int64_t> ints, double* trace, const Context& host,
+                        const HostScratch& scratch) {
+  host_ = host, scratch_ = &scratch;
   std::vector<void*> in, out;
   for (const auto& buffer : inputs) in.push_back(buffer->data());
   for (const auto& buffer : outputs) out.push_back(buffer->data());
@@ -108,9 +108,8 @@ void DeviceProgram::run_on_host(void* self, uint32_t number, void* const* in, vo
     bind(instruction.out, out);
     Context context = program.host_;
     context.worker_stride = (instruction.worker_scratch + 127) / 128 * 128;
-    const Block shared(instruction.shared_scratch), workers(context.worker_stride * context.threads);
-    context.shared_scratch = shared.data();
-    context.worker_scratch = workers.data();
+    context.shared_scratch = program.scratch_->shared(instruction.shared_scratch);
+    context.worker_scratch = program.scratch_->workers(context.worker_stride * context.threads);
     instruction.kernel->run(instruction, context);
   } catch (...) {
     status_of_exception(status);

@@ -1,5 +1,6 @@
 // A program on a device: what the loader has checked, told to the backend.
 #pragma once
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -19,9 +20,15 @@ class DeviceProgram {
   DeviceProgram(const DeviceProgram&) = delete;
   DeviceProgram& operator=(const DeviceProgram&) = delete;
 
-  // `trace`: null, or two numbers an instruction (SyRun). `host`: what instructions on the host use meanwhile.
+  // Memory of one instruction on the host: at least so many bytes, until the next call. Fresh memory for each would cost more
+  // time, page by page, than many an instruction takes.
+  struct HostScratch {
+    std::function<std::byte*(int64_t bytes)> shared, workers;
+  };
+
+  // `trace`: null, or two numbers an instruction (SyRun). `host`, `scratch`: what instructions on the host use meanwhile.
   void run(std::span<const std::shared_ptr<Buffer>> inputs, std::span<const std::shared_ptr<Buffer>> outputs,
-           std::span<const int64_t> ints, double* trace, const Context& host);
+           std::span<const int64_t> ints, double* trace, const Context& host, const HostScratch& scratch);
 
  private:
   static void run_on_host(void* self, uint32_t instruction, void* const* in, void* const* out, SyStatus* status);
@@ -29,6 +36,7 @@ class DeviceProgram {
   std::shared_ptr<const Device> device_;
   Program& program_;
   Context host_;
+  const HostScratch* scratch_ = nullptr;  // of the run
   SyProgram* loaded_ = nullptr;
 };
 

@@ -188,7 +188,15 @@ void Executor::run_on_device(Program& program, std::span<const std::shared_ptr<B
   host.tier = options.tier;
   std::vector<double> times(options.trace ? 2 * program.size() : 0);
   const auto start = Clock::now();
-  program.on_device()->run(inputs, outputs, ints, options.trace ? times.data() : nullptr, host);
+  const DeviceProgram::HostScratch scratch{[&](int64_t bytes) { return reserve(shared_scratch_, bytes); },
+                                           [&](int64_t bytes) { return reserve(worker_scratch_, bytes); }};
+  try {
+    program.on_device()->run(inputs, outputs, ints, options.trace ? times.data() : nullptr, host, scratch);
+  } catch (const Error&) {
+    program.check_files();  // as below: weights that lie with the host may be a file's
+    throw;
+  }
+  program.check_files();
   const int64_t memory = device()->working_memory();
   buffers_->usage().arena += memory - device_memory_;
   device_memory_ = memory;
