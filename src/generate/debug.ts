@@ -3,6 +3,7 @@ import type { Device } from '../core/device.js';
 import type { ComputeMode } from '../core/format.js';
 import type { DecoderConfig, LayersConfig } from '../models/decoder/config.js';
 import type { EncoderConfig, EncoderDecoderConfig } from '../models/stacks/stack-config.js';
+import type { SplitExperts } from '../moe/split-experts.js';
 import type { LoadStatistics } from '../moe/statistics.js';
 
 const LEVELS = '▁▂▃▄▅▆▇█';
@@ -22,6 +23,17 @@ export function modelLine(
         : stackText(config);
   const mib = (weightBytes / 2 ** 20).toFixed(1);
   return `switchyard: ${device}; ${config.family}, ${layers}; ${mib} MiB packed, computes in ${compute}\n`;
+}
+
+/** SWITCHYARD_DEBUG=1: which part of the experts lies on the GPU, where they are split. */
+export function splitLine(
+  splits: readonly Pick<SplitExperts, 'places' | 'experts' | 'expertBytes'>[],
+): string {
+  const places = splits.map((split) => split.places);
+  const [least, most] = [Math.min(...places), Math.max(...places)];
+  const bytes = splits.reduce((sum, split) => sum + split.places * split.expertBytes, 0);
+  const range = least === most ? `${least}` : `${least} to ${most}`;
+  return `switchyard: ${splits.length} layers have ${range} of ${splits[0]?.experts} experts on the GPU, ${(bytes / 2 ** 20).toFixed(1)} MiB\n`;
 }
 
 function stackText({ nLayers, dModel, nHeads, nKvHeads, moe }: LayersConfig): string {

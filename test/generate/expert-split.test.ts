@@ -1,3 +1,4 @@
+import { truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SwitchyardError } from '../../src/core/errors.js';
@@ -111,6 +112,28 @@ describe.skipIf(device === null)('experts split between GPU and host', () => {
       expect(held()).toBe(before);
     });
 
+    it('runs other passes while experts come and go', async () => {
+      await using whole = await load(path);
+      const expected = await logitsOf(whole);
+      await using model = await load(path, { experts: { gpu: 1 } });
+      const options = { maxTokens: 20, ignoreEos: true, sampler: samplers.greedy() };
+      let running = true;
+      const texts = model
+        .generateAll(
+          [7, 50, 90].map((token) => Array.from({ length: 60 }, () => token)),
+          options,
+        )
+        .finally(() => {
+          running = false;
+        });
+      const passes: Float32Array[] = [];
+      while (running) passes.push(await logitsOf(model));
+      await texts;
+      expect(model.engine.experts?.replaced).toBeGreaterThan(0);
+      expect(passes.length).toBeGreaterThan(1);
+      for (const logits of passes) expectClose(logits, expected);
+    });
+
     it('maps a packed file, and saves what it loaded', async () => {
       const packed = join(folder, 'tiny.switchyard');
       await using whole = await load(path);
@@ -120,6 +143,15 @@ describe.skipIf(device === null)('experts split between GPU and host', () => {
       await using again = await load(packed, { experts: { gpu: 1, cacheMiB: 1.01 * mebibytesOfOne(whole) } });
       expect([...again.decoder.splits.values()].map(({ places }) => places)).toEqual([2, 2]);
       expectClose(await logitsOf(again), expected);
+    });
+
+    it('says that a packed file was cut under experts of the host', async () => {
+      const packed = join(folder, 'cut.switchyard');
+      await using split = await load(path, { experts: { gpu: 1 } });
+      await split.save(packed);
+      await using mapped = await load(packed, { experts: { gpu: 1 } });
+      truncateSync(packed, 4096);
+      await expect(mapped.forward(INPUTS)).rejects.toMatchObject({ code: 'ERR_IO' });
     });
 
     it.each([

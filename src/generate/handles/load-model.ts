@@ -24,7 +24,7 @@ import type { EncoderDecoder } from '../../models/stacks/encoder-decoder.js';
 import { embeddingConfigOf, embeddingFiles } from '../../models/stacks/pooling.js';
 import type { ModelSource } from '../../models/write/index.js';
 import { Tokenizer } from '../../text/tokenizer.js';
-import { modelLine } from '../debug.js';
+import { modelLine, splitLine } from '../debug.js';
 import { EncoderDecoderModel } from './encoder-decoder-model.js';
 import { EncoderModel } from './encoder-model.js';
 import { LanguageModel } from './language-model.js';
@@ -213,4 +213,6 @@ function announce(device: Device, model: Decoder | Encoder | EncoderDecoder, com
   if (device.env.debug < 1) return;
   const bytes = weightsOf(model).reduce((sum, w) => sum + w.bytes, 0);
   process.stderr.write(modelLine(device, model.config, compute, bytes));
+  const splits = model instanceof Decoder ? [...model.splits.values()] : [];
+  if (splits.length > 0) process.stderr.write(splitLine(splits));
 }

@@ -62,7 +62,7 @@ export const LOAD_OPTIONS = [
 
 /**
  * All experts lie with the host, and some of each layer on the GPU as well: tokens that choose those are computed there, all
- * others on the CPU. Which experts these are changes no result but by rounding.
+ * others on the CPU. Which experts these are changes results by rounding only (docs/moe.md).
  */
 export interface ExpertsOption {
   /**
