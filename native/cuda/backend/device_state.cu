@@ -100,7 +100,7 @@ void DeviceState::clear(std::byte* to, int64_t bytes) {
   check(cudaEventRecord(*uploaded_, stream_));
 }
 
-void DeviceState::reserve(int64_t arena, int64_t scratch) {
+void DeviceState::reserve(int64_t arena, int64_t scratch, int64_t pinned) {
   const auto grow = [&](DeviceMemory& memory, int64_t bytes) {
     if (memory.bytes() >= bytes) return;
     check(cudaStreamSynchronize(stream_));
@@ -112,6 +112,11 @@ void DeviceState::reserve(int64_t arena, int64_t scratch) {
   };
   grow(arena_, arena);
   grow(scratch_, scratch);
+  if (pinned_.bytes() >= pinned) return;
+  check(cudaStreamSynchronize(stream_));
+  pinned_ = PinnedMemory();
+  pinned_ = PinnedMemory(pinned);
+  generation_++;
 }
 
 }  // namespace switchyard::cuda

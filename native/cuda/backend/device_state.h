@@ -48,9 +48,10 @@ class DeviceState {
   std::mutex stream_mutex;
 
   // Memory of runs: it only grows. With run_mutex. A new generation means that addresses have changed.
-  void reserve(int64_t arena, int64_t scratch);
+  void reserve(int64_t arena, int64_t scratch, int64_t pinned);
   std::byte* arena() const { return arena_.data(); }
   std::byte* scratch() const { return scratch_.data(); }
+  std::byte* pinned() const { return pinned_.data(); }  // what instructions on the host read and write
   uint64_t generation() const { return generation_; }
   ErrorWord* error_word() const { return reinterpret_cast<ErrorWord*>(error_.data()); }
   ErrorWord* error_on_host() const { return reinterpret_cast<ErrorWord*>(error_on_host_.data()); }
@@ -73,7 +74,7 @@ class DeviceState {
   std::mutex down_mutex_;
   PinnedMemory down_memory_;
   DeviceMemory arena_, scratch_, error_;
-  PinnedMemory error_on_host_;
+  PinnedMemory error_on_host_, pinned_;
   uint64_t generation_ = 0;
 };
 

@@ -1,9 +1,14 @@
 #include "cuda/backend/host_step.h"
 
+#include <algorithm>
+#include <map>
+
 #include "cuda/device/check.h"
 
 namespace switchyard::cuda {
 namespace {
+
+constexpr int64_t kAlign = 64;
 
 int64_t bytes_of(const Operand& o) { return o.shape.size() * dtype_size(o.dtype); }
 // Weights are the host's own.
@@ -14,35 +19,41 @@ bool is_copied(const Operand* o) { return o != nullptr && o->weight == nullptr &
 HostStep::HostStep(const Instruction& instruction, const std::vector<PlaceKey>& in, const std::vector<PlaceKey>& out,
                    SyHostRun run, void* host)
     : number_(instruction.number), run_(run), host_(host) {
-  const auto take = [&](const std::vector<const Operand*>& operands, const std::vector<PlaceKey>& places,
-                        std::vector<void*>* pointers) {
+  std::map<PlaceKey, int64_t> bytes, at;
+  const auto measure = [&](const std::vector<const Operand*>& operands, const std::vector<PlaceKey>& places) {
     for (size_t i = 0; i < operands.size(); i++) {
-      if (!is_copied(operands[i])) continue;
-      PinnedMemory& memory = memory_[places[i]];
-      if (memory.bytes() < bytes_of(*operands[i])) memory = PinnedMemory(bytes_of(*operands[i]));
+      if (is_copied(operands[i])) bytes[places[i]] = std::max(bytes[places[i]], bytes_of(*operands[i]));
     }
-    pointers->resize(operands.size(), nullptr);
   };
-  take(instruction.in, in, &in_);
-  take(instruction.out, out, &out_);
-  // Once all are as large as they must be.
-  for (size_t i = 0; i < in.size(); i++) {
-    if (is_copied(instruction.in[i])) in_[i] = memory_[in[i]].data();
+  measure(instruction.in, in);
+  measure(instruction.out, out);
+  for (const auto& [place, size] : bytes) {
+    at[place] = bytes_;
+    bytes_ += (size + kAlign - 1) / kAlign * kAlign;
   }
-  for (size_t i = 0; i < out.size(); i++) {
-    if (is_copied(instruction.out[i])) out_[i] = memory_[out[i]].data();
-  }
+  const auto locate = [&](const std::vector<const Operand*>& operands, const std::vector<PlaceKey>& places) {
+    std::vector<int64_t> offsets;
+    for (size_t i = 0; i < operands.size(); i++) offsets.push_back(is_copied(operands[i]) ? at[places[i]] : -1);
+    return offsets;
+  };
+  in_at_ = locate(instruction.in, in), out_at_ = locate(instruction.out, out);
 }
 
-void HostStep::launch(const Instruction& instruction, cudaStream_t stream) {
+void HostStep::launch(const Instruction& instruction, std::byte* memory, cudaStream_t stream) {
+  const auto addresses = [&](const std::vector<int64_t>& offsets) {
+    std::vector<void*> list;
+    for (const int64_t offset : offsets) list.push_back(offset < 0 ? nullptr : memory + offset);
+    return list;
+  };
+  in_ = addresses(in_at_), out_ = addresses(out_at_);
   for (size_t i = 0; i < in_.size(); i++) {
-    if (!is_copied(instruction.in[i])) continue;
+    if (in_[i] == nullptr) continue;
     check(cudaMemcpyAsync(in_[i], instruction.in[i]->data, static_cast<size_t>(bytes_of(*instruction.in[i])),
                           cudaMemcpyDeviceToHost, stream));
   }
   check(cudaLaunchHostFunc(stream, call, this));
   for (size_t i = 0; i < out_.size(); i++) {
-    if (!is_copied(instruction.out[i])) continue;
+    if (out_[i] == nullptr) continue;
     check(cudaMemcpyAsync(instruction.out[i]->data, out_[i], static_cast<size_t>(bytes_of(*instruction.out[i])),
                           cudaMemcpyHostToDevice, stream));
   }

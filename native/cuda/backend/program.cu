@@ -99,6 +99,7 @@ Program::Program(std::shared_ptr<DeviceState> device, const SyProgramSource& sou
       };
       step.on_host = std::make_unique<HostStep>(step.instruction, places(from.in, from.ins), places(from.out, from.outs),
                                                 source.host_run, source.host);
+      pinned_bytes_ = std::max(pinned_bytes_, step.on_host->bytes());
       continue;
     }
     if (step.kernel->scratch != nullptr) {
@@ -139,7 +140,7 @@ void Program::bind(const SyRun& run) {
 
 void Program::launch_step(Step& step) {
   if (step.on_host) {
-    step.on_host->launch(step.instruction, device_->stream());
+    step.on_host->launch(step.instruction, device_->pinned(), device_->stream());
     return;
   }
   Launch on;
@@ -227,7 +228,7 @@ void Program::run(const SyRun& run) {
   device_->enter();
   {
     std::lock_guard lock(device_->stream_mutex);
-    device_->reserve(std::max<int64_t>(arena_bytes_, 1), std::max<int64_t>(scratch_bytes_, 1));
+    device_->reserve(std::max<int64_t>(arena_bytes_, 1), std::max<int64_t>(scratch_bytes_, 1), pinned_bytes_);
     bind(run);
     if (run.trace != nullptr) {
       launch_traced(run.trace);

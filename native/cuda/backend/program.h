@@ -59,7 +59,7 @@ class Program {
   std::vector<Bound> bound_;
   std::deque<DeviceWeight> weights_;
   std::vector<Step> steps_;
-  int64_t arena_bytes_, scratch_bytes_ = 0;
+  int64_t arena_bytes_, scratch_bytes_ = 0, pinned_bytes_ = 0;
   uint32_t ints_, inputs_ = 0, outputs_ = 0;
   std::vector<Captured> graphs_;  // the latest last
 };
