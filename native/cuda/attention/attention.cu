@@ -1,15 +1,13 @@
 // attention and paged_attention: which kernel, and how the work is cut. Lengths lie on the device, so the cut goes by shapes.
-#include <stdexcept>
-
-#include "cuda/attention/combine.h"
-#include "cuda/attention/mma_tile.h"
+#include "cuda/attention/launch.h"
+#include "cuda/attention/mma_stage.h"
 #include "cuda/attention/tile.h"
 
 namespace switchyard::cuda {
 namespace {
 
-// Blocks that a multiprocessor holds; below half of it keys are split.
-constexpr int64_t kBlocksWanted = 2;
+using Path = AttentionPath;
+
 // States of splits may take this much memory.
 constexpr int64_t kMostPartial = int64_t{128} << 20;
 
@@ -29,9 +27,6 @@ const T* optional_data(const Instruction& in, size_t i) {
 }
 
 bool is_paged(const Instruction& in) { return in.in[1]->shape.rank == 4; }
-
-// Which kernel: f32 with tiles of 16 or 64 rows, or tensor cores for steps or prompts.
-enum class Path { kRows16, kRows64, kSteps, kPrompts };
 
 int rows_of(Path path) { return path == Path::kRows16 ? 16 : path == Path::kSteps ? 8 : 64; }
 
@@ -64,6 +59,8 @@ AttentionProblem problem_of(const Instruction& in) {
   p.bias = optional_data<float>(in, more + 3);
   if (p.bias != nullptr) p.bias_size = optional_in(in, more + 3)->shape[1];
   p.N = q.shape[0], p.S = narrow(in.in[offsets]->shape[0] - 1), p.H = narrow(q.shape[1]), p.G = narrow(k[1]);
+  p.heads = p.H / std::max(p.G, 1);
+  narrow(p.N * p.heads);
   p.C = narrow(q.shape[2]), p.Cv = narrow(y.shape[2]);
   p.scale = static_cast<float>(in.attrs[0].f), p.causal = in.attrs[1].i != 0;
   p.window = static_cast<int>(std::min<int64_t>(in.attrs[2].i, INT32_MAX));  // no query stands further from the first key
@@ -73,47 +70,31 @@ AttentionProblem problem_of(const Instruction& in) {
 }
 
 // Cuts the work into tiles, and their keys where tiles are few.
-AttentionProblem cut(AttentionProblem p, Path path, const Instruction& in, const DeviceLimits& device) {
+AttentionProblem cut(AttentionProblem p, Path path, const Instruction& in, const DeviceLimits& device, const AttentionTuning& tuning) {
   const Shape& k = in.in[1]->shape;
   const int rows = rows_of(path);
   const int64_t most_keys = is_paged(in) ? in.in[5]->shape[1] * k[3] : k[0];
-  const int64_t used = std::max<int64_t>(p.S, ceil_div(p.N * p.group(), rows)) * p.G, wanted = kBlocksWanted * device.multiprocessors;
-  p.tiles = p.N * p.group() / rows + p.S + 1;
-  p.splits = 1;
+  const int64_t all_rows = p.N * p.group();
+  const int64_t used = std::max<int64_t>(p.S, ceil_div(all_rows, rows)) * p.G, wanted = int64_t{tuning.blocks} * device.multiprocessors;
+  // Each sequence, and what follows the last one, may end with a tile that is not full; but has no more tiles than its queries fill.
+  p.tiles = std::min(all_rows / rows + p.S + 1, p.N * ceil_div(p.group(), rows));
+  p.splits = 1, p.least = tuning.least;
   if (used > 0 && 2 * used <= wanted) {
-    const int64_t bytes = p.tiles * p.G * rows * (2 + p.Cv) * 4;
-    const int64_t most = std::min(ceil_div(most_keys, kKeyBlock * kLeastSplit), kMostPartial / bytes);
+    const int64_t bytes = std::max<int64_t>(p.tiles, 1) * p.G * rows * (2 + p.Cv) * 4;
+    const int64_t most = std::min(ceil_div(most_keys, int64_t{kKeyBlock} * p.least), kMostPartial / bytes);
     p.splits = static_cast<int>(std::clamp<int64_t>(wanted / used, 1, std::clamp<int64_t>(most, 1, kMostSplits)));
   }
   return p;
 }
 
-int64_t scratch(const Instruction& in, const DeviceLimits& device) {
-  const AttentionProblem p = problem_of(in);
-  const auto bytes = [&](Path path) {
-    const AttentionProblem c = cut(p, path, in, device);
-    return c.splits > 1 ? c.tiles * c.G * c.splits * rows_of(path) * (2 + c.Cv) * 4 : 0;
-  };
-  // Where data lies, which decides too, is not known yet.
-  return std::max(bytes(f32_path(p)), has_mma_path(in, p) ? bytes(mma_path(p)) : 0);
-}
-
-dim3 grid_of(const AttentionProblem& p, int64_t chunks = 1) {
-  return dim3(static_cast<unsigned>(p.tiles), static_cast<unsigned>(p.G * chunks), static_cast<unsigned>(p.splits));
-}
-
-template <int kRows, class Keys>
-void combine(const AttentionProblem& p, const Keys& keys, const Launch& on) {
-  if (p.splits == 1) return;
-  const dim3 grid(static_cast<unsigned>(p.tiles), static_cast<unsigned>(p.G), kRows);
-  launch(Start::kEarly, attention_combine<Keys, kRows>, grid, kCombineThreads, 0, on, p, keys);
-}
+// Floats of the states' values; those of their ends follow.
+int64_t values_of(const AttentionProblem& p, Path path) { return p.tiles * p.G * p.splits * rows_of(path) * p.Cv; }
 
 template <int R, int V, class Keys>
 void launch_f32(const AttentionProblem& p, const Keys& keys, const Launch& on) {
-  launch(attention_tile<Keys, R, V>, grid_of(p, ceil_div(p.Cv, 16 * V)), kAttentionThreads, tile_shared<16 * R>(p.C).total * 4,
+  launch(attention_tile<Keys, R, V>, attention_grid(p, ceil_div(p.Cv, 16 * V)), kAttentionThreads, tile_shared<16 * R>(p.C).total * 4,
          on, p, keys);
-  combine<16 * R>(p, keys, on);
+  combine_splits<16 * R>(p, keys, on);
 }
 
 template <class Keys>
@@ -128,77 +109,72 @@ void attend_f32(const AttentionProblem& p, Path path, const Keys& keys, const La
   launch_f32<1, 32>(p, keys, on);
 }
 
-template <class T, int kWidth>
-void launch_mma(const AttentionProblem& p, Path path, const PagedKeys<T>& keys, const Launch& on) {
-  if (path == Path::kSteps) {
-    // Three stages where two blocks a multiprocessor still fit.
-    constexpr int kStages = kWidth <= 128 ? 3 : 2;
-    const MmaShared shared = mma_shared<true, true>(p.C, p.Cv, kStages);
-    launch(attention_mma<T, true, true, kWidth, kStages>, grid_of(p), kMmaThreads, shared.total, on, p, keys);
-    return combine<8>(p, keys, on);
-  }
-  const MmaShared shared = mma_shared<false, false>(p.C, p.Cv, 2);
-  launch(attention_mma<T, false, false, kWidth, 2>, grid_of(p), kMmaThreads, shared.total, on, p, keys);
-  combine<64>(p, keys, on);
-}
-
 // Everything but the keys, and which path; false: there is nothing to do.
-bool prepare(AttentionProblem* p, Path path, const Instruction& in, const Launch& on) {
-  *p = cut(*p, path, in, *on.device);
+bool prepare(AttentionProblem* p, Path path, const Instruction& in, const Launch& on, const AttentionTuning& tuning) {
+  *p = cut(*p, path, in, *on.device, tuning);
   p->error = on.error;
   p->partial = reinterpret_cast<float*>(on.scratch);
+  if (p->splits > 1) p->ends = p->partial + (values_of(*p, path) + 1) / 2 * 2;  // read by twos
   return p->N > 0 && p->H > 0 && p->Cv > 0;
 }
 
 bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
-void run_attention(const Instruction& in, const Launch& on) {
+template <class T>
+void run_paged_of(const Instruction& in, const Launch& on, const AttentionTuning& tuning) {
+  AttentionProblem p = problem_of(in);
+  const Shape& k = in.in[1]->shape;
+  const std::byte* values = in.in[2] != nullptr ? in.in[2]->data : nullptr;
+  const bool aligned_keys = aligned(in.in[1]->data), aligned_values = aligned(values);
+  const PagedKeys<T> keys{in.in[1]->data, values, in.in[4]->as<int32_t>(), in.in[5]->as<int32_t>(), k[0], Divisor<int32_t>(narrow(k[3])),
+                          narrow(in.in[5]->shape[1]), aligned_keys,
+                          aligned_values && p.Cv % static_cast<int>(16 / sizeof(T)) == 0};
+  if constexpr (sizeof(T) == 2) {
+    if (has_mma_path(in, p) && aligned_keys && aligned_values) {
+      const Path path = mma_path(p);
+      if (prepare(&p, path, in, on, tuning)) attend_mma(p, path, keys, tuning, on);
+      return;
+    }
+  }
+  const Path path = f32_path(p);
+  if (prepare(&p, path, in, on, tuning)) attend_f32(p, path, keys, on);
+}
+
+}  // namespace
+
+void launch_attention(const Instruction& in, const Launch& on, const AttentionTuning& tuning) {
   AttentionProblem p = problem_of(in);
   const Path path = f32_path(p);
-  if (!prepare(&p, path, in, on)) return;
+  if (!prepare(&p, path, in, on, tuning)) return;
   const float *k = in.in[1]->as<float>(), *v = in.in[2]->as<float>();
   const ContiguousKeys keys{k, v, in.in[4]->as<int32_t>(), in.in[1]->shape[0], aligned(k) && p.C % 4 == 0,
                             aligned(v) && p.Cv % 4 == 0};
   attend_f32(p, path, keys, on);
 }
 
-template <class T>
-void run_paged_of(const Instruction& in, const Launch& on) {
-  AttentionProblem p = problem_of(in);
-  const Shape& k = in.in[1]->shape;
-  const std::byte* values = in.in[2] != nullptr ? in.in[2]->data : nullptr;
-  const bool aligned_keys = aligned(in.in[1]->data), aligned_values = aligned(values);
-  const PagedKeys<T> keys{in.in[1]->data, values, in.in[4]->as<int32_t>(), in.in[5]->as<int32_t>(), k[0], narrow(k[3]),
-                          narrow(in.in[5]->shape[1]), aligned_keys,
-                          aligned_values && p.Cv % static_cast<int>(16 / sizeof(T)) == 0};
-  if constexpr (sizeof(T) == 2) {
-    if (has_mma_path(in, p) && aligned_keys && aligned_values) {
-      const Path path = mma_path(p);
-      if (!prepare(&p, path, in, on)) return;
-      const int width = std::max(p.C, p.Cv);
-      if (width <= 64) return launch_mma<T, 64>(p, path, keys, on);
-      if (width <= 128) return launch_mma<T, 128>(p, path, keys, on);
-      return launch_mma<T, kMostMmaWidth>(p, path, keys, on);
-    }
-  }
-  const Path path = f32_path(p);
-  if (prepare(&p, path, in, on)) attend_f32(p, path, keys, on);
-}
-
-void run_paged(const Instruction& in, const Launch& on) {
+void launch_paged_attention(const Instruction& in, const Launch& on, const AttentionTuning& tuning) {
   switch (in.in[1]->dtype) {
-    case DType::kF16: return run_paged_of<Half>(in, on);
-    case DType::kBF16: return run_paged_of<Bf16>(in, on);
-    case DType::kU8: return run_paged_of<Code>(in, on);
-    default: return run_paged_of<float>(in, on);
+    case DType::kF16: return run_paged_of<Half>(in, on, tuning);
+    case DType::kBF16: return run_paged_of<Bf16>(in, on, tuning);
+    case DType::kU8: return run_paged_of<Code>(in, on, tuning);
+    default: return run_paged_of<float>(in, on, tuning);
   }
 }
 
-}  // namespace
+int64_t attention_scratch(const Instruction& in, const DeviceLimits& device, const AttentionTuning& tuning) {
+  const AttentionProblem p = problem_of(in);
+  const auto bytes = [&](Path path) {
+    const AttentionProblem c = cut(p, path, in, device, tuning);
+    return c.splits > 1 ? ((values_of(c, path) + 1) / 2 * 2 + 2 * c.tiles * c.G * c.splits * rows_of(path)) * 4 : 0;
+  };
+  // Where data lies, which decides too, is not known yet.
+  return std::max(bytes(f32_path(p)), has_mma_path(in, p) ? bytes(mma_path(p)) : 0);
+}
 
 void register_attention(KernelTable& t) {
-  t.add({"attention", run_attention, scratch});
-  t.add({"paged_attention", run_paged, scratch});
+  const auto scratch = [](const Instruction& in, const DeviceLimits& device) { return attention_scratch(in, device, {}); };
+  t.add({"attention", [](const Instruction& in, const Launch& on) { launch_attention(in, on, {}); }, scratch});
+  t.add({"paged_attention", [](const Instruction& in, const Launch& on) { launch_paged_attention(in, on, {}); }, scratch});
 }
 
 }  // namespace switchyard::cuda

@@ -2,6 +2,7 @@
 #pragma once
 #include "cuda/attention/problem.h"
 #include "cuda/device/float16.h"
+#include "cuda/device/vector.h"
 
 namespace switchyard::cuda {
 
@@ -16,11 +17,13 @@ struct ContiguousKeys {
   using Element = float;
   static constexpr bool kPaged = false, kScaled = false;
   const float *k, *v;
+  static constexpr const int32_t* lengths = nullptr;  // they are differences
   const int32_t* offsets;  // [S + 1]
   int64_t M;
   bool wide_k, wide_v;  // whether rows can be read by 16 bytes
 
-  __device__ int length(const AttentionProblem& p, int s, int) const {
+  __device__ int length(const AttentionProblem& p, const AttentionTile& tile) const {
+    const int s = tile.sequence;
     if (s >= p.S) return 0;
     const int begin = offsets[s], end = offsets[s + 1];
     if (s == 0 && begin != 0) {
@@ -43,13 +46,14 @@ struct PagedKeys {
   const std::byte *k, *v;  // v nullptr: values are the first channels of the keys
   const int32_t *lengths, *table;
   int64_t blocks;
-  int size, width;
+  Divisor<int32_t> page;  // its size
+  int width;
   bool wide_k, wide_v;
 
-  __device__ int length(const AttentionProblem& p, int s, int queries) const {
+  __device__ int length(const AttentionProblem& p, const AttentionTile& tile) const {
+    const int s = tile.sequence, length = tile.length, least = p.causal ? tile.queries : 0;
     if (s >= p.S) return 0;
-    const int length = lengths[s], least = p.causal ? queries : 0;
-    const int64_t most = int64_t{width} * size;
+    const int64_t most = int64_t{width} * page.size;
     if (length >= least && length <= most) return length;
     report(p.error, p.instruction, ErrorKind::kIndex, s, length, least, most);
     return 0;
@@ -77,24 +81,24 @@ template <class T>
 __device__ int64_t entry_of(const PagedKeys<T>& keys, int s, const SeenKeys& seen, int base, int i) {
   const int from = base + 16 * i, to = from + 16;
   if (from >= seen.prefix && (from >= seen.high || to <= seen.low)) return kUnseen;
-  return keys.table[int64_t{s} * keys.width + from / keys.size];
+  return keys.table[int64_t{s} * keys.width + keys.page.quotient(from)];
 }
 
 template <class T>
 __device__ FoundVector vector_of(const PagedKeys<T>& keys, const AttentionProblem& p, int s, int g, int base, int i,
                                  int64_t block) {
   if (block == kUnseen) return {};
-  const int from = base + 16 * i, place = from % keys.size;
-  if (!in_range(p.error, p.instruction, int64_t{s} * keys.width + from / keys.size, block, keys.blocks)) return {};
+  const int from = base + 16 * i, page = keys.page.quotient(from), place = from - page * keys.page.size;
+  if (!in_range(p.error, p.instruction, int64_t{s} * keys.width + page, block, keys.blocks)) return {};
   constexpr int64_t element = sizeof(T), extra = PagedKeys<T>::kScaled ? 4 : 0;
   FoundVector f{};
-  const std::byte* k = keys.k + (block * p.G + g) * (p.C + extra) * keys.size * element;
+  const std::byte* k = keys.k + (block * p.G + g) * (p.C + extra) * keys.page.size * element;
   f.k = f.v = k + place * element;
-  if (extra != 0) f.k_scale = f.v_scale = k + int64_t{p.C} * keys.size + place * 4;
+  if (extra != 0) f.k_scale = f.v_scale = k + int64_t{p.C} * keys.page.size + place * 4;
   if (keys.v == nullptr) return f;
-  const std::byte* v = keys.v + (block * p.G + g) * (p.Cv + extra) * keys.size * element;
+  const std::byte* v = keys.v + (block * p.G + g) * (p.Cv + extra) * keys.page.size * element;
   f.v = v + int64_t{place} * p.Cv * element;
-  if (extra != 0) f.v_scale = v + int64_t{p.Cv} * keys.size + place * 4;
+  if (extra != 0) f.v_scale = v + int64_t{p.Cv} * keys.page.size + place * 4;
   return f;
 }
 
@@ -145,7 +149,7 @@ __device__ void stage_keys(const Keys& keys, const AttentionProblem& p, const Fo
       const int c = i / kPieces, key = i % kPieces * kCount;
       const T* from = reinterpret_cast<const T*>(found[key / 16].k);
       float x[kCount] = {};
-      if (from != nullptr) load_elements<kCount>(from + int64_t{first + c} * keys.size + key % 16, x);
+      if (from != nullptr) load_elements<kCount>(from + int64_t{first + c} * keys.page.size + key % 16, x);
 #pragma unroll
       for (int j = 0; j < kCount; j++) to[c * kKeyStride + key + j] = x[j];
     }
@@ -195,7 +199,7 @@ __device__ void stage_values_of_keys(const PagedKeys<T>& keys, const AttentionPr
     const int j = i % count, c = i / count, key = first + j;
     const T* from = reinterpret_cast<const T*>(found[key / 16].k);
     const bool there = from != nullptr && column + c < p.Cv && seen.sees(base + key);
-    to[j * kWidth + c] = there ? to_float(from[int64_t{column + c} * keys.size + key % 16]) : 0.0f;
+    to[j * kWidth + c] = there ? to_float(from[int64_t{column + c} * keys.page.size + key % 16]) : 0.0f;
   }
 }
 

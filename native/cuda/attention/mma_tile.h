@@ -8,14 +8,10 @@
 // - precise: as a sum of two such numbers, in rows r and r + 8 of the same product, whose outputs stand in the same lane: 16 bits
 //   of bf16, 22 of f16, with 8 rows a product. A value that is infinite gives NaN.
 #pragma once
-#include "cuda/attention/keys.h"
-#include "cuda/device/async.h"
+#include "cuda/attention/mma_stage.h"
 #include "cuda/device/mma.h"
 
 namespace switchyard::cuda {
-
-constexpr int kMmaThreads = 128, kMmaWarps = 4;
-constexpr int kMostMmaWidth = 256;  // channels of keys and of values
 
 template <class T>
 __device__ inline void mma16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
@@ -31,101 +27,14 @@ template <class T>
 __device__ inline uint32_t pack16(float low, float high) {
   return uint32_t{from_float<T>(low).bits} | uint32_t{from_float<T>(high).bits} << 16;
 }
-template <class T>
-__device__ inline float rest16(float x) {
-  return x - to_float(from_float<T>(x));
-}
-
 // Weights of f16 are 2^14 times as large: small ones stay above the subnormal numbers.
 template <class T>
 constexpr float kWeightShift = std::is_same_v<T, Half> ? 14.0f : 0.0f;
 template <class T>
 constexpr float kWeightUnit = std::is_same_v<T, Half> ? 0x1p-14f : 1.0f;
 
-// Rows of 16-byte pieces, an odd number of them apart, so that eight rows of a matrix lie in different banks.
-constexpr int kMmaKeyStride = kKeyBlock * 2 + 16;
-__host__ __device__ constexpr int mma_stride(int width) { return width * 2 + 16; }
-
-struct MmaShared {
-  int scales, stages, values, stage, total;  // in bytes; queries come first, values after the keys of a stage
-};
-template <bool kPrecise, bool kSteps>
-__host__ __device__ inline MmaShared mma_shared(int C, int Cv, int stages) {
-  constexpr int kProductRows = kSteps ? 16 : 16 * kMmaWarps;
-  MmaShared s;
-  s.scales = kProductRows * mma_stride(C);
-  s.stages = s.scales + kProductRows * 4;
-  s.values = C * kMmaKeyStride;
-  s.stage = s.values + kKeyBlock * mma_stride(Cv);
-  s.total = s.stages + stages * s.stage;
-  return s;
-}
-
-// Queries as T. Those for f16 are divided by the power of two of their row's largest, which goes into the scale of the scores.
-template <class T, bool kPrecise, int kRows>
-__device__ void stage_mma_queries(const AttentionProblem& p, const AttentionTile& tile, int g, std::byte* to, float* scales) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, group = p.group();
-  const int64_t rows = int64_t{tile.queries} * group - tile.first;
-  for (int r = static_cast<int>(threadIdx.x) / 32; r < kRows; r += kMmaWarps) {
-    const int64_t row = tile.first + r;
-    const float* from = p.q + ((tile.token + row / group) * p.H + g * group + row % group) * p.C;
-    float factor = 1.0f, unit = 1.0f;
-    if constexpr (std::is_same_v<T, Half>) {
-      float most = 0;
-      for (int c = lane; r < rows && c < p.C; c += 32) most = fmaxf(most, fabsf(from[c]));
-      most = warp_reduce(most, [](float a, float b) { return fmaxf(a, b); });
-      const uint32_t exponent = __float_as_uint(most) & 0x7f800000u;
-      if (exponent != 0 && exponent < 0x7f000000u) {
-        unit = __uint_as_float(exponent), factor = __uint_as_float(0x7f000000u - exponent);
-      }
-    }
-    const int at = kPrecise ? r / 8 * 16 + r % 8 : r;
-    if (lane == 0) scales[r] = unit * p.scale;
-    T* high = reinterpret_cast<T*>(to + at * mma_stride(p.C));
-    T* low = reinterpret_cast<T*>(to + (at + 8) * mma_stride(p.C));
-    for (int c = lane; c < p.C; c += 32) {
-      const float x = r < rows ? from[c] * factor : 0.0f;
-      high[c] = from_float<T>(x);
-      if constexpr (kPrecise) low[c] = from_float<T>(rest16<T>(x));
-    }
-  }
-}
-
-// Asks for a block of keys and values; zeros for values that no row sees.
-template <class T>
-__device__ void copy_block(const PagedKeys<T>& keys, const AttentionProblem& p, const FoundVector* found, const SeenKeys& seen,
-                           int base, std::byte* to_keys, std::byte* to_values) {
-  for (int i = static_cast<int>(threadIdx.x); i < p.C * 8; i += kMmaThreads) {
-    const int c = i / 8, piece = i % 8;
-    const std::byte* from = found[piece / 2].k;
-    const int64_t at = (int64_t{c} * keys.size + piece % 2 * 8) * 2;
-    copy_16(to_keys + c * kMmaKeyStride + piece * 16, from != nullptr ? from + at : keys.k, from != nullptr ? 16 : 0);
-  }
-  const int pieces = p.Cv / 8;
-  for (int i = static_cast<int>(threadIdx.x); i < kKeyBlock * pieces; i += kMmaThreads) {
-    const int key = i / pieces, piece = i % pieces;
-    const std::byte* from = found[key / 16].v;
-    const bool there = from != nullptr && seen.sees(base + key);
-    const int64_t at = (int64_t{key % 16} * p.Cv + piece * 8) * 2;
-    copy_16(to_values + key * mma_stride(p.Cv) + piece * 16, there ? from + at : keys.v, there ? 16 : 0);
-  }
-}
-
-// Whether some of [64, Cv] values are no finite numbers; all threads get the answer.
-template <class T>
-__device__ bool any_not_finite(const std::byte* values, int Cv) {
-  __shared__ int found;
-  constexpr uint32_t kExponent = std::is_same_v<T, Half> ? 0x7c00u : 0x7f80u;
-  if (threadIdx.x == 0) found = 0;
-  __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < kKeyBlock * Cv / 2; i += kMmaThreads) {
-    const int key = i / (Cv / 2), pair = i % (Cv / 2);
-    const uint32_t word = *reinterpret_cast<const uint32_t*>(values + key * mma_stride(Cv) + pair * 4);
-    if ((word & kExponent) == kExponent || (word >> 16 & kExponent) == kExponent) atomicOr(&found, 1);
-  }
-  __syncthreads();
-  return found != 0;
-}
+// e^x is 2^(x·log2 e), and scores are counted in that from the start.
+constexpr float kLog2e = 1.44269504f, kLn2 = 0.693147181f;
 
 // The address that a lane gives for 16 × 16 numbers at (row, column) of a table: matrices by rows first.
 __device__ inline const std::byte* matrix_row(const std::byte* table, int stride, int row, int column) {
@@ -133,53 +42,49 @@ __device__ inline const std::byte* matrix_row(const std::byte* table, int stride
   return table + (row + lane % 16) * stride + (column + lane / 16 * 8) * 2;
 }
 
-// Grid: tiles, KV heads, splits. kWidth: value columns at most.
-template <class T, bool kPrecise, bool kSteps, int kWidth, int kStages>
-__global__ __launch_bounds__(kMmaThreads) void attention_mma(AttentionProblem p, PagedKeys<T> keys) {
+// Grid: tiles, KV heads, splits. kWidth: channels at most; kExact: of keys and of values just so many. Started early.
+template <class T, bool kPrecise, bool kSteps, int kWidth, bool kExact, int kStages>
+__global__ __launch_bounds__(kMmaThreads, kSteps && kStages == 2 && kWidth <= 128 ? 3 : 2) void attention_mma(AttentionProblem p, PagedKeys<T> keys) {
   constexpr int kProduct = kPrecise ? 8 : 16, kRows = kSteps ? kProduct : kProduct * kMmaWarps;
   constexpr int kLaneRows = kProduct / 8, kKeyTiles = kSteps ? 2 : 8;
-  constexpr float kLog2e = 1.44269504f;
-  const AttentionTile tile = find_tile<kRows>(p, blockIdx.x);
+  begin_overlapped();
+  const AttentionTile tile = find_tile<kRows>(p, blockIdx.x, keys.lengths);
   if (tile.sequence < 0) return;
   const int g = static_cast<int>(blockIdx.y), group = p.group(), s = tile.sequence, split = static_cast<int>(blockIdx.z);
-  const KeyWalk walk = walk_of<kRows>(p, tile, keys.length(p, s, tile.queries));
+  const KeyWalk walk = walk_of<kRows>(p, tile, keys.length(p, tile));
   if (p.splits > 1 && split >= walk.used()) return;
   const int begin = split * walk.per_split, end = min(begin + walk.per_split, walk.count);
   // Whether keys that a row sees may be hidden from another.
   const bool ragged = walk.all.low != walk.every.low || walk.all.high != walk.every.high;
 
   SWITCHYARD_SHARED(memory);
-  __shared__ FoundVector found[2][4];
-  const MmaShared at = mma_shared<kPrecise, kSteps>(p.C, p.Cv, kStages);
+  const int C = kExact ? kWidth : p.C, Cv = kExact ? kWidth : p.Cv;
+  const MmaShared at = mma_shared(kSteps ? 16 : 16 * kMmaWarps, C, Cv, kStages);
   float* const scales = reinterpret_cast<float*>(memory + at.scales);
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
   const int first_row = kSteps ? 0 : warp * kProduct, first_key = kSteps ? warp * 16 : 0;
-  const std::byte* const queries = memory + (kSteps ? 0 : warp * 16) * mma_stride(p.C);
+  const std::byte* const queries = memory + (kSteps ? 0 : warp * 16) * mma_stride(C);
+  FoundBlocks<T> found{keys, p, walk, s, g, end};
+  const auto stage_of = [&](int block) { return memory + at.stages + (block - begin) % kStages * at.stage; };
   const auto copy = [&](int block) {
-    std::byte* to = memory + at.stages + (block - begin) % kStages * at.stage;
-    if (block < end) copy_block(keys, p, found[block % 2], walk.all, walk.base(block), to, to + at.values);
+    const int of_eight = (block - begin) % 8;
+    if (of_eight == 0) found.find(block);
+    if (block < end) copy_block(found, of_eight, walk.base(block), C, Cv, stage_of(block), stage_of(block) + at.values);
     copy_commit();
   };
-  const auto find = [&](int block) {
-    if (thread < 4 && block < end) found[block % 2][thread] = find_vector(keys, p, s, g, walk.all, walk.base(block), thread);
-  };
 
-  find(begin);
-  for (int i = 0; i < kStages - 1; i++) {
-    __syncthreads();
-    copy(begin + i);
-    find(begin + i + 1);
-  }
-  stage_mma_queries<T, kPrecise, kRows>(p, tile, g, memory, scales);
+  found.read_table(begin);
+  for (int i = 0; i < kStages - 1; i++) copy(begin + i);
+  stage_mma_queries<T, kPrecise, kRows, kWidth>(p, tile, g, C, memory, scales);
 
   SeenKeys seen[kLaneRows];
   int head[kLaneRows], position[kLaneRows];
   float top[kLaneRows], sum[kLaneRows], out[kWidth / 8][4] = {};
 #pragma unroll
   for (int i = 0; i < kLaneRows; i++) {
-    const int64_t row = tile.first + first_row + 8 * i + lane / 4;  // past the last row: not written in the end
-    head[i] = g * group + static_cast<int>(row % group);
-    position[i] = walk.first_position + static_cast<int>(row / group);
+    const int row = static_cast<int>(tile.first) + first_row + 8 * i + lane / 4;  // past the last row: not written in the end
+    head[i] = g * group + row % group;
+    position[i] = walk.first_position + row / group;
     seen[i] = seen_by(p, s, walk.length, position[i]);
     top[i] = -INFINITY, sum[i] = 0;
   }
@@ -188,46 +93,63 @@ __global__ __launch_bounds__(kMmaThreads) void attention_mma(AttentionProblem p,
     copy_wait<kStages - 2>();
     __syncthreads();  // the block has come, the one before is done with
     copy(block + kStages - 1);
-    const bool finds = thread < 4 && block + kStages < end;
-    const int64_t entry = finds ? entry_of(keys, s, walk.all, walk.base(block + kStages), thread) : kUnseen;
     const int base = walk.base(block);
-    const std::byte* const k = memory + at.stages + (block - begin) % kStages * at.stage;
-    const std::byte* const v = k + at.values;
+    const std::byte *const k = stage_of(block), *const v = k + at.values;
 
-    float score[kKeyTiles][4] = {};
-#pragma unroll 2
-    for (int c = 0; c < p.C; c += 16) {
+    // Of even and odd products apart where there are few of them, so that they need not wait for each other.
+    constexpr int kChains = kSteps && kExact ? 2 : 1;
+    float score[kKeyTiles][4] = {}, odd[kKeyTiles][4] = {};
+#pragma unroll(kExact ? kWidth / 16 : 2)
+    for (int c = 0; c < C; c += 16) {
       uint32_t a[4];
-      ldmatrix(a, matrix_row(queries, mma_stride(p.C), 0, c));
+      ldmatrix(a, matrix_row(queries, mma_stride(C), 0, c));
 #pragma unroll
       for (int n = 0; n < kKeyTiles; n += 2) {
         uint32_t b[4];
         ldmatrix_transposed(b, matrix_row(k, kMmaKeyStride, c, first_key + 8 * n));
-        mma16<T>(score[n], a, b[0], b[1]);
-        mma16<T>(score[n + 1], a, b[2], b[3]);
+        auto& to = c / 16 % kChains == 0 ? score : odd;
+        mma16<T>(to[n], a, b[0], b[1]);
+        mma16<T>(to[n + 1], a, b[2], b[3]);
+      }
+    }
+    if constexpr (kPrecise) {  // of a row's two parts
+#pragma unroll
+      for (int n = 0; n < kKeyTiles; n++) {
+#pragma unroll
+        for (int e = 0; e < 2; e++) score[n][e] = (score[n][e] + odd[n][e]) + (score[n][2 + e] + odd[n][2 + e]);
       }
     }
 
     const bool whole = walk.whole(base), terms = p.terms();
+    const auto key_at = [&](int n, int e) { return base + first_key + 8 * n + lane % 4 * 2 + e; };
+    const auto each = [&](const auto& change) {
 #pragma unroll
-    for (int i = 0; i < kLaneRows; i++) {
-      const float scale = scales[first_row + 8 * i + lane / 4];
-      float most = -INFINITY;
+      for (int i = 0; i < kLaneRows; i++) {
 #pragma unroll
-      for (int n = 0; n < kKeyTiles; n++) {
+        for (int n = 0; n < kKeyTiles; n++) {
 #pragma unroll
-        for (int e = 0; e < 2; e++) {
-          const int key = base + first_key + 8 * n + lane % 4 * 2 + e;
-          float x = kPrecise ? score[n][e] + score[n][2 + e] : score[n][2 * i + e];
-          x *= scale;
-          if (terms) x = changed_score(p, head[i], key - position[i], x);
-          if (!whole && !seen[i].sees(key)) x = -INFINITY;
-          score[n][2 * i + e] = x;
-          most = fmaxf(most, x);
+          for (int e = 0; e < 2; e++) change(i, n, e, score[n][2 * i + e]);
         }
       }
+    };
+    float scale[kLaneRows];
+#pragma unroll
+    for (int i = 0; i < kLaneRows; i++) scale[i] = scales[first_row + 8 * i + lane / 4];
+    if (terms) {
+      each([&](int i, int n, int e, float& x) { x = changed_score(p, head[i], key_at(n, e) - position[i], x * scale[i]) * kLog2e; });
+    } else {
+      each([&](int i, int, int, float& x) { x *= scale[i] * kLog2e; });
+    }
+    if (!whole) {
+      each([&](int i, int n, int e, float& x) { x = seen[i].sees(key_at(n, e)) ? x : -INFINITY; });
+    }
+#pragma unroll
+    for (int i = 0; i < kLaneRows; i++) {
+      float most = -INFINITY;
+#pragma unroll
+      for (int n = 0; n < kKeyTiles; n++) most = fmaxf(most, fmaxf(score[n][2 * i], score[n][2 * i + 1]));
       most = warp_reduce<4>(most, [](float a, float b) { return fmaxf(a, b); });
-      const float now = fmaxf(top[i], most), off = finite_top(now), factor = exp2f((top[i] - off) * kLog2e);
+      const float now = fmaxf(top[i], most), off = finite_top(now), factor = exp2_fast(top[i] - off);
       top[i] = now;
       sum[i] *= factor;
 #pragma unroll
@@ -235,18 +157,19 @@ __global__ __launch_bounds__(kMmaThreads) void attention_mma(AttentionProblem p,
         out[n][2 * i] *= factor, out[n][2 * i + 1] *= factor;
         if (kPrecise) out[n][2] *= factor, out[n][3] *= factor;
       }
+      const float shift = kWeightShift<T> - off;
 #pragma unroll
       for (int n = 0; n < kKeyTiles; n++) {
 #pragma unroll
         for (int e = 0; e < 2; e++) {
-          const float x = exp2f(fmaf(score[n][2 * i + e] - off, kLog2e, kWeightShift<T>));
+          const float x = exp2_fast(score[n][2 * i + e] + shift);
           score[n][2 * i + e] = x;
           sum[i] += x;
         }
       }
     }
 
-    if (!whole && ragged && any_not_finite<T>(v, p.Cv)) {
+    if (!whole && ragged && any_not_finite<T>(v, Cv)) {
       // A weight of 0 does not hide a value that is not finite: those of hidden keys are not multiplied.
       for (int t = 0; t < 4; t++) {
 #pragma unroll
@@ -254,10 +177,10 @@ __global__ __launch_bounds__(kMmaThreads) void attention_mma(AttentionProblem p,
 #pragma unroll
           for (int e = 0; e < 2 * kLaneRows; e++) {
             const float x = __shfl_sync(kAllLanes, score[n][e], lane / 4 * 4 + t);
-            const T* row = reinterpret_cast<const T*>(v + (first_key + 8 * n + 2 * t + e % 2) * mma_stride(p.Cv)) + lane % 4 * 2;
+            const T* row = reinterpret_cast<const T*>(v + (first_key + 8 * n + 2 * t + e % 2) * mma_stride(Cv)) + lane % 4 * 2;
 #pragma unroll
             for (int m = 0; m < kWidth / 8; m++) {
-              if (8 * m >= p.Cv || x == 0.0f) continue;
+              if (8 * m >= Cv || x == 0.0f) continue;
               out[m][e / 2 * 2] = fmaf(x, to_float(row[8 * m]), out[m][e / 2 * 2]);
               out[m][e / 2 * 2 + 1] = fmaf(x, to_float(row[8 * m + 1]), out[m][e / 2 * 2 + 1]);
             }
@@ -276,15 +199,14 @@ __global__ __launch_bounds__(kMmaThreads) void attention_mma(AttentionProblem p,
         }
 #pragma unroll
         for (int m = 0; m < kWidth / 8; m += 2) {
-          if (8 * m >= p.Cv) break;
+          if (8 * m >= Cv) break;
           uint32_t b[4];
-          ldmatrix_transposed(b, matrix_row(v, mma_stride(p.Cv), first_key + 8 * n, 8 * m));
+          ldmatrix_transposed(b, matrix_row(v, mma_stride(Cv), first_key + 8 * n, 8 * m));
           mma16<T>(out[m], a, b[0], b[1]);
           mma16<T>(out[m + 1], a, b[2], b[3]);
         }
       }
     }
-    if (finds) found[(block + kStages) % 2][thread] = vector_of(keys, p, s, g, walk.base(block + kStages), thread, entry);
   }
 
   if constexpr (kPrecise) {
@@ -296,16 +218,17 @@ __global__ __launch_bounds__(kMmaThreads) void attention_mma(AttentionProblem p,
 
   // Where a row's outputs go, and by what they are multiplied.
   const auto close = [&](int r, float row_top, float row_sum, float* factor) -> float* {
-    const int64_t row = tile.first + r;
-    if (row >= int64_t{tile.queries} * group) return nullptr;
-    const int h = g * group + static_cast<int>(row % group);
+    const int row = static_cast<int>(tile.first) + r;
+    if (row >= tile.queries * group) return nullptr;
+    const int h = g * group + row % group;
+    row_top *= kLn2;
     if (p.splits == 1) {
       *factor = last_factor(p, h, row_top, row_sum);
-      return p.y + ((tile.token + row / group) * p.H + h) * p.Cv;
+      return p.y + ((tile.token + row / group) * p.H + h) * Cv;
     }
-    float* state = p.partial + (((int64_t{blockIdx.x} * p.G + g) * p.splits + split) * kRows + r) * (2 + p.Cv);
-    state[0] = row_top, state[1] = row_sum, *factor = 1.0f;
-    return state + 2;
+    const int64_t state = p.state(blockIdx.x, g, split, kRows) + r;
+    p.ends[2 * state] = row_top, p.ends[2 * state + 1] = row_sum, *factor = 1.0f;
+    return p.partial + state * Cv;
   };
 
   if constexpr (kSteps) {
@@ -318,8 +241,8 @@ __global__ __launch_bounds__(kMmaThreads) void attention_mma(AttentionProblem p,
     if (lane % 4 == 0) tops[warp * 8 + lane / 4] = top[0], sums[warp * 8 + lane / 4] = sum[0];
 #pragma unroll
     for (int m = 0; m < kWidth / 8; m++) {
-      if (8 * m >= p.Cv) break;
-      float* to = states + (warp * 8 + lane / 4) * p.Cv + 8 * m + lane % 4 * 2;
+      if (8 * m >= Cv) break;
+      float* to = states + (warp * 8 + lane / 4) * Cv + 8 * m + lane % 4 * 2;
       to[0] = out[m][0] * kWeightUnit<T>, to[1] = out[m][1] * kWeightUnit<T>;
     }
     __syncthreads();
@@ -329,14 +252,14 @@ __global__ __launch_bounds__(kMmaThreads) void attention_mma(AttentionProblem p,
       for (int w = 0; w < kMmaWarps; w++) row_top = fmaxf(row_top, tops[w * 8 + r]);
 #pragma unroll
       for (int w = 0; w < kMmaWarps; w++) {
-        by[w] = exp_of_falling(tops[w * 8 + r] - finite_top(row_top));
+        by[w] = exp2_fast(tops[w * 8 + r] - finite_top(row_top));
         row_sum = fmaf(sums[w * 8 + r], by[w], row_sum);
       }
       float* to = close(r, row_top, row_sum, &factor);
-      for (int c = lane; to != nullptr && c < p.Cv; c += 32) {
+      for (int c = lane; to != nullptr && c < Cv; c += 32) {
         float x = 0;
 #pragma unroll
-        for (int w = 0; w < kMmaWarps; w++) x = fmaf(states[(w * 8 + r) * p.Cv + c], by[w], x);
+        for (int w = 0; w < kMmaWarps; w++) x = fmaf(states[(w * 8 + r) * Cv + c], by[w], x);
         to[c] = x * factor;
       }
     }
@@ -349,7 +272,7 @@ __global__ __launch_bounds__(kMmaThreads) void attention_mma(AttentionProblem p,
       factor *= kWeightUnit<T>;
 #pragma unroll
       for (int m = 0; m < kWidth / 8; m++) {
-        if (8 * m >= p.Cv) break;
+        if (8 * m >= Cv) break;
         to[8 * m + lane % 4 * 2] = out[m][2 * i] * factor, to[8 * m + lane % 4 * 2 + 1] = out[m][2 * i + 1] * factor;
       }
     }

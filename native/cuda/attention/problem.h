@@ -20,6 +20,7 @@ struct AttentionProblem {
   const float* bias;             // [H, bias_size] or nullptr
   int64_t N, bias_size, left;
   int S, H, G, C, Cv, window;
+  int heads;  // of a group: H / G
   float scale, cap;
   bool causal;
   uint32_t instruction;
@@ -27,22 +28,25 @@ struct AttentionProblem {
   // The cut, from shapes alone.
   int64_t tiles;   // that all queries can fill at most
   int splits;      // of the keys of a tile
-  float* partial;  // splits > 1: states [tiles, G, splits, rows, 2 + Cv]: largest score, sum, weighted values
+  int least;       // blocks of keys of a split
+  // splits > 1: weighted values [tiles, G, splits, rows, Cv], and the largest score and the sum of each [tiles, G, splits, rows, 2]
+  float *partial, *ends;
 
-  __host__ __device__ int group() const { return H / G; }
+  __host__ __device__ int group() const { return heads; }
+  // Of a split of a tile, in rows.
+  __device__ int64_t state(int64_t tile, int g, int split, int rows) const { return ((tile * G + g) * splits + split) * rows; }
   __device__ bool terms() const { return cap > 0 || slopes != nullptr || bias != nullptr; }
 };
 
-// Queries of sequence s, or those past the last one (s = S); 0 where offsets are wrong.
-__device__ inline int queries_of(const AttentionProblem& p, int s) {
+// Queries of sequence s, or those past the last one (s = S); 0 where offsets are wrong. begin, end: offsets s and s + 1, of S the
+// first alone.
+__device__ inline int queries_of(const AttentionProblem& p, int s, int begin, int end) {
   if (s > p.S) return 0;
-  const int begin = p.query_offsets[s];
   if (s == 0 && begin != 0) {
     report(p.error, p.instruction, ErrorKind::kIndex, 0, begin, 0, 0);
     return 0;
   }
   if (s == p.S) return static_cast<int>(p.N - min(int64_t{max(begin, 0)}, p.N));
-  const int end = p.query_offsets[s + 1];
   if (begin < 0 || begin > p.N) return 0;  // reported as the end of the sequence before
   if (end >= begin && end <= p.N) return end - begin;
   report(p.error, p.instruction, ErrorKind::kIndex, s + 1, end, begin, p.N);
@@ -54,15 +58,19 @@ struct AttentionTile {
   int queries;
   int64_t first;      // row of the sequence and KV head
   int64_t token;      // of the first query of the sequence
+  int length;         // keys of the sequence, as find_tile read it
 };
 
 // Tile `index` of kRows rows. The last tiles of a sequence, which see most keys under a causal mask, come first. Called by whole
-// warps.
+// warps. lengths: [S] or nullptr, read along with the offsets.
 template <int kRows>
-__device__ AttentionTile find_tile(const AttentionProblem& p, int64_t index) {
+__device__ AttentionTile find_tile(const AttentionProblem& p, int64_t index, const int32_t* lengths = nullptr) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   for (int base = 0; base <= p.S; base += 32) {
-    const int queries = queries_of(p, base + lane);
+    const int s = base + lane;
+    const int begin = s <= p.S ? p.query_offsets[s] : 0, next = s < p.S ? p.query_offsets[s + 1] : 0;
+    const int length = s < p.S && lengths != nullptr ? lengths[s] : 0;
+    const int queries = queries_of(p, s, begin, next);
     const int64_t own = (int64_t{queries} * p.group() + kRows - 1) / kRows, end = warp_scan(own);
     const unsigned beyond = __ballot_sync(kAllLanes, end > index);
     if (beyond == 0) {
@@ -74,7 +82,9 @@ __device__ AttentionTile find_tile(const AttentionProblem& p, int64_t index) {
     tile.sequence = base + at;
     tile.queries = __shfl_sync(kAllLanes, queries, at);
     tile.first = (__shfl_sync(kAllLanes, end, at) - 1 - index) * kRows;
-    tile.token = tile.sequence < p.S ? p.query_offsets[tile.sequence] : p.N - tile.queries;
+    const int token = __shfl_sync(kAllLanes, begin, at);
+    tile.token = tile.sequence < p.S ? token : p.N - tile.queries;
+    tile.length = __shfl_sync(kAllLanes, length, at);
     return tile;
   }
   return {};
@@ -116,16 +126,13 @@ struct KeyWalk {
   }
 };
 
-// The fewest blocks that are worth a split.
-constexpr int kLeastSplit = 2;
-
 template <int kRows>
 __device__ KeyWalk walk_of(const AttentionProblem& p, const AttentionTile& tile, int length) {
   KeyWalk w;
   w.length = length, w.first_position = length - tile.queries;
   const int64_t last = min(tile.first + kRows, int64_t{tile.queries} * p.group()) - 1;
   const auto of_row = [&](int64_t row) {
-    return seen_by(p, tile.sequence, length, w.first_position + static_cast<int>(row / p.group()));
+    return seen_by(p, tile.sequence, length, w.first_position + static_cast<int>(row) / p.group());
   };
   const SeenKeys top = of_row(tile.first), bottom = of_row(last);
   w.all = top, w.all.high = bottom.high;
@@ -134,12 +141,22 @@ __device__ KeyWalk walk_of(const AttentionProblem& p, const AttentionTile& tile,
   const int from = max(w.front, top.low / kKeyBlock), to = (bottom.high + kKeyBlock - 1) / kKeyBlock;
   w.jump = from - w.front;
   w.count = w.front + (bottom.high > top.low ? max(0, to - from) : 0);
-  w.per_split = max(kLeastSplit, (w.count + p.splits - 1) / p.splits);
+  w.per_split = max(p.least, (w.count + p.splits - 1) / p.splits);
   return w;
 }
 
 // e^x for x ≤ 0; NaN stays.
 __device__ inline float exp_of_falling(float x) { return expf(x); }
+// 2^x, off by 2^-22 of it; results below 2^-126 are 0.
+__device__ inline float exp2_fast(float x) {
+#if defined(SWITCHYARD_EMULATED)
+  return std::exp2(x);
+#else
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#endif
+}
 // What is taken off the scores: a row without a score above -inf has no maximum.
 __device__ inline float finite_top(float top) { return top == -INFINITY ? 0.0f : top; }
 

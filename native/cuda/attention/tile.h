@@ -77,11 +77,11 @@ template <class Keys, int R, int V>
 __global__ __launch_bounds__(kAttentionThreads, 2) void attention_tile(AttentionProblem p, Keys keys) {
   using T = typename Keys::Element;
   constexpr int kRows = 16 * R, kWide = 16 / sizeof(T), kWidth = 16 * V, kKeysAtOnce = 4096 / kWidth;
-  const AttentionTile tile = find_tile<kRows>(p, blockIdx.x);
+  const AttentionTile tile = find_tile<kRows>(p, blockIdx.x, keys.lengths);
   if (tile.sequence < 0) return;
   const int g = static_cast<int>(blockIdx.y) % p.G, column = static_cast<int>(blockIdx.y) / p.G * kWidth, group = p.group();
   const int s = tile.sequence, split = static_cast<int>(blockIdx.z);
-  const KeyWalk walk = walk_of<kRows>(p, tile, keys.length(p, s, tile.queries));
+  const KeyWalk walk = walk_of<kRows>(p, tile, keys.length(p, tile));
   if (p.splits > 1 && split >= walk.used()) return;
   const int begin = split * walk.per_split, end = min(begin + walk.per_split, walk.count);
 
@@ -221,9 +221,9 @@ __global__ __launch_bounds__(kAttentionThreads, 2) void attention_tile(Attention
     float* to;
     float factor = 1.0f;
     if (p.splits > 1) {
-      to = p.partial + (((int64_t{blockIdx.x} * p.G + g) * p.splits + split) * kRows + ty * R + i) * (2 + p.Cv);
-      if (column == 0 && tx == 0) to[0] = top[i], to[1] = all_sum;
-      to += 2;
+      const int64_t at_row = p.state(blockIdx.x, g, split, kRows) + ty * R + i;
+      if (column == 0 && tx == 0) p.ends[2 * at_row] = top[i], p.ends[2 * at_row + 1] = all_sum;
+      to = p.partial + at_row * p.Cv;
     } else {
       to = p.y + ((tile.token + row / group) * p.H + head_of(i)) * p.Cv;
       factor = last_factor(p, head_of(i), top[i], all_sum);

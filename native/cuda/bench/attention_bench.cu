@@ -1,7 +1,11 @@
 // Attention: of steps the share of the memory's bandwidth at which keys and values are read, of prompts the products a second.
+// Usage: attention_bench [--sweep] [--smoke] [MODEL…]
+// --sweep: steps of f16 by every tuning, alone; --smoke: tiny shapes.
 #include <cmath>
+#include <cstring>
 #include <string_view>
 
+#include "cuda/attention/launch.h"
 #include "cuda/bench/timing.h"
 
 namespace switchyard::cuda::bench {
@@ -22,7 +26,7 @@ struct Shape3 {
 
 class Cases {
  public:
-  Cases(Bench& bench, bool smoke) : bench_(bench), smoke_(smoke) {}
+  Cases(Bench& bench, bool smoke, bool sweep) : bench_(bench), smoke_(smoke), sweep_(sweep) {}
 
   // `sequences` with `queries` new tokens behind `keys` - queries old ones, in a cache with room for `room` keys each.
   void paged(const Shape3& m, DType dtype, int64_t sequences, int64_t queries, int64_t keys, int64_t room) {
@@ -53,8 +57,9 @@ class Cases {
     const std::string about = std::string("\"model\":\"") + m.model + "\",\"cache\":\"" + dtype_name(dtype) + "\",\"sequences\":" +
                               std::to_string(sequences) + ",\"queries\":" + std::to_string(queries) + ",\"keys\":" +
                               std::to_string(keys) + ",\"room\":" + std::to_string(room);
-    bench_.time(queries == 1 ? "step" : "prompt", about, works, queries == 1 ? 30 : 3, bytes,
-                4.0 * pairs * static_cast<double>(m.H * m.C));
+    const double flops = 4.0 * pairs * static_cast<double>(m.H * m.C);
+    if (sweep_) return sweep(about, calls, bytes, flops);
+    bench_.time(queries == 1 ? "step" : "prompt", about, works, queries == 1 ? 30 : 3, bytes, flops);
   }
   void contiguous(const Shape3& m, int64_t tokens) {
     if (smoke_) tokens = 40;
@@ -80,6 +85,27 @@ class Cases {
     check(cudaMemcpy(x->data, values.data(), values.size() * sizeof(int32_t), cudaMemcpyHostToDevice));
     c.in(x);
   }
+  void sweep(const std::string& about, const std::vector<std::unique_ptr<Call>>& calls, double bytes, double flops) {
+    const DeviceLimits& device = *bench_.on().device;
+    for (const int stages : {2, 3}) {
+      for (const int blocks : {1, 2, 3, 4}) {
+        for (const int least : {1, 2, 4}) {
+          const AttentionTuning tuning{stages, blocks, least};
+          const DeviceMemory scratch(attention_scratch(calls[0]->instruction(), device, tuning));
+          std::vector<std::function<void(const Launch&)>> works;
+          for (const auto& call : calls) {
+            works.push_back([&, c = call.get()](const Launch& on) {
+              Launch own = on;
+              own.scratch = scratch.data();
+              launch_paged_attention(c->instruction(), own, tuning);
+            });
+          }
+          bench_.time("tuned step", about + ",\"stages\":" + std::to_string(stages) + ",\"blocks\":" + std::to_string(blocks) +
+                      ",\"least\":" + std::to_string(least), works, 30, bytes, flops);
+        }
+      }
+    }
+  }
   // No prefix, slopes, sinks or bias; causal.
   Call& terms(Call& c, const Shape3& m) {
     for (int i = 0; i < 4; i++) c.in(nullptr);
@@ -87,19 +113,23 @@ class Cases {
   }
 
   Bench& bench_;
-  bool smoke_;
+  bool smoke_, sweep_;
   uint32_t seed_ = 1;
 };
 
-int run(bool smoke) {
+int run(bool smoke, bool sweep, const std::vector<std::string_view>& models) {
   Bench bench("attention", smoke);
-  bench.time_copy();
-  Cases t(bench, smoke);
+  if (!sweep) bench.time_copy();
+  Cases t(bench, smoke, sweep);
   const Shape3 qwen{"Qwen3-30B-A3B", 32, 4, 128}, mixtral{"Mixtral-8x7B", 32, 8, 128}, olmoe{"OLMoE", 16, 16, 128};
   for (const Shape3& m : {qwen, mixtral, olmoe}) {
+    bool wanted = models.empty();
+    for (const std::string_view name : models) wanted = wanted || std::strstr(m.model, name.data()) != nullptr;
+    if (!wanted) continue;
     for (const auto& [sequences, keys] : {std::pair<int64_t, int64_t>{1, 1024}, {1, 8192}, {1, 32768}, {16, 4096}, {64, 2048}}) {
       t.paged(m, DType::kF16, sequences, 1, keys, keys);
     }
+    if (sweep) continue;
     t.paged(m, DType::kF16, 1, 1, 1024, 32768);
     t.paged(m, DType::kBF16, 16, 1, 4096, 4096);
     t.paged(m, DType::kF32, 16, 1, 4096, 4096);
@@ -116,5 +146,13 @@ int run(bool smoke) {
 }  // namespace switchyard::cuda::bench
 
 int main(int count, char** words) {
-  return switchyard::cuda::bench::run(count > 1 && std::string_view(words[1]) == "--smoke");
+  bool smoke = false, sweep = false;
+  std::vector<std::string_view> models;
+  for (int i = 1; i < count; i++) {
+    const std::string_view word = words[i];
+    if (word == "--smoke") smoke = true;
+    else if (word == "--sweep") sweep = true;
+    else models.push_back(word);
+  }
+  return switchyard::cuda::bench::run(smoke, sweep, models);
 }

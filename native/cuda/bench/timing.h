@@ -153,6 +153,7 @@ class Call {
     return sum;
   }
   const Operand* result(size_t i = 0) const { return instruction_.out[i]; }
+  const Instruction& instruction() const { return instruction_; }
 
   void launch(const Launch& on) {
     if (kernel_ == nullptr) {

@@ -1,0 +1,33 @@
+// Which of the kernels of mma_tile.h; a file for each type, so that they are built side by side.
+#pragma once
+#include "cuda/attention/launch.h"
+#include "cuda/attention/mma_tile.h"
+
+namespace switchyard::cuda {
+
+template <class T, bool kSteps, int kWidth, bool kExact, int kStages>
+void launch_mma(const AttentionProblem& p, const PagedKeys<T>& keys, const Launch& on) {
+  const MmaShared shared = mma_shared(kSteps ? 16 : 16 * kMmaWarps, p.C, p.Cv, kStages);
+  launch(Start::kEarly, attention_mma<T, kSteps, kSteps, kWidth, kExact, kStages>, attention_grid(p), kMmaThreads, shared.total, on,
+         p, keys);
+  combine_splits<kSteps ? 8 : 64>(p, keys, on);
+}
+
+template <class T>
+void attend_mma(const AttentionProblem& p, AttentionPath path, const PagedKeys<T>& keys, const AttentionTuning& tuning,
+                const Launch& on) {
+  const int exact = p.C == p.Cv ? p.C : 0;
+  if (path == AttentionPath::kPrompts) {
+    if (exact == 64) return launch_mma<T, false, 64, true, 2>(p, keys, on);
+    if (exact == 128) return launch_mma<T, false, 128, true, 2>(p, keys, on);
+    return launch_mma<T, false, kMostMmaWidth, false, 2>(p, keys, on);
+  }
+  if (exact == 64) return launch_mma<T, true, 64, true, 3>(p, keys, on);
+  if (exact == 128) {
+    if (tuning.stages == 2) return launch_mma<T, true, 128, true, 2>(p, keys, on);
+    return launch_mma<T, true, 128, true, 3>(p, keys, on);
+  }
+  launch_mma<T, true, kMostMmaWidth, false, 2>(p, keys, on);
+}
+
+}  // namespace switchyard::cuda
