@@ -1,5 +1,6 @@
 import { truncateSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SwitchyardError } from '../../src/core/errors.js';
 import { Weight } from '../../src/core/weight.js';
@@ -7,6 +8,7 @@ import type { LanguageModel } from '../../src/generate/handles/language-model.js
 import { loadLanguageModel, loadModel } from '../../src/generate/handles/load-model.js';
 import type { LoadModelOptions } from '../../src/generate/handles/load-options.js';
 import { samplers } from '../../src/generate/samplers/index.js';
+import { drafters } from '../../src/generate/speculate/drafters.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { cudaDevice } from '../helpers/cuda.js';
 import { fixturesFolder } from '../helpers/fixtures.js';
@@ -92,6 +94,20 @@ describe.skipIf(device === null)('experts split between GPU and host', () => {
       });
     },
   );
+
+  it('splits a layer that predicts further ahead too', async () => {
+    const path = fileURLToPath(new URL('../fixtures/prediction/deepseek_v3', import.meta.url));
+    await using whole = await load(path);
+    await using model = await load(path, { experts: { gpu: 2 } });
+    expect([...model.decoder.splits.keys()]).toEqual(['layers.1.experts.', 'layers.2.experts.']);
+    const prompt = [5, 9, 17, 30, 8, 41];
+    const { tokens } = await whole.generate(prompt, { maxTokens: 12, ignoreEos: true }).result();
+    const speculation = drafters.mtp(model, { tokens: 2 });
+    const drafted = await model.generate(prompt, { maxTokens: 12, ignoreEos: true, speculation }).result();
+    await speculation.dispose();
+    expect(drafted.tokens).toEqual(tokens);
+    expect(drafted.speculation?.drafted).toBeGreaterThan(0);
+  });
 
   describe('of a model of its own', () => {
     const folder = temporaryFolder();

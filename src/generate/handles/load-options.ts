@@ -61,7 +61,7 @@ export const LOAD_OPTIONS = [
 ];
 
 /**
- * All experts lie with the host, and some of each layer on the GPU as well: tokens that choose those are computed there, all
+ * All experts are loaded to the host, and some of each layer to the GPU as well: tokens that choose those are computed there, all
  * others on the CPU. Which experts these are changes results by rounding only (docs/moe.md).
  */
 export interface ExpertsOption {
