@@ -13,7 +13,12 @@ const RUNS = 5;
 
 const start = performance.now();
 const on = device('cuda');
-const model = await loadModel(positionals[0], { device: on, dtype: values.dtype, contextLength: 2048, cacheTokens: 32768 });
+const model = await loadModel(positionals[0], {
+  device: on,
+  dtype: values.dtype,
+  contextLength: 2048,
+  cacheTokens: 32768,
+});
 console.log(JSON.stringify({ device: `${on}`, loadMs: Math.round(performance.now() - start) }));
 
 /** Bytes of weights that a step of `sequences` tokens reads where routing is even. */
