@@ -105,31 +105,21 @@ struct Named {
   std::string name;
   FewTuning tuning;
 };
-// The backend's choice; in a sweep also each choice changed alone, and a few together.
-std::vector<Named> tunings(const ExpertLayer& l, const DeviceLimits& device, bool sweep) {
-  std::vector<Named> all{{"chosen", few_tuning(l, device)}};
+// The backend's choice; in a sweep also other rings.
+std::vector<Named> tunings(bool sweep) {
+  std::vector<Named> all{{"chosen", FewTuning{}}};
   if (!sweep) return all;
   struct Ring {
     int slot, shared, blocks;
   };
-  for (const int warps : {4, 8}) {
-    for (const Ring ring : {Ring{4, 112, 1}, Ring{8, 112, 1}, Ring{16, 112, 1}, Ring{8, 72, 1}, Ring{8, 72, 2}, Ring{8, 200, 1}, Ring{16, 200, 1}}) {
-      for (const int panels : {2, 4}) {
-        for (const int down : {1, 2, 4}) {
-          if (warps == 8 && panels + down > 4 && ring.shared == 72) continue;  // the fold leaves no room
-          FewTuning t = all[0].tuning;
-          t.hidden.panels = panels, t.rows.panels = down;
-          for (StreamTuning* one : {&t.hidden, &t.rows}) {
-            one->warps = warps, one->blocks = ring.blocks;
-            one->slot_bytes = ring.slot << 10, one->shared_bytes = ring.shared << 10;
-          }
-          char name[96];
-          std::snprintf(name, sizeof name, "panels %d+%d warps %d slot %dK shared %dK blocks %d", panels, down, warps, ring.slot,
-                        ring.shared, ring.blocks);
-          all.push_back({name, t});
-        }
-      }
+  for (const Ring ring : {Ring{8, 112, 1}, Ring{16, 200, 1}, Ring{8, 72, 3}, Ring{12, 72, 3}, Ring{16, 72, 3}, Ring{12, 100, 2}, Ring{16, 100, 2}, Ring{6, 54, 4}}) {
+    FewTuning t;
+    for (StreamTuning* one : {&t.hidden, &t.rows}) {
+      one->blocks = ring.blocks, one->slot_bytes = ring.slot << 10, one->shared_bytes = ring.shared << 10;
     }
+    char name[64];
+    std::snprintf(name, sizeof name, "slot %dK shared %dK blocks %d", ring.slot, ring.shared, ring.blocks);
+    all.push_back({name, t});
   }
   return all;
 }
@@ -159,7 +149,7 @@ void run_model(const Model& m, Format format, const Options& options, const Band
     on.scratch = scratch.data();
     const int64_t expert_bytes = 2 * weights[0]->gate.expert_stride + weights[0]->down.expert_stride;
     const double bytes = static_cast<double>(active * expert_bytes) / kCalls + static_cast<double>(2 * tokens * m.D * 4);
-    for (const Named& named : tunings(layer(0), *on.device, options.sweep)) {
+    for (const Named& named : tunings(options.sweep)) {
       const Timing t = time_graph(on.stream, options.smoke ? 2 : options.sweep ? 9 : 30, [&] {
         for (int i = 0; i < kCalls; i++) launch_few(layer(i), named.tuning, 0, on);
       });

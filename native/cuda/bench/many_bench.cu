@@ -27,7 +27,7 @@ struct Model {
 const Model kModels[] = {{"qwen3-30b-a3b", 128, 8, 2048, 768, {512, 2048, 4096, 32768}}, {"mixtral-8x7b", 8, 2, 4096, 14336, {4096}}};
 const Model kSmoke = {"smoke", 8, 2, 64, 48, {5, 300}};
 constexpr int kLayers = 2;
-constexpr const char* kWayNames[many::kWays] = {"wgmma 256", "wgmma 256 async", "wgmma 256 skew 1", "wgmma 256 skew 2", "mma 128"};
+constexpr const char* kWayNames[many::kWays] = {"wgmma 256", "mma 128"};
 
 // Of either sign, about 1/32 in size.
 __global__ void fill_bf16(uint16_t* y, int64_t n, uint32_t seed) {

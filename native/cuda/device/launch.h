@@ -36,7 +36,7 @@ void launch(Start start, void (*kernel)(P...), dim3 grid, dim3 block, int64_t sh
   emulation::launch(on.stream, grid, block, shared,
                     [kernel, ... copies = static_cast<P>(std::forward<A>(args))] { kernel(copies...); });
 #else
-  if (shared > 48 * 1024) {
+  if (shared > 32 * 1024) {  // static shared memory counts too
     check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(shared)));
   }

@@ -35,15 +35,11 @@ void launch_few(std::span<const Product> products, uint32_t instruction, const L
   std::vector<Product> left(products.begin(), products.end());
   while (!left.empty()) {
     std::vector<Product> together, others;
-    int64_t panels = 0;
     for (const Product& p : left) {
       const bool joins = together.size() < kMostStreamed && p.weight->format == left[0].weight->format;
       (joins ? together : others).push_back(p);
-      if (joins) panels += p.weight->panels() * std::min(p.experts, p.rows);
     }
-    StreamTuning tuning;
-    tuning.panels = task_panels(panels, on.device->multiprocessors, {1, 2, 4});
-    launch_few(together, tuning, instruction, on, scratch);
+    launch_few(together, StreamTuning{}, instruction, on, scratch);
     left = std::move(others);
   }
 }

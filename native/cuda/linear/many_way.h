@@ -5,13 +5,10 @@
 namespace switchyard::cuda::many {
 
 enum class Way {
-  kWgmma256,       // Hopper; tiles of up to 256 rows
-  kWgmma256Async,  // the same, copies tell of their end themselves
-  kWgmma256Skew1,  // the same, one multiplying warpgroup a stage before the other
-  kWgmma256Skew2,  // two stages
-  kMma128,         // mma.sync: any device that has bf16 in tensor cores; tiles of up to 128 rows
+  kWgmma256,  // Hopper; tiles of up to 256 rows
+  kMma128,    // mma.sync: any device that has bf16 in tensor cores; tiles of up to 128 rows
 };
-constexpr int kWays = 5, kLeastTileRows = 64;
+constexpr int kWays = 2, kLeastTileRows = 64;
 
 inline Way way_for(const DeviceLimits& device) { return device.capability / 10 == 9 ? Way::kWgmma256 : Way::kMma128; }
 

@@ -1,4 +1,4 @@
-// Streaming products whose outputs are rows of f32, and how many panels their tasks have.
+// Streaming products whose outputs are rows of f32.
 #pragma once
 #include <algorithm>
 
@@ -37,19 +37,5 @@ struct RowsStore {
 // launch_stream<1>() with this end, built once (few.cu).
 void launch_stream_rows(std::span<const DeviceWeight* const> weights, const PlanRows& plan, const std::byte* tiles,
                         const StreamTuning& tuning, const RowsStore& store, uint32_t instruction, const Launch& on);
-
-// The largest of `choices` (in rising order) among those that leave the fewest multiprocessors idle, within 2 %, where `panels`
-// panels are cut in tasks of so many.
-inline int task_panels(int64_t panels, int multiprocessors, std::initializer_list<int> choices) {
-  int best = *choices.begin();
-  double best_share = 0;
-  for (const int c : choices) {
-    const int64_t tasks = (panels + c - 1) / c, rounds = (tasks + multiprocessors - 1) / multiprocessors;
-    const double share = static_cast<double>(tasks) / static_cast<double>(std::max<int64_t>(1, rounds * multiprocessors));
-    if (share >= best_share - 0.02) best = c;
-    best_share = std::max(best_share, share);
-  }
-  return best;
-}
 
 }  // namespace switchyard::cuda

@@ -34,16 +34,6 @@ bool has_few(const ExpertLayer& l) {
 
 int64_t few_scratch(const ExpertLayer& l, const DeviceLimits&) { return FewScratch(l, nullptr).bytes; }
 
-FewTuning few_tuning(const ExpertLayer& l, const DeviceLimits& device) {
-  const int64_t active = std::min(l.E, l.N * l.K);
-  FewTuning tuning;
-  // Pairs of a gate and an up panel, 1 or 2 a task.
-  tuning.hidden.panels = l.gate == nullptr ? task_panels(active * l.up->panels(), device.multiprocessors, {1, 2, 4})
-                                           : 2 * task_panels(active * l.up->panels(), device.multiprocessors, {1, 2});
-  tuning.rows.panels = task_panels(active * l.down->panels(), device.multiprocessors, {1, 2, 4});
-  return tuning;
-}
-
 void launch_few(const ExpertLayer& l, const FewTuning& tuning, uint32_t instruction, const Launch& on) {
   const FewScratch scratch(l, on.scratch);
   const HiddenRule rule{l.activation, l.limit, l.slope};
@@ -63,7 +53,7 @@ void launch_few(const ExpertLayer& l, const FewTuning& tuning, uint32_t instruct
 }
 
 void launch_few(const ExpertLayer& l, uint32_t instruction, const Launch& on) {
-  launch_few(l, few_tuning(l, *on.device), instruction, on);
+  launch_few(l, FewTuning{}, instruction, on);
 }
 
 }  // namespace switchyard::cuda

@@ -8,7 +8,6 @@ namespace switchyard::cuda {
 struct FewTuning {
   StreamTuning hidden, rows;  // of the products with gate and up, and with down
 };
-FewTuning few_tuning(const ExpertLayer& l, const DeviceLimits& device);
 void launch_few(const ExpertLayer& l, const FewTuning& tuning, uint32_t instruction, const Launch& on);
 
 }  // namespace switchyard::cuda
