@@ -38,7 +38,7 @@ typedef struct SyOperand {
   int64_t bytes;
   int32_t dtype, rank;
   int64_t dims[8];
-  // Of constants and weights: device memory. A weight without lies with the host, and so run the instructions that read it.
+  // Of constants and weights: device memory. One without lies with the host, and there run the instructions that read it.
   const void* data;
   // Of weights, whose bytes are panels (formats/pack.h); expert_stride is 0 where all experts are the same bytes.
   int32_t format;
@@ -60,8 +60,8 @@ typedef struct SyInstruction {
   const SyAttribute* attribute;
 } SyInstruction;
 
-// Runs an instruction that the backend has no kernel for, or whose weights lie with the host. in and out: host memory, one
-// pointer an operand, null for weights.
+// Runs an instruction that the backend has no kernel for, or whose weights or constants lie with the host. in and out: host
+// memory, one pointer an operand, null for weights and what lies with the host.
 // Called from a thread of the driver while the run waits in its order; it must not call the backend.
 typedef void (*SyHostRun)(void* host, uint32_t instruction, void* const* in, void* const* out, SyStatus* status);
 

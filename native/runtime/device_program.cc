@@ -8,7 +8,12 @@
 namespace switchyard {
 namespace {
 
-SyOperand operand_of(const Program::Entry& entry, const Operand& operand) {
+// Such a constant is read where it lies, by instructions on the host.
+bool lies_with_host(const Program& program, const Program::Entry& entry) {
+  return entry.kind == Program::Kind::kConstant && program.constants()[entry.index]->device() == nullptr;
+}
+
+SyOperand operand_of(const Program& program, const Program::Entry& entry, const Operand& operand) {
   SyOperand to{};
   to.kind = static_cast<int32_t>(entry.kind);
   to.index = entry.index;
@@ -22,7 +27,7 @@ SyOperand operand_of(const Program::Entry& entry, const Operand& operand) {
     to.format = static_cast<int32_t>(w->format());
     to.experts = w->experts(), to.rows = w->rows(), to.columns = w->columns();
     to.expert_stride = w->experts() > 1 ? w->expert_stride() : 0;
-  } else if (entry.kind == Program::Kind::kConstant) {
+  } else if (entry.kind == Program::Kind::kConstant && !lies_with_host(program, entry)) {
     to.data = operand.data;
   }
   return to;
@@ -35,7 +40,7 @@ DeviceProgram::DeviceProgram(std::shared_ptr<const Device> device, Program& prog
   const std::span<const Operand> operands = program.operands();
   const std::span<const Program::Entry> entries = program.entries();
   std::vector<SyOperand> told;
-  for (size_t i = 0; i < operands.size(); i++) told.push_back(operand_of(entries[i], operands[i]));
+  for (size_t i = 0; i < operands.size(); i++) told.push_back(operand_of(program, entries[i], operands[i]));
 
   // What the backend's pointers point to while it loads.
   std::deque<std::vector<uint32_t>> numbers;
@@ -100,8 +105,10 @@ void DeviceProgram::run_on_host(void* self, uint32_t number, void* const* in, vo
       for (size_t i = 0; i < list.size(); i++) {
         if (list[i] == nullptr) continue;
         operands.push_back(*list[i]);
-        operands.back().data = memory[i] != nullptr ? static_cast<std::byte*>(memory[i]) : &nothing;
+        const auto number = static_cast<size_t>(list[i] - program.program_.operands().data());
         list[i] = &operands.back();
+        if (lies_with_host(program.program_, program.program_.entries()[number])) continue;
+        operands.back().data = memory[i] != nullptr ? static_cast<std::byte*>(memory[i]) : &nothing;
       }
     };
     bind(instruction.in, in);

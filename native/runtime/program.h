@@ -49,8 +49,8 @@ class Program {
 
   // Keeps constants and weights alive. Throws Error(kProgram…) for a malformed program, one that names an unknown
   // kernel, or one that a kernel's prepare() refuses.
-  // `device`: where it will run and where constants lie; null: the host. An instruction whose weights lie in the host's memory
-  // runs there, in its place of the order.
+  // `device`: where it will run and where constants lie; null: the host. An instruction whose weights or constants lie in the
+  // host's memory runs there, in its place of the order.
   static std::shared_ptr<Program> load(std::span<const std::byte> binary, const KernelRegistry& kernels,
                                        std::vector<std::shared_ptr<Buffer>> constants,
                                        std::vector<ProgramWeight> weights,
@@ -85,6 +85,7 @@ class Program {
   std::span<Step> steps() { return steps_; }
   std::span<const Operand> operands() const { return operands_; }
   std::span<const Entry> entries() const { return entries_; }
+  std::span<const std::shared_ptr<Buffer>> constants() const { return constants_; }
   uint32_t ints() const { return ints_; }
   size_t size() const { return steps_.size(); }
   std::span<const int64_t> output_bytes() const { return output_bytes_; }

@@ -436,12 +436,12 @@ class ProgramLoader {
 std::shared_ptr<Program> Program::load(std::span<const std::byte> binary, const KernelRegistry& kernels,
                                        std::vector<std::shared_ptr<Buffer>> constants,
                                        std::vector<ProgramWeight> weights, std::shared_ptr<const Device> device) {
+  // What lies in the host's memory is for instructions that run there.
   for (size_t i = 0; i < constants.size(); i++) {
-    if (constants[i]->device() == device.get()) continue;
+    if (constants[i]->device() == device.get() || constants[i]->device() == nullptr) continue;
     fail(ErrorCode::kOption, "[program] got constant %zu on another device than the program's, expected it there", i);
   }
   for (size_t i = 0; i < weights.size(); i++) {
-    // Those in the host's memory are for instructions that run there.
     if (weights[i].weight->device() == device.get() || weights[i].weight->device() == nullptr) continue;
     fail(ErrorCode::kOption, "[program] got weight %zu on another device than the program's, expected it there", i);
   }

@@ -25,6 +25,9 @@ export interface PackedExperts {
   readonly down: Weight;
 }
 
+/** Biases of all experts of a layer, on the device. */
+export type ExpertBiases = Pick<ExpertParameters, 'gateBias' | 'upBias' | 'downBias'>;
+
 const MATRICES = ['gate', 'up', 'down'] as const;
 
 /** The matrices there are. */
@@ -45,6 +48,7 @@ export class SplitExperts implements PackedExperts {
     readonly device: Device,
     /** All E experts, with the host. */
     readonly host: PackedExperts,
+    readonly biases: ExpertBiases,
     /** H × [F, D], on the device; so the two below. */
     readonly gate: Weight | null,
     readonly up: Weight,
@@ -64,6 +68,7 @@ export class SplitExperts implements PackedExperts {
   static async make(
     device: Device,
     host: PackedExperts,
+    biases: ExpertBiases,
     { places, fixed }: { readonly places: number; readonly fixed: number },
     signal?: AbortSignal,
   ): Promise<SplitExperts> {
@@ -77,7 +82,7 @@ export class SplitExperts implements PackedExperts {
       };
       const gate = host.gate && (await copy(host.gate));
       const up = await copy(host.up);
-      return new SplitExperts(device, host, gate, up, await copy(host.down), fixed);
+      return new SplitExperts(device, host, biases, gate, up, await copy(host.down), fixed);
     } catch (error) {
       for (const { native } of made) device.disposeWeight(native);
       throw error;
@@ -148,7 +153,7 @@ export async function onDevice(
   return new Weight(copy, format, experts.length, rows, columns, addon.weightInfo(copy).bytes);
 }
 
-/** As `runExperts` on all experts: x [N, D] → [N, Dout]. */
+/** As `runExperts` on all experts, which lie with the host: x [N, D] → [N, Dout]. */
 export function runSplit(
   x: Tensor,
   { expertIds, combineWeights }: SparsePlan,
@@ -166,9 +171,9 @@ export function runSplit(
     gate: split.gate,
     up: split.up,
     down: split.down,
-    gateBias: biasOf(experts.gateBias),
-    upBias: biasOf(experts.upBias),
-    downBias: biasOf(experts.downBias),
+    gateBias: biasOf(split.biases.gateBias),
+    upBias: biasOf(split.biases.upBias),
+    downBias: biasOf(split.biases.downBias),
   };
   return add(
     runExperts(x, moePlan(hotIds, split.places), combineWeights, hot, options),

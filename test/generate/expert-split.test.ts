@@ -47,6 +47,7 @@ describe.skipIf(device === null)('experts split between GPU and host', () => {
   describe.skipIf(fixtures === undefined).each(['qwen3_moe', 'mixtral', 'deepseek_v3', 'gpt_oss'])(
     '%s',
     (family) => {
+      const folder = temporaryFolder();
       const path = join(fixtures ?? '', family);
       let whole: LanguageModel;
       let expected: Float32Array;
@@ -72,6 +73,14 @@ describe.skipIf(device === null)('experts split between GPU and host', () => {
         // bytes left over give the first layers one more
         for (const split of splits) expect([places, (places ?? 0) + 1]).toContain(split.places);
         expectClose(await logitsOf(model), expected);
+      });
+
+      it.each([0, 2])('saves what it loaded: %s of each layer on the GPU', async (gpu) => {
+        await using model = await load(path, { experts: { gpu } });
+        const packed = join(folder, `${family}-${gpu}.switchyard`);
+        await model.save(packed);
+        await using again = await load(packed);
+        expect(await logitsOf(again)).toEqual(expected);
       });
 
       it('gives the same tokens while experts come and go', async () => {

@@ -11,8 +11,11 @@ namespace {
 constexpr int64_t kAlign = 64;
 
 int64_t bytes_of(const Operand& o) { return o.shape.size() * dtype_size(o.dtype); }
-// Weights are the host's own.
-bool is_copied(const Operand* o) { return o != nullptr && o->weight == nullptr && bytes_of(*o) > 0; }
+// Weights are the host's own, and so are constants without device memory.
+bool is_copied(const Operand* o, const HostStep::PlaceKey& place) {
+  if (o == nullptr || o->weight != nullptr || bytes_of(*o) == 0) return false;
+  return std::get<0>(place) != SY_CONSTANT || o->data != nullptr;
+}
 
 }  // namespace
 
@@ -22,7 +25,7 @@ HostStep::HostStep(const Instruction& instruction, const std::vector<PlaceKey>& 
   std::map<PlaceKey, int64_t> bytes, at;
   const auto measure = [&](const std::vector<const Operand*>& operands, const std::vector<PlaceKey>& places) {
     for (size_t i = 0; i < operands.size(); i++) {
-      if (is_copied(operands[i])) bytes[places[i]] = std::max(bytes[places[i]], bytes_of(*operands[i]));
+      if (is_copied(operands[i], places[i])) bytes[places[i]] = std::max(bytes[places[i]], bytes_of(*operands[i]));
     }
   };
   measure(instruction.in, in);
@@ -33,7 +36,7 @@ HostStep::HostStep(const Instruction& instruction, const std::vector<PlaceKey>& 
   }
   const auto locate = [&](const std::vector<const Operand*>& operands, const std::vector<PlaceKey>& places) {
     std::vector<int64_t> offsets;
-    for (size_t i = 0; i < operands.size(); i++) offsets.push_back(is_copied(operands[i]) ? at[places[i]] : -1);
+    for (size_t i = 0; i < operands.size(); i++) offsets.push_back(is_copied(operands[i], places[i]) ? at[places[i]] : -1);
     return offsets;
   };
   in_at_ = locate(instruction.in, in), out_at_ = locate(instruction.out, out);

@@ -78,8 +78,12 @@ Program::Program(std::shared_ptr<DeviceState> device, const SyProgramSource& sou
           {attribute.i, attribute.f, std::vector<int64_t>(attribute.ints, attribute.ints + attribute.count)});
       if (attribute.slot != SWITCHYARD_ABSENT) step.slots.push_back({a, attribute.slot});
     }
-    const auto with_host = [&](const Operand* o) { return o != nullptr && o->weight != nullptr && o->weight->data == nullptr; };
-    const bool left = std::any_of(step.instruction.in.begin(), step.instruction.in.end(), with_host);
+    const auto with_host = [&](uint32_t number) {
+      if (number == SWITCHYARD_ABSENT) return false;
+      const Operand& o = operands_[number];
+      return o.weight != nullptr ? o.weight->data == nullptr : bound_[number].kind == SY_CONSTANT && o.data == nullptr;
+    };
+    const bool left = std::any_of(from.in, from.in + from.ins, with_host);
     step.kernel = left ? nullptr : kernels().find(step.name);
     if (step.kernel == nullptr) {
       const auto places = [&](const uint32_t* numbers, uint32_t count) {

@@ -2,6 +2,7 @@
 import type { NativeDevice } from '../../core/addon.js';
 import type { Device } from '../../core/device.js';
 import type { KvType } from '../../core/format.js';
+import { Tensor } from '../../core/tensor.js';
 import { Weight } from '../../core/weight.js';
 import { cacheBytesPerToken } from '../../inspect/memory.js';
 import { matricesOf, onDevice, type PackedExperts, SplitExperts } from '../../moe/split-experts.js';
@@ -99,15 +100,21 @@ export async function placeExperts(
     const layers = sparseLayers(parameters);
     const sizes = layers.map((layer) => sizeOf(device, layer));
     for (const [i, { places, fixed }] of placesOf(sizes, options).entries()) {
-      const { prefix, names, experts } = layers[i] as SparseLayer;
+      const { prefix, names, experts, biases } = layers[i] as SparseLayer;
       if (places === sizes[i]?.experts) {
         for (const name of names) {
           const before = parameters.get(name) as Weight;
           parameters.set(name, await whole(device, before, signal));
           device.disposeWeight(before.native);
         }
-      } else if (places > 0)
-        splits.set(prefix, await SplitExperts.make(device, experts, { places, fixed }, signal));
+        continue;
+      }
+      if (places > 0) {
+        const biasOf = (name: string): Tensor | null => biases.get(`${prefix}${name}.bias`) ?? null;
+        const all = { gateBias: biasOf('gate'), upBias: biasOf('up'), downBias: biasOf('down') };
+        splits.set(prefix, await SplitExperts.make(device, experts, all, { places, fixed }, signal));
+      }
+      for (const [name, bias] of biases) parameters.set(name, await withHost(device, bias));
     }
     return new Decoder(config, parameters, contextLength, splits);
   } catch (error) {
@@ -122,6 +129,13 @@ interface SparseLayer {
   readonly prefix: string;
   readonly names: readonly string[];
   readonly experts: PackedExperts;
+  /** [E, rows] of each matrix, by name; none where experts have none. */
+  readonly biases: ReadonlyMap<string, Tensor>;
+}
+
+/** The same tensor in the host's memory: what runs there would copy it from the device at each step. */
+async function withHost({ addon }: Device, t: Tensor): Promise<Tensor> {
+  return Tensor.ofBuffer(addon.bufferFrom(await t.data()), t.dtype, t.shape);
 }
 
 /** Equal experts that share their bytes are as one. */
@@ -156,7 +170,12 @@ function sparseLayers(parameters: ParameterMap): SparseLayer[] {
       .filter((of) => parameters.has(of));
     const matrix = (of: string): Weight => parameters.get(`${prefix}${of}.weight`) as Weight;
     const gate = names.length === 3 ? matrix('gate') : null;
-    layers.push({ prefix, names, experts: { gate, up: matrix('up'), down: matrix('down') } });
+    const biases = new Map<string, Tensor>();
+    for (const of of names.map((matrix) => matrix.replace(/weight$/, 'bias'))) {
+      const bias = parameters.get(of);
+      if (bias instanceof Tensor) biases.set(of, bias);
+    }
+    layers.push({ prefix, names, biases, experts: { gate, up: matrix('up'), down: matrix('down') } });
   }
   return layers;
 }
