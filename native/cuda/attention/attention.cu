@@ -28,7 +28,9 @@ const T* optional_data(const Instruction& in, size_t i) {
 
 bool is_paged(const Instruction& in) { return in.in[1]->shape.rank == 4; }
 
-int rows_of(Path path) { return path == Path::kRows16 ? 16 : path == Path::kSteps ? 8 : 64; }
+int rows_of(Path path) {
+  return path == Path::kRows16 ? 16 : path == Path::kSteps ? 8 : path == Path::kWidePrompts ? 128 : 64;
+}
 
 // By shapes alone.
 Path f32_path(const AttentionProblem& p) {
@@ -42,8 +44,12 @@ bool has_mma_path(const Instruction& in, const AttentionProblem& p) {
   return is_paged(in) && in.in[2] != nullptr && (dtype == DType::kF16 || dtype == DType::kBF16) && fits(p.C) && fits(p.Cv);
 }
 
-Path mma_path(const AttentionProblem& p) {
-  return p.N * p.group() > int64_t{16} * p.S ? Path::kPrompts : Path::kSteps;
+Path mma_path(const AttentionProblem& p, const AttentionTuning& tuning) {
+  const int64_t rows = p.N * p.group();
+  if (rows <= int64_t{16} * p.S) return Path::kSteps;
+  // Wide tiles are for heads of these sizes alone, and sequences that fill two.
+  const bool wide = tuning.wide && p.C == p.Cv && (p.C == 64 || p.C == 128) && rows >= int64_t{256} * p.S;
+  return wide ? Path::kWidePrompts : Path::kPrompts;
 }
 
 AttentionProblem problem_of(const Instruction& in) {
@@ -131,7 +137,7 @@ void run_paged_of(const Instruction& in, const Launch& on, const AttentionTuning
                           aligned_values && p.Cv % static_cast<int>(16 / sizeof(T)) == 0};
   if constexpr (sizeof(T) == 2) {
     if (has_mma_path(in, p) && aligned_keys && aligned_values) {
-      const Path path = mma_path(p);
+      const Path path = mma_path(p, tuning);
       if (prepare(&p, path, in, on, tuning)) attend_mma(p, path, keys, tuning, on);
       return;
     }
@@ -168,7 +174,7 @@ int64_t attention_scratch(const Instruction& in, const DeviceLimits& device, con
     return c.splits > 1 ? ((values_of(c, path) + 1) / 2 * 2 + 2 * c.tiles * c.G * c.splits * rows_of(path)) * 4 : 0;
   };
   // Where data lies, which decides too, is not known yet.
-  return std::max(bytes(f32_path(p)), has_mma_path(in, p) ? bytes(mma_path(p)) : 0);
+  return std::max(bytes(f32_path(p)), has_mma_path(in, p) ? bytes(mma_path(p, tuning)) : 0);
 }
 
 void register_attention(KernelTable& t) {

@@ -7,14 +7,15 @@
 
 namespace switchyard::cuda {
 
-// Which kernel: f32 with tiles of 16 or 64 rows, or tensor cores for steps or prompts.
-enum class AttentionPath { kRows16, kRows64, kSteps, kPrompts };
+// Which kernel: f32 with tiles of 16 or 64 rows, or tensor cores for steps or for prompts by tiles of 64 or 128 rows.
+enum class AttentionPath { kRows16, kRows64, kSteps, kPrompts, kWidePrompts };
 
 // Choices that only time tells (bench/attention_bench.cu --sweep).
 struct AttentionTuning {
   int stages = 3;  // of a step's blocks of keys in shared memory, 2 or 3
   int blocks = 2;  // of threads that a multiprocessor holds; below half of it keys are split
   int least = 1;   // blocks of 64 keys that are worth a split
+  bool wide = true;  // tiles of 128 rows for prompts that fill them
 };
 
 void launch_attention(const Instruction&, const Launch&, const AttentionTuning&);

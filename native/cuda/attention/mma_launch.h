@@ -5,29 +5,33 @@
 
 namespace switchyard::cuda {
 
-template <class T, bool kSteps, int kWidth, bool kExact, int kStages>
+template <class T, bool kSteps, int kWarps, int kWidth, bool kExact, int kStages>
 void launch_mma(const AttentionProblem& p, const PagedKeys<T>& keys, const Launch& on) {
-  const MmaShared shared = mma_shared(kSteps ? 16 : 16 * kMmaWarps, p.C, p.Cv, kStages);
-  launch(Start::kEarly, attention_mma<T, kSteps, kSteps, kWidth, kExact, kStages>, attention_grid(p), kMmaThreads, shared.total, on,
+  const MmaShared shared = mma_shared(kSteps ? 16 : 16 * kWarps, p.C, p.Cv, kStages);
+  launch(Start::kEarly, attention_mma<T, kSteps, kSteps, kWarps, kWidth, kExact, kStages>, attention_grid(p), 32 * kWarps, shared.total, on,
          p, keys);
-  combine_splits<kSteps ? 8 : 64>(p, keys, on);
+  combine_splits<kSteps ? 8 : 16 * kWarps>(p, keys, on);
 }
 
 template <class T>
 void attend_mma(const AttentionProblem& p, AttentionPath path, const PagedKeys<T>& keys, const AttentionTuning& tuning,
                 const Launch& on) {
   const int exact = p.C == p.Cv ? p.C : 0;
+  if (path == AttentionPath::kWidePrompts) {
+    if (exact == 64) return launch_mma<T, false, 8, 64, true, 3>(p, keys, on);
+    return launch_mma<T, false, 8, 128, true, 3>(p, keys, on);
+  }
   if (path == AttentionPath::kPrompts) {
-    if (exact == 64) return launch_mma<T, false, 64, true, 2>(p, keys, on);
-    if (exact == 128) return launch_mma<T, false, 128, true, 2>(p, keys, on);
-    return launch_mma<T, false, kMostMmaWidth, false, 2>(p, keys, on);
+    if (exact == 64) return launch_mma<T, false, 4, 64, true, 2>(p, keys, on);
+    if (exact == 128) return launch_mma<T, false, 4, 128, true, 2>(p, keys, on);
+    return launch_mma<T, false, 4, kMostMmaWidth, false, 2>(p, keys, on);
   }
-  if (exact == 64) return launch_mma<T, true, 64, true, 3>(p, keys, on);
+  if (exact == 64) return launch_mma<T, true, 4, 64, true, 3>(p, keys, on);
   if (exact == 128) {
-    if (tuning.stages == 2) return launch_mma<T, true, 128, true, 2>(p, keys, on);
-    return launch_mma<T, true, 128, true, 3>(p, keys, on);
+    if (tuning.stages == 2) return launch_mma<T, true, 4, 128, true, 2>(p, keys, on);
+    return launch_mma<T, true, 4, 128, true, 3>(p, keys, on);
   }
-  launch_mma<T, true, kMostMmaWidth, false, 2>(p, keys, on);
+  launch_mma<T, true, 4, kMostMmaWidth, false, 2>(p, keys, on);
 }
 
 }  // namespace switchyard::cuda

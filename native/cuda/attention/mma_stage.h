@@ -5,7 +5,6 @@
 
 namespace switchyard::cuda {
 
-constexpr int kMmaThreads = 128, kMmaWarps = 4;
 constexpr int kMostMmaWidth = 256;  // channels of keys and of values
 
 // What rounding to T leaves of x.
@@ -34,14 +33,14 @@ __host__ __device__ constexpr MmaShared mma_shared(int rows, int C, int Cv, int 
 
 // Queries as T. Those for f16 are divided by the power of two of their row's largest, which goes into the scale of the scores.
 // kWidth: most channels.
-template <class T, bool kPrecise, int kRows, int kWidth>
+template <class T, bool kPrecise, int kRows, int kWarps, int kWidth>
 __device__ void stage_mma_queries(const AttentionProblem& p, const AttentionTile& tile, int g, int C, std::byte* to, float* scales) {
-  constexpr int kOwn = kWidth / 32, kOwnRows = kRows / kMmaWarps;
+  constexpr int kOwn = kWidth / 32, kOwnRows = kRows / kWarps;
   const int lane = static_cast<int>(threadIdx.x) % 32, group = p.group(), first = static_cast<int>(tile.first);
   const int rows = tile.queries * group - first;
 #pragma unroll 2
   for (int i = 0; i < kOwnRows; i++) {
-    const int r = static_cast<int>(threadIdx.x) / 32 + i * kMmaWarps, row = first + r, query = row / group;
+    const int r = static_cast<int>(threadIdx.x) / 32 + i * kWarps, row = first + r, query = row / group;
     const float* from = p.q + ((tile.token + query) * p.H + g * group + (row - query * group)) * C;
     float x[kOwn], factor = 1.0f, unit = 1.0f;
 #pragma unroll
@@ -100,11 +99,12 @@ struct FoundBlocks {
   }
 };
 
-// Asks for a block of keys and values; zeros for values that no row sees. C and Cv are multiples of 16. Called by all threads.
-template <class T>
+// Asks for a block of keys and values; zeros for values that no row sees. C and Cv are multiples of kThreads / 8. kExact: Cv, if it
+// is known when this is compiled, else 0. Called by all threads.
+template <int kThreads, int kExact, class T>
 __device__ void copy_block(const FoundBlocks<T>& found, int block_of_eight, int base, int C, int Cv, std::byte* to_keys,
                            std::byte* to_values) {
-  constexpr int kChannels = kMmaThreads / 8;  // that threads copy at once: eight pieces each
+  constexpr int kChannels = kThreads / 8;  // that threads copy at once: eight pieces each
   const PagedKeys<T>& keys = found.keys;
   const SeenKeys& seen = found.walk.all;
   const int thread = static_cast<int>(threadIdx.x);
@@ -120,25 +120,40 @@ __device__ void copy_block(const FoundBlocks<T>& found, int block_of_eight, int 
       copy_16(to + j * kChannels * kMmaKeyStride, from + j * kChannels * channel, there ? 16 : 0);
     }
   }
-  const int pieces = Cv / 8;
   const bool all = base + kKeyBlock <= seen.prefix || (base >= seen.low && base + kKeyBlock <= seen.high);
+  if constexpr (kExact != 0) {
+    constexpr int kPieces = kExact / 8, kKeys = kThreads / kPieces;  // that threads copy at once
+    static_assert(kKeys % 16 == 0 || 16 % kKeys == 0);
+    const int first = thread / kPieces, piece = thread % kPieces;
+    const std::byte* vector = nullptr;
+    const int64_t at = (first % 16 * kExact + piece * 8) * 2;
+    std::byte* to = to_values + first * mma_stride(kExact) + piece * 16;
 #pragma unroll
-  for (int j = 0; j < Cv / kChannels; j++) {
-    const int i = thread + j * kMmaThreads, key = i / pieces, piece = i % pieces;
-    const std::byte* const vector = found.value_vector(block_of_eight, key / 16);
-    const bool there = vector != nullptr && (all || seen.sees(base + key));
-    copy_16(to_values + key * mma_stride(Cv) + piece * 16, there ? vector + (key % 16 * Cv + piece * 8) * 2 : keys.v, there ? 16 : 0);
+    for (int j = 0; j < kKeyBlock / kKeys; j++) {
+      if (kKeys >= 16 || j * kKeys % 16 == 0) vector = found.value_vector(block_of_eight, (j * kKeys + (kKeys > 16 ? first : 0)) / 16);
+      const bool there = vector != nullptr && (all || seen.sees(base + j * kKeys + first));
+      copy_16(to + j * kKeys * mma_stride(kExact), there ? vector + at + j * kKeys % 16 * kExact * 2 : keys.v, there ? 16 : 0);
+    }
+  } else {
+    const int pieces = Cv / 8;
+#pragma unroll 2
+    for (int j = 0; j < Cv / kChannels; j++) {
+      const int i = thread + j * kThreads, key = i / pieces, piece = i % pieces;
+      const std::byte* const vector = found.value_vector(block_of_eight, key / 16);
+      const bool there = vector != nullptr && (all || seen.sees(base + key));
+      copy_16(to_values + key * mma_stride(Cv) + piece * 16, there ? vector + (key % 16 * Cv + piece * 8) * 2 : keys.v, there ? 16 : 0);
+    }
   }
 }
 
 // Whether some of [64, Cv] values are no finite numbers; all threads get the answer.
-template <class T>
+template <int kThreads, class T>
 __device__ bool any_not_finite(const std::byte* values, int Cv) {
   __shared__ int found;
   constexpr uint32_t kExponent = std::is_same_v<T, Half> ? 0x7c00u : 0x7f80u;
   if (threadIdx.x == 0) found = 0;
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < kKeyBlock * Cv / 2; i += kMmaThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < kKeyBlock * Cv / 2; i += kThreads) {
     const int key = i / (Cv / 2), pair = i % (Cv / 2);
     const uint32_t word = *reinterpret_cast<const uint32_t*>(values + key * mma_stride(Cv) + pair * 4);
     if ((word & kExponent) == kExponent || (word >> 16 & kExponent) == kExponent) atomicOr(&found, 1);

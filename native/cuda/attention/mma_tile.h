@@ -2,8 +2,8 @@
 // keys are copied to shared memory while the block before is worked on, scores and weights stay in registers.
 //
 // Keys lie channel after channel and values row after row, so both are read as the second factor through transposed matrices.
-// Two ways to give the four warps work: prompts, where each has 16 rows of its own and all keys; and steps, where all have the
-// same rows and a quarter of each block of keys, merged at the end. Two ways to round what is f32, queries and weights:
+// Two ways to give the warps work: prompts, where each of four or eight has 16 rows of its own and all keys; and steps, where four
+// have the same rows and a quarter of each block of keys, merged at the end. Two ways to round what is f32, queries and weights:
 // - rounded: to the type of the cache, 16 rows a product;
 // - precise: as a sum of two such numbers, in rows r and r + 8 of the same product, whose outputs stand in the same lane: 16 bits
 //   of bf16, 22 of f16, with 8 rows a product. A value that is infinite gives NaN.
@@ -43,9 +43,9 @@ __device__ inline const std::byte* matrix_row(const std::byte* table, int stride
 }
 
 // Grid: tiles, KV heads, splits. kWidth: channels at most; kExact: of keys and of values just so many. Started early.
-template <class T, bool kPrecise, bool kSteps, int kWidth, bool kExact, int kStages>
-__global__ __launch_bounds__(kMmaThreads, kSteps && kStages == 2 && kWidth <= 128 ? 3 : 2) void attention_mma(AttentionProblem p, PagedKeys<T> keys) {
-  constexpr int kProduct = kPrecise ? 8 : 16, kRows = kSteps ? kProduct : kProduct * kMmaWarps;
+template <class T, bool kPrecise, bool kSteps, int kWarps, int kWidth, bool kExact, int kStages>
+__global__ __launch_bounds__(32 * kWarps, kWarps == 8 ? 1 : kSteps && kStages == 2 && kWidth <= 128 ? 3 : 2) void attention_mma(AttentionProblem p, PagedKeys<T> keys) {
+  constexpr int kProduct = kPrecise ? 8 : 16, kRows = kSteps ? kProduct : kProduct * kWarps;
   constexpr int kLaneRows = kProduct / 8, kKeyTiles = kSteps ? 2 : 8;
   begin_overlapped();
   const AttentionTile tile = find_tile<kRows>(p, blockIdx.x, keys.lengths);
@@ -59,7 +59,7 @@ __global__ __launch_bounds__(kMmaThreads, kSteps && kStages == 2 && kWidth <= 12
 
   SWITCHYARD_SHARED(memory);
   const int C = kExact ? kWidth : p.C, Cv = kExact ? kWidth : p.Cv;
-  const MmaShared at = mma_shared(kSteps ? 16 : 16 * kMmaWarps, C, Cv, kStages);
+  const MmaShared at = mma_shared(kSteps ? 16 : 16 * kWarps, C, Cv, kStages);
   float* const scales = reinterpret_cast<float*>(memory + at.scales);
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
   const int first_row = kSteps ? 0 : warp * kProduct, first_key = kSteps ? warp * 16 : 0;
@@ -69,13 +69,15 @@ __global__ __launch_bounds__(kMmaThreads, kSteps && kStages == 2 && kWidth <= 12
   const auto copy = [&](int block) {
     const int of_eight = (block - begin) % 8;
     if (of_eight == 0) found.find(block);
-    if (block < end) copy_block(found, of_eight, walk.base(block), C, Cv, stage_of(block), stage_of(block) + at.values);
+    if (block < end) {
+      copy_block<32 * kWarps, kExact ? kWidth : 0>(found, of_eight, walk.base(block), C, Cv, stage_of(block), stage_of(block) + at.values);
+    }
     copy_commit();
   };
 
   found.read_table(begin);
   for (int i = 0; i < kStages - 1; i++) copy(begin + i);
-  stage_mma_queries<T, kPrecise, kRows, kWidth>(p, tile, g, C, memory, scales);
+  stage_mma_queries<T, kPrecise, kRows, kWarps, kWidth>(p, tile, g, C, memory, scales);
 
   SeenKeys seen[kLaneRows];
   int head[kLaneRows], position[kLaneRows];
@@ -169,7 +171,7 @@ __global__ __launch_bounds__(kMmaThreads, kSteps && kStages == 2 && kWidth <= 12
       }
     }
 
-    if (!whole && ragged && any_not_finite<T>(v, Cv)) {
+    if (!whole && ragged && any_not_finite<32 * kWarps, T>(v, Cv)) {
       // A weight of 0 does not hide a value that is not finite: those of hidden keys are not multiplied.
       for (int t = 0; t < 4; t++) {
 #pragma unroll
@@ -235,8 +237,8 @@ __global__ __launch_bounds__(kMmaThreads, kSteps && kStages == 2 && kWidth <= 12
     static_assert(kPrecise);
     // The warps' states of the 8 rows, merged in order of warps.
     float* const tops = scales;  // [4, 8] and sums [4, 8], from here over the stages
-    float* const sums = tops + kMmaWarps * 8;
-    float* const states = sums + kMmaWarps * 8;  // [4, 8, Cv]
+    float* const sums = tops + kWarps * 8;
+    float* const states = sums + kWarps * 8;  // [4, 8, Cv]
     __syncthreads();
     if (lane % 4 == 0) tops[warp * 8 + lane / 4] = top[0], sums[warp * 8 + lane / 4] = sum[0];
 #pragma unroll
@@ -246,12 +248,12 @@ __global__ __launch_bounds__(kMmaThreads, kSteps && kStages == 2 && kWidth <= 12
       to[0] = out[m][0] * kWeightUnit<T>, to[1] = out[m][1] * kWeightUnit<T>;
     }
     __syncthreads();
-    for (int r = warp; r < kRows; r += kMmaWarps) {
-      float row_top = -INFINITY, row_sum = 0, by[kMmaWarps], factor;
+    for (int r = warp; r < kRows; r += kWarps) {
+      float row_top = -INFINITY, row_sum = 0, by[kWarps], factor;
 #pragma unroll
-      for (int w = 0; w < kMmaWarps; w++) row_top = fmaxf(row_top, tops[w * 8 + r]);
+      for (int w = 0; w < kWarps; w++) row_top = fmaxf(row_top, tops[w * 8 + r]);
 #pragma unroll
-      for (int w = 0; w < kMmaWarps; w++) {
+      for (int w = 0; w < kWarps; w++) {
         by[w] = exp2_fast(tops[w * 8 + r] - finite_top(row_top));
         row_sum = fmaf(sums[w * 8 + r], by[w], row_sum);
       }
@@ -259,7 +261,7 @@ __global__ __launch_bounds__(kMmaThreads, kSteps && kStages == 2 && kWidth <= 12
       for (int c = lane; to != nullptr && c < Cv; c += 32) {
         float x = 0;
 #pragma unroll
-        for (int w = 0; w < kMmaWarps; w++) x = fmaf(states[(w * 8 + r) * Cv + c], by[w], x);
+        for (int w = 0; w < kWarps; w++) x = fmaf(states[(w * 8 + r) * Cv + c], by[w], x);
         to[c] = x * factor;
       }
     }

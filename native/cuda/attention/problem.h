@@ -93,7 +93,7 @@ __device__ AttentionTile find_tile(const AttentionProblem& p, int64_t index, con
 // What rows see of the keys of a sequence: [0, prefix) and [low, high).
 struct SeenKeys {
   int prefix, low, high;
-  __device__ bool sees(int key) const { return key < prefix || (key >= low && key < high); }
+  __device__ bool sees(int key) const { return (key < prefix) | ((key >= low) & (key < high)); }
 };
 
 // `at`: the position of the query; `length`: keys of the sequence.

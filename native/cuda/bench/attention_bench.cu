@@ -1,6 +1,6 @@
 // Attention: of steps the share of the memory's bandwidth at which keys and values are read, of prompts the products a second.
 // Usage: attention_bench [--sweep] [--smoke] [MODEL…]
-// --sweep: steps of f16 by every tuning, alone; --smoke: tiny shapes.
+// --sweep: f16 and bf16 by every tuning, alone; --smoke: tiny shapes.
 #include <cmath>
 #include <cstring>
 #include <string_view>
@@ -58,7 +58,7 @@ class Cases {
                               std::to_string(sequences) + ",\"queries\":" + std::to_string(queries) + ",\"keys\":" +
                               std::to_string(keys) + ",\"room\":" + std::to_string(room);
     const double flops = 4.0 * pairs * static_cast<double>(m.H * m.C);
-    if (sweep_) return sweep(about, calls, bytes, flops);
+    if (sweep_) return sweep(about, calls, queries == 1, bytes, flops);
     bench_.time(queries == 1 ? "step" : "prompt", about, works, queries == 1 ? 30 : 3, bytes, flops);
   }
   void contiguous(const Shape3& m, int64_t tokens) {
@@ -85,24 +85,28 @@ class Cases {
     check(cudaMemcpy(x->data, values.data(), values.size() * sizeof(int32_t), cudaMemcpyHostToDevice));
     c.in(x);
   }
-  void sweep(const std::string& about, const std::vector<std::unique_ptr<Call>>& calls, double bytes, double flops) {
-    const DeviceLimits& device = *bench_.on().device;
+  void sweep(const std::string& about, const std::vector<std::unique_ptr<Call>>& calls, bool steps, double bytes, double flops) {
+    const auto time = [&](const AttentionTuning& tuning) {
+      const DeviceMemory scratch(attention_scratch(calls[0]->instruction(), *bench_.on().device, tuning));
+      std::vector<std::function<void(const Launch&)>> works;
+      for (const auto& call : calls) {
+        works.push_back([&, c = call.get()](const Launch& on) {
+          Launch own = on;
+          own.scratch = scratch.data();
+          launch_paged_attention(c->instruction(), own, tuning);
+        });
+      }
+      const std::string how = ",\"stages\":" + std::to_string(tuning.stages) + ",\"blocks\":" + std::to_string(tuning.blocks) +
+                              ",\"least\":" + std::to_string(tuning.least) + ",\"wide\":" + (tuning.wide ? "true" : "false");
+      bench_.time(steps ? "tuned step" : "tuned prompt", about + how, works, steps ? 30 : 3, bytes, flops);
+    };
+    if (!steps) {
+      for (const bool wide : {false, true}) time({.wide = wide});
+      return;
+    }
     for (const int stages : {2, 3}) {
       for (const int blocks : {1, 2, 3, 4}) {
-        for (const int least : {1, 2, 4}) {
-          const AttentionTuning tuning{stages, blocks, least};
-          const DeviceMemory scratch(attention_scratch(calls[0]->instruction(), device, tuning));
-          std::vector<std::function<void(const Launch&)>> works;
-          for (const auto& call : calls) {
-            works.push_back([&, c = call.get()](const Launch& on) {
-              Launch own = on;
-              own.scratch = scratch.data();
-              launch_paged_attention(c->instruction(), own, tuning);
-            });
-          }
-          bench_.time("tuned step", about + ",\"stages\":" + std::to_string(stages) + ",\"blocks\":" + std::to_string(blocks) +
-                      ",\"least\":" + std::to_string(least), works, 30, bytes, flops);
-        }
+        for (const int least : {1, 2, 4}) time({.stages = stages, .blocks = blocks, .least = least});
       }
     }
   }
@@ -129,13 +133,15 @@ int run(bool smoke, bool sweep, const std::vector<std::string_view>& models) {
     for (const auto& [sequences, keys] : {std::pair<int64_t, int64_t>{1, 1024}, {1, 8192}, {1, 32768}, {16, 4096}, {64, 2048}}) {
       t.paged(m, DType::kF16, sequences, 1, keys, keys);
     }
-    if (sweep) continue;
-    t.paged(m, DType::kF16, 1, 1, 1024, 32768);
-    t.paged(m, DType::kBF16, 16, 1, 4096, 4096);
-    t.paged(m, DType::kF32, 16, 1, 4096, 4096);
-    t.paged(m, DType::kU8, 16, 1, 4096, 4096);
+    if (!sweep) {
+      t.paged(m, DType::kF16, 1, 1, 1024, 32768);
+      t.paged(m, DType::kBF16, 16, 1, 4096, 4096);
+      t.paged(m, DType::kF32, 16, 1, 4096, 4096);
+      t.paged(m, DType::kU8, 16, 1, 4096, 4096);
+    }
     t.paged(m, DType::kF16, 1, 4096, 4096, 4096);
     t.paged(m, DType::kBF16, 8, 512, 512, 512);
+    if (sweep) continue;
     t.paged(m, DType::kF32, 1, 2048, 2048, 2048);
     t.contiguous(m, 2048);
   }

@@ -87,6 +87,10 @@ const Case kMore[] = {
     {"prompt of wide heads", {{150, 300}, {30, 64}}, 4, 2, 128, 128, 1, 0, {}},
     {"prompt, widest", {{40, 120}}, 2, 1, 240, 256, 1, 0, {}},
     {"prompt, every term", {{90, 130}, {65, 65}}, 4, 2, 48, 80, 1, 50, {9, 0}, {true, true, 71, 60, 3}},
+    {"short prompt of heads of 64", {{70, 130}}, 2, 1, 64, 64, 1, 0, {}},
+    {"long prompt of heads of 64", {{140, 200}}, 2, 1, 64, 64, 1, 90, {20}},
+    {"long prompts of wide heads", {{140, 270}, {130, 130}}, 4, 2, 128, 128, 1, 0, {}},
+    {"long prompt, every term", {{150, 190}}, 4, 2, 64, 64, 1, 50, {9}, {true, true, 71, 60, 3}},
     {"no channel", {{3, 70}}, 2, 1, 0, 8, 1, 0, {}},
 };
 
@@ -115,18 +119,21 @@ void masked_keys_do_nothing(ThreadPool& pool) {
     agrees("poisoned", c, contiguous(c, d), pool);
     agrees("poisoned", c, paged(c, d, Pages<float>(c, d, 16), false), pool);
   }
-  for (int poisoned : {1, 63, 64}) {  // the same by tensor cores, for prompts and for steps
-    for (int queries : {80, 2}) {
-      Case few = c;
-      few.lengths = {{queries, 80}};
-      Data d = data_of(few);
-      // The second part of a weight times infinity is NaN.
-      const float other = queries == 2 ? NAN : INFINITY;
-      for (int64_t i = poisoned * c.G * c.Cv; i < (poisoned + 1) * c.G * c.Cv; i++) d.v[i] = i % 2 != 0 ? NAN : other;
-      agrees("poisoned", few, paged(few, d, Pages<BF16>(few, d, 16), false), pool, {1e-1, 1e-1, 1e-2});
-      agrees("poisoned", few, paged(few, d, Pages<uint16_t>(few, d, 32), false), pool, {1e-2, 1e-2, 1e-3});
-    }
+  const auto by_tensor_cores = [&](int poisoned, int queries, int width) {
+    Case few = c;
+    few.lengths = {{queries, 80}}, few.C = few.Cv = width;
+    Data d = data_of(few);
+    // The second part of a weight times infinity is NaN.
+    const float other = queries == 2 ? NAN : INFINITY;
+    const int64_t row = int64_t{c.G} * width;
+    for (int64_t i = poisoned * row; i < (poisoned + 1) * row; i++) d.v[i] = i % 2 != 0 ? NAN : other;
+    agrees("poisoned", few, paged(few, d, Pages<BF16>(few, d, 16), false), pool, {1e-1, 1e-1, 1e-2});
+    agrees("poisoned", few, paged(few, d, Pages<uint16_t>(few, d, 32), false), pool, {1e-2, 1e-2, 1e-3});
+  };
+  for (int poisoned : {1, 63, 64}) {
+    for (int queries : {80, 2}) by_tensor_cores(poisoned, queries, 16);
   }
+  for (int queries : {80, 30, 2}) by_tensor_cores(63, queries, 64);
   Data d = data_of(c);
   for (int x = 0; x < c.C; x++) d.q[x] = NAN;
   agrees("query of NaN", c, contiguous(c, d), pool);
