@@ -115,27 +115,56 @@ __device__ inline float scale_at(const std::byte* at) {
   return __uint_as_float(bits);
 }
 
-// kCount elements at `from` as f32: one, or 16 bytes of them.
+// kCount elements as they lie, one or 16 bytes of them: loaded first and made f32 later, so that several are on their way.
 template <int kCount, class T>
-__device__ inline void load_elements(const T* from, float* to) {
-  if constexpr (kCount == 1) {
-    *to = to_float(*from);
-  } else {
-    static_assert(kCount * sizeof(T) == 16);
-    const uint4 raw = *reinterpret_cast<const uint4*>(from);
-    const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
+struct Elements {
+  static_assert(kCount == 1 || kCount * sizeof(T) == 16);
+  using Raw = std::conditional_t<kCount == 1, T, uint4>;
+  Raw raw;
+
+  __device__ void load(const T* from) { raw = from != nullptr ? *reinterpret_cast<const Raw*>(from) : Raw{}; }
+  // to: 16-byte aligned where they are several.
+  __device__ void store(float* to) const {
+    if constexpr (kCount == 1) {
+      *to = to_float(raw);
+    } else {
+      const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
+      float x[kCount];
 #pragma unroll
-    for (int i = 0; i < kCount; i++) {
-      const uint32_t word = words[i * sizeof(T) / 4], bits = word >> (8 * sizeof(T) * i % 32);
-      if constexpr (sizeof(T) == 4) to[i] = __uint_as_float(word);
-      if constexpr (sizeof(T) == 2) to[i] = to_float(T{static_cast<uint16_t>(bits)});
-      if constexpr (sizeof(T) == 1) to[i] = to_float(T{static_cast<int8_t>(bits)});
+      for (int i = 0; i < kCount; i++) {
+        const uint32_t word = words[i * sizeof(T) / 4], bits = word >> (8 * sizeof(T) * i % 32);
+        if constexpr (sizeof(T) == 4) x[i] = __uint_as_float(word);
+        if constexpr (sizeof(T) == 2) x[i] = to_float(T{static_cast<uint16_t>(bits)});
+        if constexpr (sizeof(T) == 1) x[i] = to_float(T{static_cast<int8_t>(bits)});
+      }
+#pragma unroll
+      for (int i = 0; i < kCount; i += 4) *reinterpret_cast<float4*>(to + i) = make_float4(x[i], x[i + 1], x[i + 2], x[i + 3]);
     }
   }
-}
+};
 
 constexpr int kKeyStride = kKeyBlock + 4;  // floats from channel to channel of a staged block of keys
 constexpr int kAttentionThreads = 256;
+
+// Pieces of kCount elements → shared memory by all threads, four of a thread at once. from(i): where piece i lies, nullptr: zeros;
+// to(i): where it goes.
+template <int kCount, class T, class From, class To>
+__device__ inline void stage_pieces(int pieces, const From& from, const To& to) {
+  constexpr int kAhead = 4;
+  for (int first = static_cast<int>(threadIdx.x); first < pieces; first += kAhead * kAttentionThreads) {
+    Elements<kCount, T> x[kAhead];
+#pragma unroll
+    for (int a = 0; a < kAhead; a++) {
+      const int i = first + a * kAttentionThreads;
+      x[a].load(i < pieces ? from(i) : nullptr);
+    }
+#pragma unroll
+    for (int a = 0; a < kAhead; a++) {
+      const int i = first + a * kAttentionThreads;
+      if (i < pieces) x[a].store(to(i));
+    }
+  }
+}
 
 // Channels [first, first + count) of a block of keys → to [count, 64]; zeros for keys that are not there. kCount: elements read
 // at once.
@@ -145,14 +174,14 @@ __device__ void stage_keys(const Keys& keys, const AttentionProblem& p, const Fo
   using T = typename Keys::Element;
   if constexpr (Keys::kPaged) {
     constexpr int kPieces = kKeyBlock / kCount;
-    for (int i = static_cast<int>(threadIdx.x); i < count * kPieces; i += kAttentionThreads) {
-      const int c = i / kPieces, key = i % kPieces * kCount;
-      const T* from = reinterpret_cast<const T*>(found[key / 16].k);
-      float x[kCount] = {};
-      if (from != nullptr) load_elements<kCount>(from + int64_t{first + c} * keys.page.size + key % 16, x);
-#pragma unroll
-      for (int j = 0; j < kCount; j++) to[c * kKeyStride + key + j] = x[j];
-    }
+    stage_pieces<kCount, T>(
+        count * kPieces,
+        [&](int i) {
+          const int c = i / kPieces, key = i % kPieces * kCount;
+          const T* from = reinterpret_cast<const T*>(found[key / 16].k);
+          return from != nullptr ? from + int64_t{first + c} * keys.page.size + key % 16 : nullptr;
+        },
+        [&](int i) { return to + i / kPieces * kKeyStride + i % kPieces * kCount; });
   } else {
     // Eight keys and four pieces of each a warp: few threads write to the same bank.
     const int pieces = (count + kCount - 1) / kCount, quads = (pieces + 3) / 4;
@@ -163,7 +192,9 @@ __device__ void stage_keys(const Keys& keys, const AttentionProblem& p, const Fo
       float x[kCount] = {};
       if (seen.sees(base + key)) {
         const T* from = reinterpret_cast<const T*>(found[key / 16].k) + int64_t{key % 16} * p.G * p.C;
-        load_elements<kCount>(from + first + c, x);
+        const auto pack = load_pack<kCount>(from + first + c);
+#pragma unroll
+        for (int j = 0; j < kCount; j++) x[j] = pack.v[j];
       }
 #pragma unroll
       for (int j = 0; j < kCount; j++) to[(c + j) * kKeyStride + key] = x[j];
@@ -179,16 +210,15 @@ __device__ void stage_values(const Keys& keys, const AttentionProblem& p, const 
   using T = typename Keys::Element;
   constexpr int kPieces = kWidth / kCount;
   const int64_t distance = Keys::kPaged ? p.Cv : int64_t{p.G} * p.Cv;
-  for (int i = static_cast<int>(threadIdx.x); i < count * kPieces; i += kAttentionThreads) {
-    const int j = i / kPieces, c = i % kPieces * kCount, key = first + j;
-    const T* from = reinterpret_cast<const T*>(found[key / 16].v);
-    float x[kCount] = {};
-    if (from != nullptr && column + c < p.Cv && seen.sees(base + key)) {
-      load_elements<kCount>(from + key % 16 * distance + column + c, x);
-    }
-#pragma unroll
-    for (int k = 0; k < kCount; k++) to[j * kWidth + c + k] = x[k];
-  }
+  stage_pieces<kCount, T>(
+      count * kPieces,
+      [&](int i) {
+        const int c = i % kPieces * kCount, key = first + i / kPieces;
+        const T* from = reinterpret_cast<const T*>(found[key / 16].v);
+        const bool there = from != nullptr && column + c < p.Cv && seen.sees(base + key);
+        return there ? from + key % 16 * distance + column + c : nullptr;
+      },
+      [&](int i) { return to + i * kCount; });
 }
 
 // The same where values are the first channels of their keys.

@@ -29,14 +29,15 @@ __host__ __device__ inline TileShared tile_shared(int C) {
 // Queries' channels [first, first + count) → to [count, kRows + 4].
 template <int kRows>
 __device__ void stage_queries(const AttentionProblem& p, const AttentionTile& tile, int g, int first, int count, float* to) {
-  const int group = p.group();
-  const int64_t rows = int64_t{tile.queries} * group - tile.first;
-  for (int i = static_cast<int>(threadIdx.x); i < count * kRows; i += kAttentionThreads) {
-    const int r = i / count, c = i % count;
-    const int64_t row = tile.first + r;
-    const float* from = p.q + ((tile.token + row / group) * p.H + g * group + row % group) * p.C;
-    to[c * (kRows + 4) + r] = r < rows ? from[first + c] : 0.0f;
-  }
+  const int group = p.group(), first_row = static_cast<int>(tile.first), rows = tile.queries * group - first_row;
+  stage_pieces<1, float>(
+      count * kRows,
+      [&](int i) -> const float* {
+        const int r = i / count, row = first_row + r, query = row / group;
+        if (r >= rows) return nullptr;
+        return p.q + ((tile.token + query) * p.H + g * group + (row - query * group)) * p.C + first + i % count;
+      },
+      [&](int i) { return to + i % count * (kRows + 4) + i / count; });
 }
 
 template <int R>
@@ -93,8 +94,9 @@ __global__ __launch_bounds__(kAttentionThreads, 2) void attention_tile(Attention
   const int thread = static_cast<int>(threadIdx.x), tx = thread % 16, ty = thread / 16;
 
   SeenKeys seen[R];
-  const auto head_of = [&](int i) { return g * group + static_cast<int>((tile.first + ty * R + i) % group); };
-  const auto position_of = [&](int i) { return walk.first_position + static_cast<int>((tile.first + ty * R + i) / group); };
+  const auto row_of = [&](int i) { return static_cast<int>(tile.first) + ty * R + i; };
+  const auto head_of = [&](int i) { return g * group + row_of(i) % group; };
+  const auto position_of = [&](int i) { return walk.first_position + row_of(i) / group; };
   float top[R], sum[R], acc[R][V] = {};
 #pragma unroll
   for (int i = 0; i < R; i++) {
@@ -215,9 +217,9 @@ __global__ __launch_bounds__(kAttentionThreads, 2) void attention_tile(Attention
 
 #pragma unroll
   for (int i = 0; i < R; i++) {
-    const int64_t row = tile.first + ty * R + i;
+    const int row = row_of(i);
     const float all_sum = warp_reduce<16>(sum[i], Add());
-    if (row >= int64_t{tile.queries} * group) continue;
+    if (row >= tile.queries * group) continue;
     float* to;
     float factor = 1.0f;
     if (p.splits > 1) {
