@@ -18,13 +18,14 @@ constexpr int kMmaKeyStride = kKeyBlock * 2 + 16;
 __host__ __device__ constexpr int mma_stride(int width) { return width * 2 + 16; }
 
 struct MmaShared {
-  int scales, stages, values, stage, total;  // in bytes; queries come first, values after the keys of a stage
+  int scales, flag, stages, values, stage, total;  // in bytes; queries come first, values after the keys of a stage
 };
 // rows: of the queries' products.
 __host__ __device__ constexpr MmaShared mma_shared(int rows, int C, int Cv, int stages) {
   MmaShared s{};
   s.scales = rows * mma_stride(C);
-  s.stages = s.scales + rows * 4;
+  s.flag = s.scales + rows * 4;
+  s.stages = s.flag + 16;
   s.values = C * kMmaKeyStride;
   s.stage = s.values + kKeyBlock * mma_stride(Cv);
   s.total = s.stages + stages * s.stage;
@@ -146,20 +147,19 @@ __device__ void copy_block(const FoundBlocks<T>& found, int block_of_eight, int 
   }
 }
 
-// Whether some of [64, Cv] values are no finite numbers; all threads get the answer.
+// Whether some of [64, Cv] values are no finite numbers; all threads get the answer. found: in shared memory.
 template <int kThreads, class T>
-__device__ bool any_not_finite(const std::byte* values, int Cv) {
-  __shared__ int found;
+__device__ bool any_not_finite(const std::byte* values, int Cv, int* found) {
   constexpr uint32_t kExponent = std::is_same_v<T, Half> ? 0x7c00u : 0x7f80u;
-  if (threadIdx.x == 0) found = 0;
+  if (threadIdx.x == 0) *found = 0;
   __syncthreads();
   for (int i = static_cast<int>(threadIdx.x); i < kKeyBlock * Cv / 2; i += kThreads) {
     const int key = i / (Cv / 2), pair = i % (Cv / 2);
     const uint32_t word = *reinterpret_cast<const uint32_t*>(values + key * mma_stride(Cv) + pair * 4);
-    if ((word & kExponent) == kExponent || (word >> 16 & kExponent) == kExponent) atomicOr(&found, 1);
+    if ((word & kExponent) == kExponent || (word >> 16 & kExponent) == kExponent) atomicOr(found, 1);
   }
   __syncthreads();
-  return found != 0;
+  return *found != 0;
 }
 
 }  // namespace switchyard::cuda

@@ -171,7 +171,7 @@ __global__ __launch_bounds__(32 * kWarps, kWarps == 8 ? 1 : kSteps && kStages ==
       }
     }
 
-    if (!whole && ragged && any_not_finite<32 * kWarps, T>(v, Cv)) {
+    if (!whole && ragged && any_not_finite<32 * kWarps, T>(v, Cv, reinterpret_cast<int*>(memory + at.flag))) {
       // A weight of 0 does not hide a value that is not finite: those of hidden keys are not multiplied.
       for (int t = 0; t < 4; t++) {
 #pragma unroll

@@ -71,7 +71,8 @@ __device__ AttentionTile find_tile(const AttentionProblem& p, int64_t index, con
     const int begin = s <= p.S ? p.query_offsets[s] : 0, next = s < p.S ? p.query_offsets[s + 1] : 0;
     const int length = s < p.S && lengths != nullptr ? lengths[s] : 0;
     const int queries = queries_of(p, s, begin, next);
-    const int64_t own = (int64_t{queries} * p.group() + kRows - 1) / kRows, end = warp_scan(own);
+    // No more than 2^30 rows, and wrong offsets can count all of them for every other lane: 16 · 2^30 / 8 tiles.
+    const uint32_t own = (static_cast<uint32_t>(queries * p.group()) + kRows - 1) / kRows, end = warp_scan(own);
     const unsigned beyond = __ballot_sync(kAllLanes, end > index);
     if (beyond == 0) {
       index -= __shfl_sync(kAllLanes, end, 31);
@@ -81,7 +82,7 @@ __device__ AttentionTile find_tile(const AttentionProblem& p, int64_t index, con
     AttentionTile tile;
     tile.sequence = base + at;
     tile.queries = __shfl_sync(kAllLanes, queries, at);
-    tile.first = (__shfl_sync(kAllLanes, end, at) - 1 - index) * kRows;
+    tile.first = (int64_t{__shfl_sync(kAllLanes, end, at)} - 1 - index) * kRows;
     const int token = __shfl_sync(kAllLanes, begin, at);
     tile.token = tile.sequence < p.S ? token : p.N - tile.queries;
     tile.length = __shfl_sync(kAllLanes, length, at);
