@@ -76,13 +76,15 @@ AttentionProblem problem_of(const Instruction& in) {
 }
 
 // Cuts the work into tiles, and their keys where tiles are few.
-AttentionProblem cut(AttentionProblem p, Path path, const Instruction& in, const DeviceLimits& device, const AttentionTuning& tuning) {
+AttentionProblem cut(AttentionProblem p, Path path, const Instruction& in, const DeviceLimits& device,
+                     const AttentionTuning& tuning) {
   const Shape& k = in.in[1]->shape;
   const int rows = rows_of(path);
   const int64_t most_keys = is_paged(in) ? in.in[5]->shape[1] * k[3] : k[0];
   const int64_t all_rows = p.N * p.group();
-  const int64_t used = std::max<int64_t>(p.S, ceil_div(all_rows, rows)) * p.G, wanted = int64_t{tuning.blocks} * device.multiprocessors;
-  // Each sequence, and what follows the last one, may end with a tile that is not full; but has no more tiles than its queries fill.
+  const int64_t used = std::max<int64_t>(p.S, ceil_div(all_rows, rows)) * p.G;
+  const int64_t wanted = int64_t{tuning.blocks} * device.multiprocessors;
+  // Each sequence, and what follows the last one, may end with a tile that is not full, but has no more than its queries fill.
   p.tiles = std::min(all_rows / rows + p.S + 1, p.N * ceil_div(p.group(), rows));
   p.splits = 1, p.least = tuning.least;
   if (used > 0 && 2 * used <= wanted) {
@@ -98,8 +100,8 @@ int64_t values_of(const AttentionProblem& p, Path path) { return p.tiles * p.G *
 
 template <int R, int V, class Keys>
 void launch_f32(const AttentionProblem& p, const Keys& keys, const Launch& on) {
-  launch(attention_tile<Keys, R, V>, attention_grid(p, ceil_div(p.Cv, 16 * V)), kAttentionThreads, tile_shared<16 * R>(p.C).total * 4,
-         on, p, keys);
+  launch(kOverlapped, attention_tile<Keys, R, V>, attention_grid(p, ceil_div(p.Cv, 16 * V)), kAttentionThreads,
+         tile_shared<16 * R>(p.C).total * 4, on, p, keys);
   combine_splits<16 * R>(p, keys, on);
 }
 
@@ -132,8 +134,8 @@ void run_paged_of(const Instruction& in, const Launch& on, const AttentionTuning
   const Shape& k = in.in[1]->shape;
   const std::byte* values = in.in[2] != nullptr ? in.in[2]->data : nullptr;
   const bool aligned_keys = aligned(in.in[1]->data), aligned_values = aligned(values);
-  const PagedKeys<T> keys{in.in[1]->data, values, in.in[4]->as<int32_t>(), in.in[5]->as<int32_t>(), k[0], Divisor<int32_t>(narrow(k[3])),
-                          narrow(in.in[5]->shape[1]), aligned_keys,
+  const PagedKeys<T> keys{in.in[1]->data, values, in.in[4]->as<int32_t>(), in.in[5]->as<int32_t>(), k[0],
+                          Divisor<int32_t>(narrow(k[3])), narrow(in.in[5]->shape[1]), aligned_keys,
                           aligned_values && p.Cv % static_cast<int>(16 / sizeof(T)) == 0};
   if constexpr (sizeof(T) == 2) {
     if (has_mma_path(in, p) && aligned_keys && aligned_values) {

@@ -7,8 +7,8 @@ namespace switchyard::cuda {
 
 constexpr int kCombineThreads = 128, kMostSplits = 256;
 
-// Grid: tiles, KV heads, rows of a tile. Started early: it reads the lengths while the splits are worked on, as the grids before
-// those have ended by then. A warp has every fourth split of 128 columns.
+// Grid: tiles, KV heads, rows of a tile. Started early: it reads the lengths while the splits are worked on, whose blocks have all
+// waited for the grids before them by then. A warp has every fourth split of 128 columns.
 template <class Keys, int kRows>
 __global__ __launch_bounds__(kCombineThreads) void attention_combine(AttentionProblem p, Keys keys) {
   constexpr int kWarps = kCombineThreads / 32, kAhead = 4, kColumns = 4;

@@ -8,8 +8,8 @@ namespace switchyard::cuda {
 template <class T, bool kSteps, int kWarps, int kWidth, bool kExact, int kStages>
 void launch_mma(const AttentionProblem& p, const PagedKeys<T>& keys, const Launch& on) {
   const MmaShared shared = mma_shared(kSteps ? 16 : 16 * kWarps, p.C, p.Cv, kStages);
-  launch(Start::kEarly, attention_mma<T, kSteps, kSteps, kWarps, kWidth, kExact, kStages>, attention_grid(p), 32 * kWarps, shared.total, on,
-         p, keys);
+  launch(kOverlapped, attention_mma<T, kSteps, kSteps, kWarps, kWidth, kExact, kStages>, attention_grid(p), 32 * kWarps,
+         shared.total, on, p, keys);
   combine_splits<kSteps ? 8 : 16 * kWarps>(p, keys, on);
 }
 

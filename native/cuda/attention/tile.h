@@ -5,6 +5,7 @@
 // columns 4·tx … 4·tx + 3 of every 64. The 16 threads of some rows are half a warp: weights pass between them alone.
 #pragma once
 #include "cuda/attention/keys.h"
+#include "cuda/device/async.h"
 
 namespace switchyard::cuda {
 
@@ -73,11 +74,12 @@ __device__ void add_values(const float* weights, const float* values, int count,
   }
 }
 
-// Grid: tiles, KV heads × chunks of 16·V value columns, splits.
+// Grid: tiles, KV heads × chunks of 16·V value columns, splits. Started early.
 template <class Keys, int R, int V>
 __global__ __launch_bounds__(kAttentionThreads, 2) void attention_tile(AttentionProblem p, Keys keys) {
   using T = typename Keys::Element;
   constexpr int kRows = 16 * R, kWide = 16 / sizeof(T), kWidth = 16 * V, kKeysAtOnce = 4096 / kWidth;
+  begin_overlapped();
   const AttentionTile tile = find_tile<kRows>(p, blockIdx.x, keys.lengths);
   if (tile.sequence < 0) return;
   const int g = static_cast<int>(blockIdx.y) % p.G, column = static_cast<int>(blockIdx.y) / p.G * kWidth, group = p.group();
