@@ -1,5 +1,6 @@
 // Builds the programs of native/test/cuda, which hold each kernel of the CUDA backend against the CPU's, and runs them; with
 // --bench those of native/cuda/bench, which print times as lines of JSON (emulated: one small run of each, to see that it works).
+// Without names the emulated backend is made too, build/cuda-emulated/switchyard_cuda_emulated.so, for tests of whole models.
 // Usage: node scripts/test-cuda.mjs [--device] [--bench] [--build-only] [NAME…]
 // Without --device kernels are built as plain C++ and run by the emulation (native/cuda/emulation): no GPU is needed. With it
 // nvcc builds them for Hopper, and they run on the machine's GPU; --build-only makes programs for another machine.
@@ -40,25 +41,35 @@ const library = nativeSources().filter((source) => !source.startsWith('native/bi
 const kernels = cudaSources({ emulated: !device });
 const sources = tests.map((file) => `${home}/${file}`);
 const programs = sources.map((source) => own(source).slice(0, -2));
+// The backend needs the addon's objects, which are made for shared libraries.
+const backend =
+  hasAddon && !device && !bench && names.length === 0 && 'build/cuda-emulated/switchyard_cuda_emulated.so';
+const shared = library.filter((source) => /\/(formats\/|runtime\/(error|types)\.)/.test(source));
 
 const makefile = [
   `HOST := ${hostFlags}`,
   device
     ? `KERNEL := ${common.replace('-pthread', '-Xcompiler -pthread,-fPIC')} -O3 -lineinfo -gencode=arch=compute_90a,code=sm_90a`
-    : `KERNEL := ${common} -O1 -g1 -Wall -Wno-unknown-pragmas ${sanitize} ${emulated}`,
+    : `KERNEL := ${common} -fPIC -O1 -g1 -Wall -Wno-unknown-pragmas ${sanitize} ${emulated}`,
   `LIBRARY := ${[...library, ...kernels].map(object).join(' ')}`,
-  `all: ${programs.join(' ')}`,
+  `all: ${programs.join(' ')}${backend ? ` ${backend}` : ''}`,
   '.SECONDARY:',
-  `${folder}/cuda/%.o: native/cuda/%.cu ${folder}/makefile`,
+  `${folder}/cuda/%.o: native/cuda/%.cu scripts/test-cuda.mjs`,
   `\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@${device ? 'nvcc' : '$(CXX) -x c++'} $(KERNEL) -MMD -MP -c $< -o $@`,
-  `${folder}/cuda/%.o: native/cuda/%.cc ${folder}/makefile`,
+  `${folder}/cuda/%.o: native/cuda/%.cc scripts/test-cuda.mjs`,
   '\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@$(CXX) $(KERNEL) -MMD -MP -c $< -o $@',
-  `${folder}/test/%.o: native/test/%.cu ${folder}/makefile`,
+  `${folder}/test/%.o: native/test/%.cu scripts/test-cuda.mjs`,
   `\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@${device ? 'nvcc' : '$(CXX) -x c++'} $(KERNEL) -MMD -MP -c $< -o $@`,
-  `${folder}/test/%.o: native/test/%.cc ${folder}/makefile`,
+  `${folder}/test/%.o: native/test/%.cc scripts/test-cuda.mjs`,
   `\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@$(CXX) $(HOST) ${device ? `-I${cuda}/include` : `${sanitize} ${emulated}`} -MMD -MP -c $< -o $@`,
-  `${folder}/%.o: native/%.cc ${folder}/makefile`,
+  `${folder}/%.o: native/%.cc scripts/test-cuda.mjs`,
   '\t@mkdir -p $(@D)\n\t@echo "  $<"\n\t@$(CXX) $(HOST) -MMD -MP -c $< -o $@',
+  ...(backend
+    ? [
+        `${backend}: ${[...shared, ...kernels].map(object).join(' ')}`,
+        `\t@mkdir -p $(@D)\n\t@$(CXX) -shared $^ -o $@ ${sanitize} -pthread -Wl,--no-undefined`,
+      ]
+    : []),
   `${programs.join(' ')}: %: %.o $(LIBRARY)`,
   device
     ? `\t@$(CXX) $^ -o $@ -static-libstdc++ -static-libgcc -pthread -L${cuda}/lib64 -lcudart_static -lrt -ldl`

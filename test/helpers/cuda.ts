@@ -11,7 +11,7 @@ export function cudaDevice(what: string): Device | null {
   } catch (error) {
     if (!(error instanceof SwitchyardError) || process.env.SWITCHYARD_DEVICE?.startsWith('cuda')) throw error;
     console.warn(
-      `${what}: skipped, ${error.message}; 'node scripts/build-cuda.mjs --emulated' builds a library`,
+      `${what}: skipped, ${error.message}; 'npm run test:cuda' builds an emulated one`,
     );
     return null;
   }

@@ -395,9 +395,9 @@ inline TileOrder order_of(Format f) { return is_float_format(f) ? TileOrder::kNa
 
 // What a run may choose.
 struct StreamTuning {
-  int shared_bytes = 72 << 10;  // of a block
-  int slot_bytes = 8 << 10;     // about
-  int blocks = 2;               // of a multiprocessor
+  int shared_bytes = 100 << 10;  // of a block
+  int slot_bytes = 12 << 10;     // about
+  int blocks = 2;                // of a multiprocessor
 };
 
 // Measured on an H200: four warps a block and two panels a task are fastest for every number of tokens; eight warps wait longer for
