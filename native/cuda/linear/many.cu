@@ -86,7 +86,7 @@ int64_t many_scratch(const Product& p, const DeviceLimits&) { return many_scratc
 
 void launch_many(const Product& p, int64_t expand_bytes, uint32_t instruction, const Launch& on, std::byte* scratch) {
   many::with_shape(many::way_for(*on.device), [&]<class S>() {
-    if constexpr (many::is_used<S>()) run<S>(p, expand_bytes, instruction, on, scratch);
+    run<S>(p, expand_bytes, instruction, on, scratch);
   });
 }
 void launch_many(const Product& p, uint32_t instruction, const Launch& on, std::byte* scratch) {

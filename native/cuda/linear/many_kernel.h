@@ -7,8 +7,6 @@
 //   3. An Epilogue makes of the sums what is stored.
 // Weights are the left factor, so that outputs are the 64 rows of an instruction and the tile's rows its columns.
 #pragma once
-#include <type_traits>
-
 #include "cuda/device/mma.h"
 #include "cuda/device/report.h"
 #include "cuda/device/wgmma.h"
@@ -23,18 +21,17 @@ constexpr int kPanelStage = kDepth * kPanel * 2, kWeightStage = kGroupPanels * k
 constexpr int kFetching = 128, kMultiplying = 256, kThreads = kFetching + kMultiplying;
 
 // What is tuned. kLag: a stage is announced by the fetching threads once as many others have been asked for after it, at most
-// kStages - 2; kAsync: its copies announce it themselves when they are done. kSkew: the first multiplying warpgroup goes so many
-// stages before the second, so that the end of a tile of one meets products of the other.
+// kStages - 2; kAsync: its copies announce it themselves when they are done.
 constexpr int kAsync = -1;
-template <int kRows_, int kStages_, int kLag_, int kSkew_, bool kWarpgroup_>
+template <int kRows_, int kStages_, int kLag_, bool kWarpgroup_>
 struct Shape {
-  static constexpr int kRows = kRows_, kStages = kStages_, kLag = kLag_, kSkew = kSkew_;
+  static constexpr int kRows = kRows_, kStages = kStages_, kLag = kLag_;
   static constexpr bool kWarpgroup = kWarpgroup_;
   static constexpr int kStageBytes = kWeightStage + kRows * kOperandRowBytes;
-  static_assert(kLag <= kStages - 2 && kSkew < kStages - 1 && kStageBytes % 1024 == 0 && kStages * 32 + 16 <= 256);
+  static_assert(kLag <= kStages - 2 && kStageBytes % 1024 == 0 && kStages * 32 + 16 <= 256);
 };
-using ShapeWgmma = Shape<256, 4, kAsync, 0, true>;  // 3 % before copies that the fetching threads tell of (H200)
-using ShapeMma = Shape<128, 2, 0, 0, false>;
+using ShapeWgmma = Shape<256, 4, kAsync, true>;  // 3 % before copies that the fetching threads tell of (H200)
+using ShapeMma = Shape<128, 2, 0, false>;
 // fn.template operator()<Shape of a way>().
 template <class Fn>
 void with_shape(Way way, const Fn& fn) {
@@ -42,12 +39,6 @@ void with_shape(Way way, const Fn& fn) {
     case Way::kWgmma256: return fn.template operator()<ShapeWgmma>();
     case Way::kMma128: return fn.template operator()<ShapeMma>();
   }
-}
-
-// Whether way_for() chooses the shape on some device; the others are for benches.
-template <class S>
-constexpr bool is_used() {
-  return std::is_same_v<S, ShapeWgmma> || std::is_same_v<S, ShapeMma>;
 }
 
 // The panels of bf16 weights.
@@ -112,7 +103,7 @@ struct alignas(16) Begun {
 template <class S>
 struct Shared {
   std::byte* stages;
-  Barrier *full, *empty, *skew;
+  Barrier *full, *empty;
   Begun* begun;        // of the tile whose first stage lies in a place
   std::byte* staging;  // of epilogues
 
@@ -120,8 +111,7 @@ struct Shared {
       : stages(base),
         full(reinterpret_cast<Barrier*>(base + S::kStages * S::kStageBytes)),
         empty(full + S::kStages),
-        skew(empty + S::kStages),
-        begun(reinterpret_cast<Begun*>(skew + 2)),
+        begun(reinterpret_cast<Begun*>(empty + S::kStages)),
         staging(base + S::kStages * S::kStageBytes + 256) {}
   static constexpr int64_t bytes(int64_t staging) { return S::kStages * S::kStageBytes + 256 + staging; }
   __device__ std::byte* weights(int stage) const { return stages + stage * S::kStageBytes; }
@@ -273,7 +263,7 @@ __device__ __forceinline__ void arrive_as_warp(const Place<kGated>& place, Barri
 // one before run; with fewer the other warpgroup's products fill the gap.
 template <class S, int kN, bool kGated>
 __device__ __forceinline__ void multiply_warpgroup(const Place<kGated>& place, const Shared<S>& shared, int depth,
-                                                   Ring<S::kStages>& ring, int& lead, float (&sums)[kN / 2]) {
+                                                   Ring<S::kStages>& ring, float (&sums)[kN / 2]) {
   constexpr bool kAhead = kN == 256;
   uint32_t a[kAhead ? 2 : 1][kSlices][4];
   int last = 0;
@@ -287,9 +277,6 @@ __device__ __forceinline__ void multiply_warpgroup(const Place<kGated>& place, c
 #pragma unroll
     for (int i = 0; i < kSlices; i++) wgmma<kN>(sums, words[i], rows + static_cast<uint64_t>(i) * kNextK);
     wgmma_commit();
-    if constexpr (S::kSkew > 0) {
-      if (lead > 0 && (--lead == 0 || k + 1 == depth)) lead = 0, arrive_as_warp(place, *shared.skew);
-    }
     if constexpr (kAhead) {
       if (k > 0) {
         wgmma_wait<1>();
@@ -347,13 +334,13 @@ __device__ __forceinline__ void multiply_warp(const Place<kGated>& place, const 
 
 template <class S, int kN, class Epilogue>
 __device__ __forceinline__ void multiply(const Work& work, const Epilogue& epilogue, const Place<Epilogue::kGated>& place,
-                                         const Shared<S>& shared, Ring<S::kStages>& ring, int& lead, const Begun& tile) {
+                                         const Shared<S>& shared, Ring<S::kStages>& ring, const Begun& tile) {
   const int depth = static_cast<int>((work.columns + kDepth - 1) / kDepth);
   float sums[kN / 2];
 #pragma unroll
   for (int i = 0; i < kN / 2; i++) sums[i] = 0;
   if constexpr (S::kWarpgroup) {
-    multiply_warpgroup<S, kN>(place, shared, depth, ring, lead, sums);
+    multiply_warpgroup<S, kN>(place, shared, depth, ring, sums);
   } else {
     multiply_warp<S, kN>(place, shared, depth, ring, sums);
   }
@@ -366,7 +353,6 @@ __global__ void __launch_bounds__(kThreads, 1) product_kernel(Work work, Epilogu
   const Shared<S> shared(base);
   if (threadIdx.x == 0) {
     for (int i = 0; i < S::kStages; i++) init(shared.full[i], kFetching), init(shared.empty[i], kMultiplying / 32);
-    init(*shared.skew, kMultiplying / 64);
     fence_barriers();
   }
   __syncthreads();
@@ -377,19 +363,16 @@ __global__ void __launch_bounds__(kThreads, 1) product_kernel(Work work, Epilogu
     if constexpr (S::kWarpgroup) take_registers<232>();
     const Place<Epilogue::kGated> place;
     Ring<S::kStages> ring;
-    const Walk all(work);
-    int lead = place.warp < 4 ? S::kSkew : 0;  // stages until the second warpgroup may begin
-    if (S::kSkew > 0 && place.warp >= 4 && all.more()) wait(*shared.skew, 0);
-    for (Walk walk = all; walk.more(); walk.skip()) {
+    for (Walk walk(work); walk.more(); walk.skip()) {
       wait(shared.full[ring.at], ring.parity);
       const Begun tile = shared.begun[ring.at];
       const int columns = tile_columns<S>(tile.rows);
       if (columns == 64) {
-        multiply<S, 64>(work, epilogue, place, shared, ring, lead, tile);
+        multiply<S, 64>(work, epilogue, place, shared, ring, tile);
       } else if (columns == 128) {
-        multiply<S, 128>(work, epilogue, place, shared, ring, lead, tile);
+        multiply<S, 128>(work, epilogue, place, shared, ring, tile);
       } else if constexpr (S::kRows > 128) {
-        multiply<S, 256>(work, epilogue, place, shared, ring, lead, tile);
+        multiply<S, 256>(work, epilogue, place, shared, ring, tile);
       }
     }
   }
