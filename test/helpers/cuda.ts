@@ -10,9 +10,7 @@ export function cudaDevice(what: string): Device | null {
     return device('cuda');
   } catch (error) {
     if (!(error instanceof SwitchyardError) || process.env.SWITCHYARD_DEVICE?.startsWith('cuda')) throw error;
-    console.warn(
-      `${what}: skipped, ${error.message}; 'npm run test:cuda' builds an emulated one`,
-    );
+    console.warn(`${what}: skipped, ${error.message}; 'npm run test:cuda' builds an emulated one`);
     return null;
   }
 }
