@@ -103,14 +103,14 @@ async function languageModelOf(
   const loading = { device, contextLength, onProgress, signal, expertsOnHost: experts !== null };
   let decoder = await loadDecoder(files, loading);
   if (experts) {
-    const cacheTypes = computing(decoder, options);
+    const cacheTypes = computing(decoder, device, options);
     const free = freeForExperts(device, files.config, { ...lengths, ...cacheTypes });
     decoder = await placeExperts(decoder, device, { ...experts, free, signal });
   }
   return madeOf(decoder, device, async () => {
     if (cache && tokenizer instanceof Tokenizer) await cache.write(decoder, tokenizer, signal);
     const source = sourceOf(files);
-    const settings = { device, ...computing(decoder, options), ...lengths, source };
+    const settings = { device, ...computing(decoder, device, options), ...lengths, source };
     const model = await new LanguageModel(decoder, tokenizer, settings).warmed();
     announce(device, decoder, settings.compute);
     return model;
@@ -129,7 +129,7 @@ async function encoderModelOf(
   const encoder = await loadEncoder(files, { device, onProgress, signal });
   return madeOf(encoder, device, async () => {
     const steps = await EmbeddingSteps.load(embedding.steps, device, signal);
-    const { compute } = computing(encoder, options);
+    const { compute } = computing(encoder, device, options);
     announce(device, encoder, compute);
     const settings = { device, compute, source: sourceOf(files) };
     return new EncoderModel(encoder, tokenizer, embedding, steps, settings);
@@ -149,7 +149,7 @@ async function encoderDecoderModelOf(
   const model = await loadEncoderDecoder(files, { device, onProgress, signal });
   return madeOf(model, device, async () => {
     const source = sourceOf(files);
-    const settings = { device, ...computing(model, options), ...lengths, source };
+    const settings = { device, ...computing(model, device, options), ...lengths, source };
     const loaded = await new EncoderDecoderModel(model, tokenizer, settings).warmed();
     announce(device, model, settings.compute);
     return loaded;
@@ -203,9 +203,10 @@ const moduleFiles = (folder: string): string[] =>
 /** How layers compute and caches store, as the options or the weights say. */
 function computing(
   model: Decoder | Encoder | EncoderDecoder,
+  device: Device,
   { dtype = 'auto', kvCache = 'auto' }: LoadModelOptions,
 ): { compute: ComputeMode; kvCache: KvType } {
-  const compute = dtype === 'auto' ? automaticCompute(model) : dtype;
+  const compute = dtype === 'auto' ? automaticCompute(model, device) : dtype;
   return { compute, kvCache: kvCache === 'auto' ? automaticKvType(compute) : kvCache };
 }
 

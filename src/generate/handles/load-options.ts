@@ -17,7 +17,7 @@ export interface LoadModelOptions {
   device?: DeviceName | Device;
   /**
    * How linear layers compute: 'f32' is exact (float32 activations), 'bf16' and 'int8' round the activations.
-   * 'auto' (default): int8 for quantised weights, else f32.
+   * 'auto' (default): int8 for quantised weights, else f32; on a GPU bf16 where weights are narrower floats.
    */
   dtype?: 'auto' | ComputeMode;
   /** Threads that kernels use. Default: SWITCHYARD_THREADS, else the cores this process may use. */

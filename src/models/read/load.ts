@@ -166,7 +166,15 @@ function refuseUnused({ names, config, spare }: AnyFiles, loader: TensorSource):
   );
 }
 
-/** The way linear layers compute when the user leaves it open: int8 activations for quantised weights, else exact. */
-export function automaticCompute(model: { readonly parameters: ParameterMap }): ComputeMode {
-  return weightsOf(model).some((w) => isQuantized(w.format)) ? 'int8' : 'f32';
+/**
+ * The way linear layers compute when the user leaves it open: int8 activations for quantised weights, else exact; on a GPU bf16
+ * for narrower floats, whose products are what it is made for.
+ */
+export function automaticCompute(
+  model: { readonly parameters: ParameterMap },
+  { kind }: Pick<Device, 'kind'>,
+): ComputeMode {
+  const weights = weightsOf(model);
+  if (weights.some((w) => isQuantized(w.format))) return 'int8';
+  return kind === 'cuda' && weights.some((w) => w.format !== 'f32') ? 'bf16' : 'f32';
 }
