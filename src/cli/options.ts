@@ -1,8 +1,7 @@
 /** Options that several commands have, with their checks and their environment variables. */
 import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
-import { parseDeviceName } from '../core/backend.js';
-import { DEVICE_NAMES, type DeviceName, VARIABLES } from '../core/env.js';
+import { DEVICE_NAMES, type DeviceName, parseDeviceName, VARIABLES } from '../core/env.js';
 import { SwitchyardError, unknownOption } from '../core/errors.js';
 import { COMPUTE_MODES, type ComputeMode, KV_TYPES, type KvType } from '../core/format.js';
 import type { GenerateOptions } from '../generate/generation.js';

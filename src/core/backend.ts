@@ -5,15 +5,6 @@ import { type Addon, addon as loadAddon, type NativeDevice } from './addon.js';
 import { readEnv } from './env.js';
 import { SwitchyardError } from './errors.js';
 
-/** Parses a name; undefined where it is none. */
-export function parseDeviceName(
-  name: string,
-): { kind: 'auto' | 'cpu' } | { kind: 'cuda'; ordinal: number } | undefined {
-  if (name === 'auto' || name === 'cpu') return { kind: name };
-  const match = /^cuda(?::(\d{1,4}))?$/.exec(name);
-  return match ? { kind: 'cuda', ordinal: Number(match[1] ?? 0) } : undefined;
-}
-
 const DEFAULT_LIBRARY = fileURLToPath(new URL('../../build/cuda/switchyard_cuda.so', import.meta.url));
 
 // A device is opened once: its memory is shared by all that run on it.

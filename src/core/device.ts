@@ -9,9 +9,17 @@ import {
   type NativeRuntime,
   type NativeWeight,
 } from './addon.js';
-import { findCuda, openCuda, parseDeviceName } from './backend.js';
+import { findCuda, openCuda } from './backend.js';
 import { arrayOf, type TypedArray } from './dtype.js';
-import { DEVICE_NAMES, type DeviceName, type Env, readEnv, TIERS, type Tier } from './env.js';
+import {
+  DEVICE_NAMES,
+  type DeviceName,
+  type Env,
+  parseDeviceName,
+  readEnv,
+  TIERS,
+  type Tier,
+} from './env.js';
 import { checkOptions, SwitchyardError } from './errors.js';
 import type { Tensor } from './tensor.js';
 import { type ProgramTracer, Tracer } from './trace.js';

@@ -34,7 +34,7 @@ function flag(name: string) {
 function deviceName(name: string) {
   return (text: string | undefined): DeviceName | undefined => {
     if (text === undefined || text === '') return undefined;
-    if (!/^(auto|cpu|cuda(:\d{1,4})?)$/.test(text)) {
+    if (!parseDeviceName(text)) {
       throw new SwitchyardError('ERR_OPTION', `[env] got ${name}=${text}, expected ${DEVICE_NAMES}`);
     }
     return text as DeviceName;
@@ -57,6 +57,15 @@ function variable<T>(name: string, about: string, parse: (text: string | undefin
 /** Names of devices: 'auto' is the first CUDA device where one works, else the CPU. */
 export type DeviceName = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`;
 export const DEVICE_NAMES = 'auto, cpu, cuda or cuda:N';
+
+/** Parses a name; undefined where it is none. */
+export function parseDeviceName(
+  name: string,
+): { kind: 'auto' | 'cpu' } | { kind: 'cuda'; ordinal: number } | undefined {
+  if (name === 'auto' || name === 'cpu') return { kind: name };
+  const match = /^cuda(?::(\d{1,4}))?$/.exec(name);
+  return match ? { kind: 'cuda', ordinal: Number(match[1] ?? 0) } : undefined;
+}
 
 /** Instruction-set tiers in ascending order on x64; neon stands alone on arm64. */
 export const TIERS = ['scalar', 'avx2', 'avx512', 'avx512_vnni', 'avx512_bf16', 'amx', 'neon'] as const;

@@ -1,9 +1,9 @@
 // Names of devices, and what is said where a device of a backend cannot be had.
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { openCuda, parseDeviceName } from '../../src/core/backend.js';
+import { openCuda } from '../../src/core/backend.js';
 import { Device } from '../../src/core/device.js';
-import { readEnv } from '../../src/core/env.js';
+import { parseDeviceName, readEnv } from '../../src/core/env.js';
 
 const here = fileURLToPath(import.meta.url);
 

@@ -1,8 +1,7 @@
 /** What all kinds of models are loaded with. */
 import type { Checkpoint } from '../../checkpoint/folder.js';
-import { parseDeviceName } from '../../core/backend.js';
 import { type Device, device as makeDevice } from '../../core/device.js';
-import { DEVICE_NAMES, type DeviceName, readEnv } from '../../core/env.js';
+import { DEVICE_NAMES, type DeviceName, parseDeviceName, readEnv } from '../../core/env.js';
 import { checkOptions, checkWhole, mismatch, SwitchyardError } from '../../core/errors.js';
 import { COMPUTE_MODES, type ComputeMode, KV_TYPES, type KvType } from '../../core/format.js';
 import type { LoadProgress } from '../../models/read/tensor-source.js';
