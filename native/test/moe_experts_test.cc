@@ -7,9 +7,9 @@
 #include <map>
 
 #include "check.h"
-#include "cpu/elementwise.h"
 #include "formats/format_table.h"
 #include "formats/half.h"
+#include "opcode.h"
 #include "run_kernel.h"
 #include "runtime/weight.h"
 #include "tiers.h"
@@ -128,8 +128,7 @@ Floats activate(int activation, const Floats& gate, const Floats* up, Tier tier)
   std::vector<int64_t> code;
   int64_t next = up != nullptr ? 2 : 1;
   const auto op = [&](const char* name, int64_t a, int64_t b = 0) {
-    const auto names = elementwise_opcodes();
-    code.insert(code.end(), {std::find(names.begin(), names.end(), name) - names.begin(), a, b, 0});
+    code.insert(code.end(), {test::op(name), a, b, 0});
     return next++;
   };
   const auto number = [&](float v) {

@@ -7,21 +7,13 @@
 
 #include "call.h"
 #include "check.h"
-#include "cpu/elementwise.h"
 #include "formats/half.h"
+#include "opcode.h"
 
 using namespace switchyard;
 using namespace switchyard::test;
 
 namespace {
-
-int64_t op(const char* name) {
-  const auto names = elementwise_opcodes();
-  for (size_t i = 0; i < names.size(); i++) {
-    if (names[i] == name) return int64_t(i);
-  }
-  fail(ErrorCode::kNative, "[test] got no opcode '%s'", name);
-}
 
 // x [3, rows, inner] · scale [rows, 1] + bias [inner], through sigmoid; the sizes meet every way of reading
 // an input.

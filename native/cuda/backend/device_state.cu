@@ -25,6 +25,20 @@ int devices() {
 
 }  // namespace
 
+DeviceLimits limits_of(int ordinal) {
+  const auto attribute = [&](cudaDeviceAttr which) {
+    int value = 0;
+    check(cudaDeviceGetAttribute(&value, which, ordinal));
+    return value;
+  };
+  DeviceLimits limits;
+  limits.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
+  limits.capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor);
+  limits.shared_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  limits.l2 = attribute(cudaDevAttrL2CacheSize);
+  return limits;
+}
+
 DeviceState::DeviceState(int ordinal) : ordinal_(ordinal) {
   const int count = devices();
   if (ordinal < 0 || ordinal >= count) {
@@ -32,15 +46,7 @@ DeviceState::DeviceState(int ordinal) : ordinal_(ordinal) {
                              " devices of this machine");
   }
   enter();
-  const auto attribute = [&](cudaDeviceAttr which) {
-    int value = 0;
-    check(cudaDeviceGetAttribute(&value, which, ordinal));
-    return value;
-  };
-  limits_.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
-  limits_.capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor) + attribute(cudaDevAttrComputeCapabilityMinor);
-  limits_.shared_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-  limits_.l2 = attribute(cudaDevAttrL2CacheSize);
+  limits_ = limits_of(ordinal);
   if (limits_.capability < kLeastCapability) {
     throw std::runtime_error("[device] got a GPU of compute capability " + std::to_string(limits_.capability / 10) + "." +
                              std::to_string(limits_.capability % 10) + ", expected 8.0 or higher");

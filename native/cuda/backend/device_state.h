@@ -22,6 +22,9 @@ class Event {
   cudaEvent_t event_ = nullptr;
 };
 
+// What the runtime tells of a device.
+DeviceLimits limits_of(int ordinal);
+
 class DeviceState {
  public:
   // Throws std::runtime_error with one sentence where there is no such device or none that works.

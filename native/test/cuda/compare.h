@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/backend/device_state.h"
 #include "cuda/device/check.h"
 #include "cuda/kernel.h"
 #include "runtime/weight.h"
@@ -36,20 +37,7 @@ class DeviceBytes {
   int64_t bytes_;
 };
 
-inline gpu::DeviceLimits device_limits() {
-  gpu::DeviceLimits limits;
-  int value = 0;
-  gpu::check(cudaDeviceGetAttribute(&limits.multiprocessors, cudaDevAttrMultiProcessorCount, 0));
-  gpu::check(cudaDeviceGetAttribute(&value, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
-  limits.shared_per_block = value;
-  int major = 0, minor = 0;
-  gpu::check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
-  gpu::check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0));
-  limits.capability = 10 * major + minor;
-  gpu::check(cudaDeviceGetAttribute(&value, cudaDevAttrL2CacheSize, 0));
-  limits.l2 = value;
-  return limits;
-}
+inline gpu::DeviceLimits device_limits() { return gpu::limits_of(0); }
 
 class Compare {
  public:

@@ -4,6 +4,7 @@
 #include "cpu/elementwise.h"
 #include "formats/half.h"
 #include "test/cuda/compare.h"
+#include "test/opcode.h"
 
 using namespace switchyard;
 using namespace switchyard::test;
@@ -11,14 +12,6 @@ using namespace switchyard::test;
 namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInf = std::numeric_limits<float>::infinity();
-
-int64_t op(const char* name) {
-  const auto names = elementwise_opcodes();
-  for (size_t i = 0; i < names.size(); i++) {
-    if (names[i] == name) return static_cast<int64_t>(i);
-  }
-  fail(ErrorCode::kNative, "[test] got no opcode '%s'", name);
-}
 
 std::vector<float> floats(int64_t n, uint32_t seed) {
   std::vector<float> x = normals(n, seed, 2);

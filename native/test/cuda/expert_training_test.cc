@@ -2,22 +2,14 @@
 // it: a chain of kernels on the device beside the same chain on the CPU. Nothing passes from one chain to the other.
 #include <functional>
 
-#include "cpu/elementwise.h"
 #include "runtime/tier.h"
 #include "test/cuda/compare.h"
+#include "test/opcode.h"
 
 using namespace switchyard;
 using namespace switchyard::test;
 
 namespace {
-
-int64_t op(const char* name) {
-  const auto names = elementwise_opcodes();
-  for (size_t i = 0; i < names.size(); i++) {
-    if (names[i] == name) return static_cast<int64_t>(i);
-  }
-  fail(ErrorCode::kNative, "[test] got no opcode '%s'", name);
-}
 
 // On both chains.
 struct Value {
