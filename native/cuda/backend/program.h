@@ -3,7 +3,6 @@
 #include <deque>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "cuda/backend/device_state.h"

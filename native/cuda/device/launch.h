@@ -51,7 +51,7 @@ void launch(Start start, void (*kernel)(P...), dim3 grid, dim3 block, int64_t sh
 #endif
 }
 
-// kernel<<<grid, block, shared, stream>>>(args…) with its errors checked. More than 48 KiB of shared memory is asked for once.
+// kernel<<<grid, block, shared, stream>>>(args…) with its errors checked.
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, int64_t shared, const Launch& on, A&&... args) {
   launch(Start::kAfterPrevious, kernel, grid, block, shared, on, std::forward<A>(args)...);

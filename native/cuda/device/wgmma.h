@@ -31,12 +31,8 @@ __device__ inline uint64_t operand_at(uint32_t shared_address) {
   return kSwizzle128 | kEightRows | uint64_t{1} << 16 | (shared_address & 0x3ffff) >> 4;
 }
 
-#if defined(SWITCHYARD_EMULATED)
-
-// Addresses of shared memory count from the block's first byte, as on a device.
-__device__ inline uint64_t operand(const void* shared) {
-  return operand_at(static_cast<uint32_t>(static_cast<const std::byte*>(shared) - emulation::dynamic_shared()));
-}
+#if defined(SWITCHYARD_EMULATED) || (defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL))
+// Where products are done at once, or no kernel that has them is started.
 __device__ inline void wgmma_fence() {}
 __device__ inline void wgmma_commit() {}
 template <int kGroups>
@@ -45,6 +41,14 @@ template <int kRegisters>
 __device__ void take_registers() {}
 template <int kRegisters>
 __device__ void give_registers() {}
+#endif
+
+#if defined(SWITCHYARD_EMULATED)
+
+// Addresses of shared memory count from the block's first byte, as on a device.
+__device__ inline uint64_t operand(const void* shared) {
+  return operand_at(static_cast<uint32_t>(static_cast<const std::byte*>(shared) - emulation::dynamic_shared()));
+}
 
 // The 16 bytes of row n with values 8·half… of k, found as the hardware does: bits 4-6 of an address change with bits 7-9.
 inline const uint16_t* operand_row(uint64_t b, int n, int half) {
@@ -80,14 +84,6 @@ __device__ void wgmma(float (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b) {
 
 // Built for another device, where no kernel that multiplies so is started.
 __device__ inline uint64_t operand(const void*) { return 0; }
-__device__ inline void wgmma_fence() {}
-__device__ inline void wgmma_commit() {}
-template <int kGroups>
-__device__ void wgmma_wait() {}
-template <int kRegisters>
-__device__ void take_registers() {}
-template <int kRegisters>
-__device__ void give_registers() {}
 template <int kN>
 __device__ void wgmma(float (&)[kN / 2], const uint32_t (&)[4], uint64_t) {
   __trap();
