@@ -33,6 +33,10 @@ class Memory {
     return *this;
   }
   std::byte* data() const { return data_; }
+  template <class T>
+  T* as() const {
+    return reinterpret_cast<T*>(data_);
+  }
   int64_t bytes() const { return bytes_; }
 
  private:

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "cuda/bench/bandwidth.h"
-#include "cuda/device/launch.h"
+#include "cuda/bench/plan.h"
 #include "cuda/moe/experts_few.h"
 
 using namespace switchyard;
@@ -27,24 +27,17 @@ constexpr Model kModels[] = {{"qwen3-30b-a3b", 128, 8, 2048, 768, 4}, {"mixtral-
 constexpr Model kSmoke = {"smoke", 8, 2, 64, 48, 2};
 constexpr int kCalls = 8;  // layers in a graph
 
-__device__ uint32_t mixed(uint32_t x) {
-  x ^= x >> 16, x *= 0x7feb352du, x ^= x >> 15, x *= 0x846ca68bu;
-  return x ^ x >> 16;
-}
 // Pairs of bf16 or of f16, of either sign and less than 1; as codes and scales of other formats they are small enough too.
 __global__ void fill_weights(uint32_t* words, int64_t n, uint32_t seed) {
   SWITCHYARD_GRID_STRIDE(i, n) {
-    const uint32_t r = mixed(static_cast<uint32_t>(i) * 2654435761u + seed);
+    const uint32_t r = hashed(static_cast<uint64_t>(i), seed);
     words[i] = (r & 0x81ff81ffu) | 0x3c003c00u;
   }
-}
-__global__ void fill_floats(float* x, int64_t n, uint32_t seed) {
-  SWITCHYARD_GRID_STRIDE(i, n) x[i] = static_cast<float>(static_cast<int32_t>(mixed(static_cast<uint32_t>(i) + seed))) * 0x1p-31f;
 }
 
 struct LayerWeights {
   DeviceWeight gate, up, down;
-  std::vector<std::unique_ptr<Memory>> memory;
+  std::vector<DeviceMemory> memory;
 
   LayerWeights(const Model& m, Format format, uint32_t seed, const Launch& on) {
     const auto fill = [&](DeviceWeight& w, int64_t rows, int64_t columns) {
@@ -53,44 +46,11 @@ struct LayerWeights {
       w.layout = panel_layout(w.format, columns);
       w.expert_stride = w.panels() * w.layout.bytes;
       const int64_t bytes = w.experts * w.expert_stride;
-      memory.push_back(std::make_unique<Memory>(bytes));
-      w.data = memory.back()->data();
-      launch(fill_weights, grid_for(bytes / 4, 256, on), 256, 0, on, memory.back()->as<uint32_t>(), bytes / 4, seed++);
+      memory.emplace_back(bytes);
+      w.data = memory.back().data();
+      launch(fill_weights, grid_for(bytes / 4, 256, on), 256, 0, on, memory.back().as<uint32_t>(), bytes / 4, seed++);
     };
     fill(gate, m.F, m.D), fill(up, m.F, m.D), fill(down, m.D, m.F);
-  }
-};
-
-// The plan of random routing: distinct experts for each token, rows by expert, tokens in order.
-struct Routing {
-  int64_t active = 0;
-  std::unique_ptr<Memory> offsets, row_token, slot_row;
-
-  Routing(const Model& m, int64_t tokens, std::mt19937& engine, const Launch& on) {
-    std::vector<std::vector<std::pair<int32_t, int32_t>>> rows(static_cast<size_t>(m.E));  // token, choice
-    for (int32_t n = 0; n < tokens; n++) {
-      std::vector<bool> taken(static_cast<size_t>(m.E));
-      for (int32_t k = 0; k < m.K; k++) {
-        size_t e;
-        do e = engine() % static_cast<size_t>(m.E);
-        while (taken[e]);
-        taken[e] = true;
-        rows[e].push_back({n, k});
-      }
-    }
-    std::vector<int32_t> begins{0}, of_row, of_slot(static_cast<size_t>(tokens * m.K));
-    for (const auto& expert : rows) {
-      for (const auto& [n, k] : expert) of_slot[n * m.K + k] = static_cast<int32_t>(of_row.size()), of_row.push_back(n);
-      begins.push_back(static_cast<int32_t>(of_row.size()));
-      active += !expert.empty();
-    }
-    const auto put = [&](const std::vector<int32_t>& from) {
-      auto to = std::make_unique<Memory>(static_cast<int64_t>(from.size()) * 4);
-      check(cudaMemcpyAsync(to->data(), from.data(), from.size() * 4, cudaMemcpyHostToDevice, on.stream));
-      check(cudaStreamSynchronize(on.stream));
-      return to;
-    };
-    offsets = put(begins), row_token = put(of_row), slot_row = put(of_slot);
   }
 };
 
@@ -124,40 +84,45 @@ std::vector<Named> tunings(bool sweep) {
   return all;
 }
 
-void run_model(const Model& m, Format format, const Options& options, const Bandwidth& bandwidth, Launch on) {
+void run_model(const Model& m, Format format, const Options& options, const Bandwidth& bandwidth, const Bench& bench) {
+  Launch on = bench.on();
   std::vector<std::unique_ptr<LayerWeights>> weights;
   for (int i = 0; i < m.layers; i++) weights.push_back(std::make_unique<LayerWeights>(m, format, static_cast<uint32_t>(100 * i + 1), on));
   std::mt19937 engine(17);
   for (const int64_t tokens : options.tokens) {
-    std::vector<Routing> routings;
+    std::vector<RandomPlan> routings;
     int64_t active = 0;
-    for (int i = 0; i < kCalls; i++) routings.emplace_back(m, tokens, engine, on), active += routings.back().active;
-    const Memory x(tokens * m.D * 4), y(tokens * m.D * 4), choice_weights(tokens * m.K * 4);
-    launch(fill_floats, 64, 256, 0, on, x.as<float>(), tokens * m.D, 1u);
-    launch(fill_floats, 64, 256, 0, on, choice_weights.as<float>(), tokens * m.K, 2u);
+    for (int i = 0; i < kCalls; i++) {
+      routings.emplace_back(m.E, m.K, tokens, [&] { return engine() % static_cast<size_t>(m.E); });
+      active += routings.back().active;
+    }
+    const DeviceMemory x(tokens * m.D * 4), y(tokens * m.D * 4), choice_weights(tokens * m.K * 4);
+    bench.fill(x.as<float>(), tokens * m.D, 1), bench.fill(choice_weights.as<float>(), tokens * m.K, 2);
     const auto layer = [&](int i) {
       const LayerWeights& w = *weights[static_cast<size_t>(i % m.layers)];
-      const Routing& r = routings[static_cast<size_t>(i)];
+      const RandomPlan& r = routings[static_cast<size_t>(i)];
       ExpertLayer l;
       l.N = tokens, l.K = m.K, l.R = tokens * m.K, l.D = m.D, l.F = m.F, l.E = m.E;
-      l.x = x.as<float>(), l.offsets = r.offsets->as<int32_t>(), l.row_token = r.row_token->as<int32_t>();
-      l.slot_row = r.slot_row->as<int32_t>(), l.weights = choice_weights.as<float>();
+      l.x = x.as<float>(), l.offsets = r.offsets.as<int32_t>(), l.row_token = r.row_token.as<int32_t>();
+      l.slot_row = r.slot_row.as<int32_t>(), l.weights = choice_weights.as<float>();
       l.gate = &w.gate, l.up = &w.up, l.down = &w.down, l.y = y.as<float>();
       return l;
     };
-    const Memory scratch(few_scratch(layer(0), *on.device));
+    const DeviceMemory scratch(few_scratch(layer(0), *on.device));
     on.scratch = scratch.data();
     const int64_t expert_bytes = 2 * weights[0]->gate.expert_stride + weights[0]->down.expert_stride;
     const double bytes = static_cast<double>(active * expert_bytes) / kCalls + static_cast<double>(2 * tokens * m.D * 4);
     for (const Named& named : tunings(options.sweep)) {
-      const Timing t = time_graph(on.stream, options.smoke ? 2 : options.sweep ? 9 : 30, [&] {
+      const auto us = time_graph(on.stream, kWarmUp, options.smoke ? 2 : options.sweep ? 9 : kReplays, [&] {
         for (int i = 0; i < kCalls; i++) launch_few(layer(i), named.tuning, 0, on);
       });
-      const double speed = 1e-3 * bytes * kCalls / t.median;
+      // Of a layer; the 10th and the 90th percentile are what is low and high.
+      const auto at = [&](double share) { return us[static_cast<size_t>(share * static_cast<double>(us.size() - 1))] / kCalls; };
+      const double speed = 1e-3 * bytes / at(0.5);
       std::printf("{\"bench\": \"moe_few\", \"model\": \"%s\", \"format\": \"%s\", \"tokens\": %lld, \"tuning\": \"%s\", \"us\": %.2f, "
                   "\"us_low\": %.2f, \"us_high\": %.2f, \"experts\": %.1f, \"bytes\": %.0f, \"gb_per_s\": %.0f, \"of_copy\": %.3f, "
                   "\"of_read\": %.3f}\n",
-                  m.name, format_info(format).name, static_cast<long long>(tokens), named.name.c_str(), t.median / kCalls, t.low / kCalls, t.high / kCalls,
+                  m.name, format_info(format).name, static_cast<long long>(tokens), named.name.c_str(), at(0.5), at(0.1), at(0.9),
                   static_cast<double>(active) / kCalls, bytes, speed, speed / bandwidth.copy, speed / bandwidth.read);
       std::fflush(stdout);
     }
@@ -188,27 +153,15 @@ int main(int count, char** arguments) {
       }
     } else options.models.push_back(a);
   }
-  const DeviceLimits device = limits_of_device();
-  cudaDeviceProp properties;
-  check(cudaGetDeviceProperties(&properties, 0));
-  const Memory error(sizeof(ErrorWord));
-  Launch on;
-  check(cudaStreamCreateWithFlags(&on.stream, cudaStreamNonBlocking));
-  check(cudaMemsetAsync(error.data(), 0, sizeof(ErrorWord), on.stream));
-  on.device = &device, on.error = error.as<ErrorWord>();
-  const Bandwidth bandwidth = measure_bandwidth(options.smoke ? 1 << 20 : int64_t{2} << 30, options.smoke ? 2 : 30, on);
+  Bench bench("moe_few", options.smoke);
+  const Bandwidth bandwidth = measure_bandwidth(options.smoke ? 1 << 20 : int64_t{2} << 30, options.smoke ? 2 : kReplays, bench.on());
   std::printf("{\"bench\": \"bandwidth\", \"device\": \"%s\", \"multiprocessors\": %d, \"copy_gb_per_s\": %.0f, \"read_gb_per_s\": %.0f}\n",
-              properties.name, device.multiprocessors, bandwidth.copy, bandwidth.read);
-  if (options.smoke) run_model(kSmoke, Format::kBF16, options, bandwidth, on);
+              bench.properties().name, bench.on().device->multiprocessors, bandwidth.copy, bandwidth.read);
+  if (options.smoke) run_model(kSmoke, Format::kBF16, options, bandwidth, bench);
   for (const Model& m : kModels) {
     bool wanted = options.models.empty() && !options.smoke;
     for (const std::string& name : options.models) wanted = wanted || std::strstr(m.name, name.c_str()) != nullptr;
-    for (size_t i = 0; wanted && i < options.formats.size(); i++) run_model(m, options.formats[i], options, bandwidth, on);
+    for (size_t i = 0; wanted && i < options.formats.size(); i++) run_model(m, options.formats[i], options, bandwidth, bench);
   }
-  check(cudaStreamSynchronize(on.stream));
-  check(cudaStreamDestroy(on.stream));
-  ErrorWord word;
-  check(cudaMemcpy(&word, error.data(), sizeof word, cudaMemcpyDeviceToHost));
-  if (word.kind != 0) std::fprintf(stderr, "few_bench: a kernel reported error %d at %lld\n", word.kind, static_cast<long long>(word.place));
-  return word.kind == 0 ? 0 : 1;
+  return bench.good() ? 0 : 1;
 }

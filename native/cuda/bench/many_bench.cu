@@ -9,6 +9,7 @@
 #include <random>
 #include <string>
 
+#include "cuda/bench/plan.h"
 #include "cuda/bench/timing.h"
 #include "cuda/linear/many_epilogue.h"
 #include "cuda/moe/experts_many.h"
@@ -36,28 +37,22 @@ __global__ void fill_bf16(uint16_t* y, int64_t n, uint32_t seed) {
     y[i] = to_bf16(u * 0.05f).bits;
   }
 }
-std::unique_ptr<DeviceMemory> random_bf16(int64_t n, uint32_t seed, const Launch& on) {
-  auto memory = std::make_unique<DeviceMemory>(2 * n);
-  launch(fill_bf16, grid_for(n, 256, on), 256, 0, on, reinterpret_cast<uint16_t*>(memory->data()), n, seed);
-  return memory;
-}
-template <class T>
-std::unique_ptr<DeviceMemory> copy_of(const std::vector<T>& v) {
-  auto memory = std::make_unique<DeviceMemory>(static_cast<int64_t>(v.size() * sizeof(T)));
-  check(cudaMemcpy(memory->data(), v.data(), v.size() * sizeof(T), cudaMemcpyHostToDevice));
+DeviceMemory random_bf16(int64_t n, uint32_t seed, const Launch& on) {
+  DeviceMemory memory(2 * n);
+  launch(fill_bf16, grid_for(n, 256, on), 256, 0, on, memory.as<uint16_t>(), n, seed);
   return memory;
 }
 
 struct PackedWeight {
   DeviceWeight weight;
-  std::unique_ptr<DeviceMemory> memory;
+  DeviceMemory memory;
 
   PackedWeight(int64_t experts, int64_t rows, int64_t columns, uint32_t seed, const Launch& on) {
     weight.format = Format::kBF16, weight.experts = experts, weight.rows = rows, weight.columns = columns;
     weight.layout = panel_layout(weight.format, columns);
     weight.expert_stride = weight.panels() * weight.layout.bytes;
     memory = random_bf16(experts * weight.expert_stride / 2, seed, on);
-    weight.data = memory->data();
+    weight.data = memory.data();
   }
 };
 
@@ -67,37 +62,14 @@ struct LayerWeights {
       : gate(m.E, m.F, m.D, seed, on), up(m.E, m.F, m.D, seed + 1, on), down(m.E, m.D, m.F, seed + 2, on) {}
 };
 
-// Distinct experts for each token; zipf: an expert of rank r is 1 / (r + 1) as likely as the first.
-struct Routing {
-  std::unique_ptr<DeviceMemory> offsets, row_token, slot_row;
-
-  Routing(const Model& m, int64_t tokens, bool zipf) {
-    std::mt19937 engine(zipf ? 5 : 4);
-    std::vector<double> share;
-    for (int64_t e = 0; e < m.E; e++) share.push_back(zipf ? 1.0 / static_cast<double>(e + 1) : 1.0);
-    std::discrete_distribution<int32_t> any(share.begin(), share.end());
-    std::vector<std::vector<std::pair<int32_t, int32_t>>> rows(static_cast<size_t>(m.E));  // token, choice
-    for (int32_t n = 0; n < tokens; n++) {
-      std::vector<bool> taken(static_cast<size_t>(m.E));
-      for (int32_t k = 0; k < m.K; k++) {
-        int32_t e;
-        do e = any(engine);
-        while (taken[static_cast<size_t>(e)]);
-        taken[static_cast<size_t>(e)] = true;
-        rows[static_cast<size_t>(e)].push_back({n, k});
-      }
-    }
-    std::vector<int32_t> begins{0}, of_row, of_slot(static_cast<size_t>(tokens * m.K));
-    for (const auto& expert : rows) {
-      for (const auto& [n, k] : expert) {
-        of_slot[static_cast<size_t>(n * m.K + k)] = static_cast<int32_t>(of_row.size());
-        of_row.push_back(n);
-      }
-      begins.push_back(static_cast<int32_t>(of_row.size()));
-    }
-    offsets = copy_of(begins), row_token = copy_of(of_row), slot_row = copy_of(of_slot);
-  }
-};
+// zipf: an expert of rank r is 1 / (r + 1) as likely as the first.
+RandomPlan routing_of(const Model& m, int64_t tokens, bool zipf) {
+  std::mt19937 engine(zipf ? 5 : 4);
+  std::vector<double> share;
+  for (int64_t e = 0; e < m.E; e++) share.push_back(zipf ? 1.0 / static_cast<double>(e + 1) : 1.0);
+  std::discrete_distribution<int32_t> any(share.begin(), share.end());
+  return {m.E, m.K, tokens, [&] { return any(engine); }};
+}
 
 struct Options {
   bool sweep = false, smoke = false;
@@ -111,18 +83,17 @@ void time_layers(Bench& bench, const Model& m, const Options& options) {
   for (uint32_t i = 0; i < kLayers; i++) weights.push_back(std::make_unique<LayerWeights>(m, 10 * i + 1, on));
   for (const int64_t T : options.tokens.empty() ? m.tokens : options.tokens) {
     const DeviceMemory x(T * m.D * 4), y(T * m.D * 4), shares(T * m.K * 4);
-    bench.fill(reinterpret_cast<float*>(x.data()), T * m.D, 7), bench.fill(reinterpret_cast<float*>(shares.data()), T * m.K, 8);
+    bench.fill(x.as<float>(), T * m.D, 7), bench.fill(shares.as<float>(), T * m.K, 8);
     for (const bool zipf : {false, true}) {
-      const Routing routing(m, T, zipf);
+      const RandomPlan routing = routing_of(m, T, zipf);
       const auto layer = [&](size_t i) {
         ExpertLayer l;
         l.N = T, l.K = m.K, l.R = T * m.K, l.D = m.D, l.F = m.F, l.E = m.E;
-        l.x = reinterpret_cast<const float*>(x.data()), l.weights = reinterpret_cast<const float*>(shares.data());
-        l.offsets = reinterpret_cast<const int32_t*>(routing.offsets->data());
-        l.row_token = reinterpret_cast<const int32_t*>(routing.row_token->data());
-        l.slot_row = reinterpret_cast<const int32_t*>(routing.slot_row->data());
+        l.x = x.as<float>(), l.weights = shares.as<float>();
+        l.offsets = routing.offsets.as<int32_t>(), l.row_token = routing.row_token.as<int32_t>();
+        l.slot_row = routing.slot_row.as<int32_t>();
         l.gate = &weights[i]->gate.weight, l.up = &weights[i]->up.weight, l.down = &weights[i]->down.weight;
-        l.y = reinterpret_cast<float*>(y.data());
+        l.y = y.as<float>();
         return l;
       };
       const DeviceMemory scratch(many_scratch(layer(0), *on.device));
@@ -162,10 +133,10 @@ void time_dense(Bench& bench, int64_t size, const Options& options) {
   const DeviceMemory y(size * size * 2), tiles(many::TileList::bytes(size, 1, many::kLeastTileRows));
   many::Work work;
   work.first = {weight.weight.data, 0, weight.weight.layout.bytes, static_cast<int>(weight.weight.panels())};
-  work.columns = size, work.x = reinterpret_cast<const Bf16*>(x->data()), work.tokens = size;
+  work.columns = size, work.x = x.as<Bf16>(), work.tokens = size;
   work.groups = static_cast<int>((size + 127) / 128), work.error = on.error;
   const int outputs = static_cast<int>(size);
-  const many::RowStore<Bf16> store{reinterpret_cast<Bf16*>(y.data()), size, outputs, outputs, nullptr, many::Rule::kNone};
+  const many::RowStore<Bf16> store{y.as<Bf16>(), size, outputs, outputs, nullptr, many::Rule::kNone};
   for (int way = 0; way < many::kWays; way++) {
     if (!options.sweep && !options.smoke && static_cast<many::Way>(way) != many::way_for(*on.device)) continue;
     many::with_shape(static_cast<many::Way>(way), [&]<class S>() {

@@ -28,6 +28,31 @@ static __global__ void fill_floats(float* y, int64_t n, uint32_t seed) {
   SWITCHYARD_GRID_STRIDE(i, n) y[i] = static_cast<float>(static_cast<int32_t>(hashed(static_cast<uint64_t>(i), seed))) * 0x1p-31f;
 }
 
+// Microseconds of each replay of a graph of what `work` asks of the stream, in rising order, after `warm_up` that do not count.
+template <class F>
+std::vector<double> time_graph(cudaStream_t stream, int warm_up, int replays, const F& work) {
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  work();
+  check(cudaStreamEndCapture(stream, &graph));
+  check(cudaGraphInstantiate(&exec, graph, 0));
+  std::vector<double> us;
+  const Event from(cudaEventDefault), to(cudaEventDefault);
+  for (int i = 0; i < warm_up + replays; i++) {
+    check(cudaEventRecord(from, stream));
+    check(cudaGraphLaunch(exec, stream));
+    check(cudaEventRecord(to, stream));
+    check(cudaEventSynchronize(to));
+    float ms = 0;
+    check(cudaEventElapsedTime(&ms, from, to));
+    if (i >= warm_up) us.push_back(1e3 * ms);
+  }
+  check(cudaGraphExecDestroy(exec)), check(cudaGraphDestroy(graph));
+  std::sort(us.begin(), us.end());
+  return us;
+}
+
 // The device, its stream, and the word that kernels report to.
 class Bench {
  public:
@@ -38,6 +63,7 @@ class Bench {
   }
 
   const Launch& on() const { return on_; }
+  const cudaDeviceProp& properties() const { return properties_; }
   void fill(float* y, int64_t n, uint32_t seed) const { launch(fill_floats, grid_for(n, 256, on_), 256, 0, on_, y, n, seed); }
 
   // Works are as many sets of inputs for the same thing. One graph goes through them in turn until it holds `repeats`; the median
@@ -47,29 +73,12 @@ class Bench {
     if (smoke_) repeats = static_cast<int>(works.size());
     for (const auto& work : works) work(on_);  // memory that is asked for at first is not asked for under the capture
     check(cudaStreamSynchronize(on_.stream));
-    cudaGraph_t graph;
-    cudaGraphExec_t exec;
-    check(cudaStreamBeginCapture(on_.stream, cudaStreamCaptureModeThreadLocal));
-    for (int i = 0; i < repeats; i++) works[static_cast<size_t>(i) % works.size()](on_);
-    check(cudaStreamEndCapture(on_.stream, &graph));
-    check(cudaGraphInstantiate(&exec, graph, 0));
-    std::vector<double> us;
-    const Event from(cudaEventDefault), to(cudaEventDefault);
-    const int replays = smoke_ ? 1 : kReplays, warm_up = smoke_ ? 0 : kWarmUp;
-    for (int i = 0; i < warm_up + replays; i++) {
-      check(cudaEventRecord(from, on_.stream));
-      check(cudaGraphLaunch(exec, on_.stream));
-      check(cudaEventRecord(to, on_.stream));
-      check(cudaEventSynchronize(to));
-      float ms = 0;
-      check(cudaEventElapsedTime(&ms, from, to));
-      if (i >= warm_up) us.push_back(1e3 * ms / repeats);
-    }
-    check(cudaGraphExecDestroy(exec)), check(cudaGraphDestroy(graph));
-    std::sort(us.begin(), us.end());
-    const double median = us[us.size() / 2];
+    const std::vector<double> us = time_graph(on_.stream, smoke_ ? 0 : kWarmUp, smoke_ ? 1 : kReplays, [&] {
+      for (int i = 0; i < repeats; i++) works[static_cast<size_t>(i) % works.size()](on_);
+    });
+    const double median = us[us.size() / 2] / repeats;
     std::printf("{\"bench\":\"%s\",\"device\":\"%s\",\"what\":\"%s\",%s,\"us\":%.3f,\"low\":%.3f,\"high\":%.3f,\"gb_per_s\":%.1f", name_,
-                properties_.name, what, about.c_str(), median, us.front(), us.back(), bytes / median * 1e-3);
+                properties_.name, what, about.c_str(), median, us.front() / repeats, us.back() / repeats, bytes / median * 1e-3);
     if (flops > 0) std::printf(",\"tflop_per_s\":%.1f", flops / median * 1e-6);
     std::printf("}\n");
     std::fflush(stdout);
