@@ -39,6 +39,13 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 d, inner, heads, groups, wide = 2048, 768, 32, 4, 128
 
 
+def words():
+    """How many ids the tokenizer knows."""
+    with open(os.path.join(tokenizer, "tokenizer.json")) as f:
+        known = json.load(f)
+    return 1 + max([*known["model"]["vocab"].values(), *(token["id"] for token in known["added_tokens"])])
+
+
 def draw(*shape):
     return torch.randn(*shape, device=device, dtype=torch.bfloat16).mul_(0.02).cpu()
 
@@ -54,9 +61,12 @@ def save(number, tensors):
 
 
 ones = torch.ones
+# Greedy decoding chooses among the words that the tokenizer can write; the head is as large as it would be.
+head = draw(config["vocab_size"], d)
+head[words():] = 0
 save(0, {
     "model.embed_tokens.weight": draw(config["vocab_size"], d),
-    "lm_head.weight": draw(config["vocab_size"], d),
+    "lm_head.weight": head,
     "model.norm.weight": ones(d, dtype=torch.bfloat16),
 })
 for i in range(layers):
