@@ -156,21 +156,9 @@ void Program::launch_step(Step& step) {
   step.kernel->launch(step.instruction, on);
 }
 
-// With the word of errors cleared before and fetched behind.
-void Program::launch_all() {
+// With the word of errors cleared before and fetched behind. mark(): before the first step and behind each.
+void Program::launch_all(const std::function<void()>& mark) {
   check(cudaMemsetAsync(device_->error_word(), 0, sizeof(ErrorWord), device_->stream()));
-  for (Step& step : steps_) launch_step(step);
-  check(cudaMemcpyAsync(device_->error_on_host(), device_->error_word(), sizeof(ErrorWord), cudaMemcpyDeviceToHost,
-                        device_->stream()));
-}
-
-void Program::launch_traced(double* trace) {
-  check(cudaMemsetAsync(device_->error_word(), 0, sizeof(ErrorWord), device_->stream()));
-  std::vector<std::unique_ptr<Event>> marks;
-  const auto mark = [&] {
-    marks.push_back(std::make_unique<Event>(cudaEventDefault));
-    check(cudaEventRecord(*marks.back(), device_->stream()));
-  };
   mark();
   for (Step& step : steps_) {
     launch_step(step);
@@ -178,6 +166,14 @@ void Program::launch_traced(double* trace) {
   }
   check(cudaMemcpyAsync(device_->error_on_host(), device_->error_word(), sizeof(ErrorWord), cudaMemcpyDeviceToHost,
                         device_->stream()));
+}
+
+void Program::launch_traced(double* trace) {
+  std::vector<std::unique_ptr<Event>> marks;
+  launch_all([&] {
+    marks.push_back(std::make_unique<Event>(cudaEventDefault));
+    check(cudaEventRecord(*marks.back(), device_->stream()));
+  });
   check(cudaStreamSynchronize(device_->stream()));
   for (size_t i = 0; i < steps_.size(); i++) {
     float begin = 0, length = 0;  // milliseconds

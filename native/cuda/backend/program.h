@@ -1,6 +1,7 @@
 // A program on a device: instructions bound to kernels, run one by one or as a captured graph.
 #pragma once
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -45,7 +46,7 @@ class Program {
   };
 
   void bind(const SyRun& run);
-  void launch_all();
+  void launch_all(const std::function<void()>& mark = [] {});
   void launch_traced(double* trace);
   Captured* captured(const SyRun& run);
   void capture(Captured& into);
