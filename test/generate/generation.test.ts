@@ -8,6 +8,7 @@ import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
 import type { LoadModelOptions } from '../../src/generate/handles/load-options.js';
 import { samplers } from '../../src/generate/samplers/index.js';
 import { Sampling } from '../../src/generate/steps/sampling.js';
+import { abortAtStep } from '../helpers/abort-at-step.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { writeTinyFolder } from '../helpers/tiny-model.js';
 
@@ -244,11 +245,10 @@ describe('is stopped', () => {
 
   it('by a signal while a long prompt is read', async () => {
     const long = await load({ contextLength: 2048, cacheTokens: 2048 });
-    const abort = new AbortController();
     const text = Array.from({ length: 2000 }, (_, i) => i % 256);
-    const run = long.generate(text, { signal: abort.signal }).result();
-    setTimeout(() => abort.abort(), 5);
+    const run = long.generate(text, { signal: abortAtStep(long, 2) }).result();
     expect((await rejection(() => run)).code).toBe('ERR_ABORTED');
+    expect(long.scheduler.statistics.steps).toBe(2);
     expect(long.engine.cache.freeBlocks).toBe(long.engine.cache.blocks);
     await long.dispose();
   });
@@ -261,9 +261,7 @@ describe('is stopped', () => {
   });
 
   it('in a batch', async () => {
-    const abort = new AbortController();
-    const run = model.generateAll([prompt, prompt], { ...endless, signal: abort.signal });
-    setTimeout(() => abort.abort(), 5);
+    const run = model.generateAll([prompt, prompt], { ...endless, signal: abortAtStep(model, 5) });
     expect((await rejection(() => run)).code).toBe('ERR_ABORTED');
     expectAllFree();
   });

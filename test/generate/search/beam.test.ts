@@ -6,6 +6,7 @@ import type { LanguageModel } from '../../../src/generate/handles/language-model
 import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
 import { type BeamOptions, type BeamRules, BeamState, stepsOf } from '../../../src/generate/search/beam.js';
 import { likeliest, logSumExp } from '../../../src/generate/search/likeliest.js';
+import { abortAtStep } from '../../helpers/abort-at-step.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
 import { writeTinyFolder } from '../../helpers/tiny-model.js';
 
@@ -161,9 +162,7 @@ describe('beams', () => {
   });
 
   it('can be aborted', async () => {
-    const abort = new AbortController();
-    const run = search(4, { maxTokens: 100, signal: abort.signal });
-    setTimeout(() => abort.abort(), 10);
+    const run = search(4, { maxTokens: 100, signal: abortAtStep(model, 5) });
     await expect(run).rejects.toMatchObject({ code: 'ERR_ABORTED' });
     expect(model.engine.cache.freeBlocks).toBe(model.engine.cache.blocks);
   });

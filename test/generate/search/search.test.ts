@@ -9,6 +9,7 @@ import { samplers } from '../../../src/generate/samplers/index.js';
 import { bestOf } from '../../../src/generate/search/best-of.js';
 import { type Scorer, scorers } from '../../../src/generate/search/scorers.js';
 import { countVotes, vote } from '../../../src/generate/search/vote.js';
+import { abortAtStep } from '../../helpers/abort-at-step.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
 import { writeTinyFolder } from '../../helpers/tiny-model.js';
 
@@ -70,9 +71,7 @@ describe('several answers', () => {
     await expect(model.generateMany(prompt, { ...many, signal: AbortSignal.abort() })).rejects.toMatchObject(
       refused,
     );
-    const abort = new AbortController();
-    const run = model.generateMany(prompt, { ...many, signal: abort.signal });
-    setTimeout(() => abort.abort(), 10);
+    const run = model.generateMany(prompt, { ...many, signal: abortAtStep(model, 5) });
     await expect(run).rejects.toMatchObject(refused);
   });
 
