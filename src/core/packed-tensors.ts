@@ -39,7 +39,14 @@ export class PackedTensors<T extends NamedTensors> {
     this.#device = device;
     this.#words = this.#written = new Int32Array(memory);
     this.#whole = device.allocate(4 * words);
-    this.buffers = places.map(({ at, size }) => addon.partOfBuffer(this.#whole, 4 * at, 4 * size));
+    const buffers: NativeBuffer[] = [];
+    this.buffers = buffers;
+    try {
+      for (const { at, size } of places) buffers.push(addon.partOfBuffer(this.#whole, 4 * at, 4 * size));
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
     const views = <V>(view: (offset: number, size: number) => V): Views<T, V> =>
       Object.fromEntries(places.map(({ name, at, size }) => [name, view(4 * at, size)])) as Views<T, V>;
     this.ints = views((offset, size) => new Int32Array(memory, offset, size));

@@ -1,3 +1,4 @@
+import { allOrNone } from '../core/all-or-none.js';
 import type { Device } from '../core/device.js';
 import { checkOptions, SwitchyardError } from '../core/errors.js';
 import { mul } from '../core/ops/elementwise.js';
@@ -44,23 +45,27 @@ export async function upcycleDecoder(
       'ERR_UNSUPPORTED',
       '[upcycle] got feed-forward layers with biases, expected none',
     );
-  const share = (m: Weight, experts: number): Weight => {
-    const native = device.addon.repeatWeight(m.native, experts);
-    return new Weight(native, m.format, experts, m.rows, m.columns, m.bytes);
-  };
-  const parameters = new Map<string, Weight | Tensor>();
-  for (const [name, parameter] of decoder.parameters) {
-    const expert = name.replace('.feed_forward.', '.experts.');
-    const weight = parameter instanceof Weight;
-    parameters.set(expert, weight ? share(parameter, expert === name ? 1 : nExperts) : parameter);
-  }
-  for (let i = 0; i < config.nLayers; i++) {
-    const size = nExperts * config.dModel;
-    const draw = mul(randomNormal([size], { seed, offset: i * size }), ROUTER_STD);
-    await evaluate([draw], device);
-    const values = device.read(draw) as Float32Array;
-    parameters.set(`layers.${i}.router.weight`, await packValues(device, values, nExperts, config.dModel));
-  }
-  const moe = { ...USUAL_MOE, nExperts, topK, dFf: config.dFf, gating, layers: allLayers(config.nLayers) };
-  return new Decoder({ ...config, moe }, parameters, decoder.contextLength);
+  return allOrNone(async (keep) => {
+    const kept = (weight: Weight): Weight => keep(weight, ({ native }) => device.disposeWeight(native));
+    const share = (m: Weight, experts: number): Weight => {
+      const native = device.addon.repeatWeight(m.native, experts);
+      return kept(new Weight(native, m.format, experts, m.rows, m.columns, m.bytes));
+    };
+    const parameters = new Map<string, Weight | Tensor>();
+    for (const [name, parameter] of decoder.parameters) {
+      const expert = name.replace('.feed_forward.', '.experts.');
+      const weight = parameter instanceof Weight;
+      parameters.set(expert, weight ? share(parameter, expert === name ? 1 : nExperts) : parameter);
+    }
+    for (let i = 0; i < config.nLayers; i++) {
+      const size = nExperts * config.dModel;
+      const draw = mul(randomNormal([size], { seed, offset: i * size }), ROUTER_STD);
+      await evaluate([draw], device);
+      const values = device.read(draw) as Float32Array;
+      const router = kept(await packValues(device, values, nExperts, config.dModel));
+      parameters.set(`layers.${i}.router.weight`, router);
+    }
+    const moe = { ...USUAL_MOE, nExperts, topK, dFf: config.dFf, gating, layers: allLayers(config.nLayers) };
+    return new Decoder({ ...config, moe }, parameters, decoder.contextLength);
+  });
 }

@@ -4,6 +4,7 @@
  * steps; the results do not, but for rounding.
  */
 import type { NativeBuffer } from '../core/addon.js';
+import { allOrNone } from '../core/all-or-none.js';
 import type { Device } from '../core/device.js';
 import { withNativeAbort } from '../core/native-abort.js';
 import { add, less, where } from '../core/ops/elementwise.js';
@@ -27,6 +28,12 @@ export interface PackedExperts {
 
 /** Biases of all experts of a layer, on the device. */
 export type ExpertBiases = Pick<ExpertParameters, 'gateBias' | 'upBias' | 'downBias'>;
+
+/** Whole numbers, and their copy on the device. */
+interface Uploaded {
+  readonly values: Int32Array;
+  readonly buffer: NativeBuffer;
+}
 
 const MATRICES = ['gate', 'up', 'down'] as const;
 
@@ -55,13 +62,13 @@ export class SplitExperts implements PackedExperts {
     readonly down: Weight,
     /** The first so many places keep their experts once use is known. */
     readonly fixed: number,
+    slots: Uploaded,
+    held: Uploaded,
   ) {
-    const [all, places] = [host.up.experts, up.experts];
-    this.#held = Int32Array.from({ length: places }, (_, place) => place);
-    this.#slots = Int32Array.from({ length: all }, (_, expert) => (expert < places ? expert : -1));
-    this.#buffers = { slots: device.upload(this.#slots), held: device.upload(this.#held) };
-    this.slots = Tensor.ofBuffer(this.#buffers.slots, 'i32', [all]);
-    this.held = Tensor.ofBuffer(this.#buffers.held, 'i32', [places]);
+    [this.#slots, this.#held] = [slots.values, held.values];
+    this.#buffers = { slots: slots.buffer, held: held.buffer };
+    this.slots = Tensor.ofBuffer(slots.buffer, 'i32', [slots.values.length]);
+    this.held = Tensor.ofBuffer(held.buffer, 'i32', [held.values.length]);
   }
 
   /** The first `places` experts of `host` in places on the device. @throws SwitchyardError ERR_OUT_OF_MEMORY, ERR_IO, … */
@@ -73,20 +80,20 @@ export class SplitExperts implements PackedExperts {
     signal?: AbortSignal,
   ): Promise<SplitExperts> {
     const first = Array.from({ length: places }, (_, expert) => expert);
-    const made: Weight[] = [];
-    try {
-      const copy = async (weight: Weight): Promise<Weight> => {
-        const copied = await onDevice(device, weight, first, signal);
-        made.push(copied);
-        return copied;
+    return allOrNone(async (keep) => {
+      const copy = async (weight: Weight): Promise<Weight> =>
+        keep(await onDevice(device, weight, first, signal), ({ native }) => device.disposeWeight(native));
+      const upload = (values: Int32Array): Uploaded => {
+        const buffer = keep(device.upload(values), device.addon.disposeBuffer);
+        return { values, buffer };
       };
       const gate = host.gate && (await copy(host.gate));
       const up = await copy(host.up);
-      return new SplitExperts(device, host, biases, gate, up, await copy(host.down), fixed);
-    } catch (error) {
-      for (const { native } of made) device.disposeWeight(native);
-      throw error;
-    }
+      const down = await copy(host.down);
+      const slots = Int32Array.from({ length: host.up.experts }, (_, e) => (e < places ? e : -1));
+      const held = upload(Int32Array.from(first));
+      return new SplitExperts(device, host, biases, gate, up, down, fixed, upload(slots), held);
+    });
   }
 
   /** E */

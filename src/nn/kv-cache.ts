@@ -47,10 +47,18 @@ export class KvCache implements SequenceCache {
       const bytes = shape.reduce((n, size) => n * size, dtypeSize(dtype));
       return Tensor.ofBuffer(device.allocate(bytes), dtype, shape);
     };
-    this.k = layers.map(({ heads, key }) => empty(this.blocks, heads, storedChannels(dtype, key), KV_BLOCK));
-    this.v = layers.map(({ heads, value, valuesInKeys }) =>
-      valuesInKeys ? value : empty(this.blocks, heads, KV_BLOCK, storedChannels(dtype, value)),
-    );
+    const k: Tensor[] = [];
+    const v: (Tensor | number)[] = [];
+    [this.k, this.v] = [k, v];
+    try {
+      for (const { heads, key, value, valuesInKeys } of layers) {
+        k.push(empty(this.blocks, heads, storedChannels(dtype, key), KV_BLOCK));
+        v.push(valuesInKeys ? value : empty(this.blocks, heads, KV_BLOCK, storedChannels(dtype, value)));
+      }
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
   }
 
   /** What holds keys and values, of all layers. */

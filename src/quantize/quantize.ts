@@ -2,6 +2,7 @@
 import { statSync } from 'node:fs';
 import type { MatrixToWrite } from '../checkpoint/packed-write.js';
 import type { NativeAbort, NativeWeight } from '../core/addon.js';
+import { allOrNone } from '../core/all-or-none.js';
 import type { Device } from '../core/device.js';
 import { checkOptions, SwitchyardError } from '../core/errors.js';
 import type { ComputeMode, WeightFormat } from '../core/format.js';
@@ -181,13 +182,13 @@ class Conversion {
     this.#device = device;
     this.#parts = new PartList(decoder);
     this.#abort = device.addon.createAbort();
-    signal?.addEventListener('abort', this.#onAbort, { once: true });
     const keptOf = new Map(dropped?.map(({ layer, kept }) => [layer, kept]));
     for (const part of this.#parts.matrices) this.#plan(part, rules, keptOf);
     this.#vectors = this.#parts.vectors.map((part) => {
       const kept = keptExperts(part, keptOf);
       return kept ? { ...part, vector: takeRows(part.vector, tensor(Int32Array.from(kept))) } : part;
     });
+    signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
   #plan(part: MatrixPart, rules: FormatRules, keptOf: ReadonlyMap<number, readonly number[]>): void {
@@ -254,27 +255,30 @@ class Conversion {
     const before = chosen ?? source.native;
     let native: NativeWeight | null = null;
     try {
-      const all = experts.map((_, i) => i);
-      native =
-        chosen && to === source.format && !rows
-          ? chosen
-          : await addon.convertWeight(runtime, before, to, all, this.#abort);
-      let error = 0;
-      if (to !== source.format || rows) {
-        const sums = await addon.weightError(runtime, native, before, this.#abort);
-        error = sums.reference === 0 ? 0 : Math.sqrt(sums.difference / sums.reference);
-      }
-      this.tensors.push({
-        name,
-        role: part.role,
-        from: source.format,
-        to,
-        bytesBefore: source.bytes,
-        bytesAfter: bytes,
-        error,
-        note,
+      return await allOrNone(async (keep) => {
+        const all = experts.map((_, i) => i);
+        native =
+          chosen && to === source.format && !rows
+            ? chosen
+            : await addon.convertWeight(runtime, before, to, all, this.#abort);
+        keep(native, addon.disposeWeight);
+        let error = 0;
+        if (to !== source.format || rows) {
+          const sums = await addon.weightError(runtime, native, before, this.#abort);
+          error = sums.reference === 0 ? 0 : Math.sqrt(sums.difference / sums.reference);
+        }
+        this.tensors.push({
+          name,
+          role: part.role,
+          from: source.format,
+          to,
+          bytesBefore: source.bytes,
+          bytesAfter: bytes,
+          error,
+          note,
+        });
+        return native;
       });
-      return native;
     } catch (error) {
       if (!(error instanceof SwitchyardError)) throw error;
       const { code, message, hint } = error;

@@ -1,15 +1,14 @@
 // Encoders from folders of every published form, and the vectors that they give for texts.
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { writeSafetensors } from '../../src/checkpoint/safetensors-write.js';
 import { SwitchyardError } from '../../src/core/errors.js';
 import type { EncoderModel } from '../../src/generate/handles/encoder-model.js';
 import { loadModel } from '../../src/generate/handles/load-model.js';
 import { POOLINGS, type Pooling, readEmbeddingConfig } from '../../src/models/stacks/pooling.js';
 import { errorOf, temporaryFolder } from '../helpers/checkpoint.js';
 import { writeRandomFolder } from '../helpers/random-folder.js';
-import { normal, random } from '../helpers/tiny-model.js';
+import { sentenceTransformers, writeDense } from '../helpers/sentence-transformers.js';
 import { expectClose, expectSame } from '../parity/compare.js';
 
 const BERT = {
@@ -37,29 +36,6 @@ afterAll(() => Promise.all(open.map((model) => model.dispose())));
 
 const write = (name: string, config: object = {}, options: Parameters<typeof writeRandomFolder>[2] = {}) =>
   writeRandomFolder(join(root, name), { ...BERT, ...config }, options);
-
-/** Files as sentence-transformers writes them. */
-function sentenceTransformers(
-  folder: string,
-  pooling: object,
-  length: number | null = null,
-  behind: readonly string[] = ['Normalize'],
-): string {
-  const modules = ['Transformer', 'Pooling', ...behind].map((name, idx) => ({
-    idx,
-    name: String(idx),
-    path: idx === 0 ? '' : `${idx}_${name}`,
-    type: `sentence_transformers.models.${name}`,
-  }));
-  mkdirSync(join(folder, '1_Pooling'), { recursive: true });
-  writeFileSync(join(folder, 'modules.json'), JSON.stringify(modules));
-  writeFileSync(join(folder, '1_Pooling', 'config.json'), JSON.stringify(pooling));
-  writeFileSync(
-    join(folder, 'sentence_bert_config.json'),
-    JSON.stringify({ max_seq_length: length, do_lower_case: false }),
-  );
-  return folder;
-}
 
 const TEXTS = ['a cat', 'the dog ran far', 'x', 'what is this?'];
 
@@ -177,37 +153,6 @@ describe('sentence-transformers folders', () => {
     expect(errorOf(() => readEmbeddingConfig(folder)).code).toBe(code);
   });
 });
-
-/** A Dense module [out, in] of random weights; returns its function of a vector. */
-async function writeDense(
-  folder: string,
-  [outs, ins]: readonly [number, number],
-  { bias = true, torch = 'activation.Tanh' }: { bias?: boolean; torch?: string } = {},
-) {
-  mkdirSync(folder, { recursive: true });
-  const next = random(outs);
-  const [w, b] = [normal(next, outs * ins, 0.5), normal(next, outs, 0.5)];
-  const config = {
-    in_features: ins,
-    out_features: outs,
-    bias,
-    activation_function: `torch.nn.modules.${torch}`,
-  };
-  writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
-  await writeSafetensors(join(folder, 'model.safetensors'), [
-    { name: 'linear.weight', shape: [outs, ins], data: w },
-    ...(bias ? [{ name: 'linear.bias', shape: [outs], data: b }] : []),
-  ]);
-  const act = torch.endsWith('Tanh')
-    ? Math.tanh
-    : torch.endsWith('ReLU')
-      ? (x: number) => Math.max(0, x)
-      : Number;
-  return (x: readonly number[]): number[] =>
-    Array.from({ length: outs }, (_, o) =>
-      act(x.reduce((sum, v, i) => sum + v * (w[o * ins + i] as number), bias ? (b[o] as number) : 0)),
-    );
-}
 
 describe('modules behind the pooling', () => {
   const text = 'a dense text';

@@ -1,5 +1,6 @@
 /** Programs that run again and again on the same memory. */
 import type { NativeAbort, NativeBuffer, NativeRun } from '../addon.js';
+import { allOrNone } from '../all-or-none.js';
 import type { Device } from '../device.js';
 import { eventLoop } from '../event-loop.js';
 import { type NamedTensors, PackedTensors } from '../packed-tensors.js';
@@ -42,11 +43,16 @@ export class BoundProgram<I extends NamedTensors, O extends NamedTensors = Recor
   ): Promise<BoundProgram<I, O>> {
     const placeholders = Object.values(inputs) as Tensor[];
     const outputs = Object.values(results) as Tensor[];
-    const executable = await Executable.buildInTurns(device, placeholders, [...outputs, ...large]);
-    const given = new PackedTensors(device, inputs);
-    const small = new PackedTensors(device, results);
-    const native = executable.bind(given.buffers, [...small.buffers, ...large.map(() => null)]);
-    return new BoundProgram(executable, native, given, small);
+    return allOrNone(async (keep) => {
+      const executable = keep(
+        await Executable.buildInTurns(device, placeholders, [...outputs, ...large]),
+        (made) => made.dispose(),
+      );
+      const given = keep(new PackedTensors(device, inputs), (made) => made.dispose());
+      const small = keep(new PackedTensors(device, results), (made) => made.dispose());
+      const native = executable.bind(given.buffers, [...small.buffers, ...large.map(() => null)]);
+      return new BoundProgram(executable, native, given, small);
+    });
   }
 
   /** One buffer for each large output, to be disposed of by the caller. */
@@ -59,9 +65,14 @@ export class BoundProgram<I extends NamedTensors, O extends NamedTensors = Recor
     const here = held && !this.#here ? null : addon.runHere(native, abort);
     this.#here = here !== null;
     const large = here ?? (await addon.start(native, abort));
-    if (executable.watched) await executable.watch(inputs.buffers, [...results.buffers, ...large]);
-    results.read();
-    return large;
+    try {
+      if (executable.watched) await executable.watch(inputs.buffers, [...results.buffers, ...large]);
+      results.read();
+      return large;
+    } catch (error) {
+      for (const buffer of large) addon.disposeBuffer(buffer);
+      throw error;
+    }
   }
 
   dispose(): void {

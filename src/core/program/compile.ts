@@ -171,8 +171,13 @@ export class Executable {
 export async function evaluate(tensors: readonly Tensor[], device: Device): Promise<void> {
   const open = [...new Set(tensors.filter((t) => t.source.kind === 'node'))];
   if (open.length === 0) return;
-  const buffers = await Executable.build(device, [], open).run([]);
-  for (const [i, t] of open.entries()) t.resolve(buffers[i] as NativeBuffer);
+  const executable = Executable.build(device, [], open);
+  try {
+    const buffers = await executable.run([]);
+    for (const [i, t] of open.entries()) t.resolve(buffers[i] as NativeBuffer);
+  } finally {
+    executable.dispose();
+  }
 }
 
 connectRuntime(

@@ -21,6 +21,7 @@ import { generateMany, type ManyOptions } from '../search/many.js';
 import { decoderSteps } from '../steps/step-model.js';
 import { DecodingModel, type DecodingSettings } from './decoding-model.js';
 import type { TokenizerSource } from './load-options.js';
+import { madeOf } from './made-of.js';
 
 /** A loaded language model. Calls made at the same time share their steps and do not change each other's results. */
 export class LanguageModel extends DecodingModel {
@@ -128,7 +129,9 @@ export class LanguageModel extends DecodingModel {
   async upcycle(options: UpcycleOptions): Promise<LanguageModel> {
     this.check();
     const decoder = await upcycleDecoder(this.decoder, this.device, options);
-    return new LanguageModel(decoder, this.tokenizer, this.settings).warmed();
+    return madeOf(decoder, this.device, () =>
+      new LanguageModel(decoder, this.tokenizer, this.settings).warmed(),
+    );
   }
 
   protected written(): WrittenParts {

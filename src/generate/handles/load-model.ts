@@ -36,6 +36,7 @@ import {
   pickDevice,
   tokenizerOf,
 } from './load-options.js';
+import { madeOf } from './made-of.js';
 
 export type AnyModel = LanguageModel | EncoderModel | EncoderDecoderModel;
 
@@ -101,12 +102,14 @@ async function languageModelOf(
   const { contextLength } = lengths;
   const experts = checkExperts(options, device, files.config.moe);
   const loading = { device, contextLength, onProgress, signal, expertsOnHost: experts !== null };
-  let decoder = await loadDecoder(files, loading);
-  if (experts) {
-    const cacheTypes = computing(decoder, device, options);
-    const free = freeForExperts(device, files.config, { ...lengths, ...cacheTypes });
-    decoder = await placeExperts(decoder, device, { ...experts, free, signal });
-  }
+  const loaded = await loadDecoder(files, loading);
+  const decoder = experts
+    ? await madeOf(loaded, device, () => {
+        const cacheTypes = computing(loaded, device, options);
+        const free = freeForExperts(device, files.config, { ...lengths, ...cacheTypes });
+        return placeExperts(loaded, device, { ...experts, free, signal });
+      })
+    : loaded;
   return madeOf(decoder, device, async () => {
     if (cache && tokenizer instanceof Tokenizer) await cache.write(decoder, tokenizer, signal);
     const source = sourceOf(files);
@@ -154,21 +157,6 @@ async function encoderDecoderModelOf(
     announce(device, model, settings.compute);
     return loaded;
   });
-}
-
-/** A handle of loaded weights, which are disposed of where it cannot be made. */
-async function madeOf<H>(
-  model: Decoder | Encoder | EncoderDecoder,
-  device: Device,
-  make: () => Promise<H>,
-): Promise<H> {
-  try {
-    return await make();
-  } catch (error) {
-    if (model instanceof Decoder) for (const split of model.splits.values()) split.dispose();
-    for (const { native } of weightsOf(model)) device.disposeWeight(native);
-    throw error;
-  }
 }
 
 /** The configs of a Hugging Face folder, which saving writes again; what they would be for an encoder's GGUF file. */

@@ -67,8 +67,13 @@ export class StepEngine implements StepBase {
     kvCache: KvType,
   ) {
     this.cache = new KvCache(device, { layers: model.cache, tokens: cacheTokens, type: kvCache });
-    this.memory =
-      model.memory && new SourceMemory(device, model.memory, compute, contextLength, cacheTokens, kvCache);
+    try {
+      this.memory =
+        model.memory && new SourceMemory(device, model.memory, compute, contextLength, cacheTokens, kvCache);
+    } catch (error) {
+      this.cache.dispose();
+      throw error;
+    }
     this.experts = model.splits.some((split) => split) ? new ExpertCache(model.splits) : null;
     this.#hooked = new HookedRows(device, model.vocabSize);
   }

@@ -140,11 +140,14 @@ export function readStep(
     addon.readBuffer(large[at++] as NativeBuffer, array);
     return array;
   };
-  const logits = form.logits ? next(new Float32Array(sampled * vocabSize)) : null;
-  const scores = form.scores ? next(new Float32Array(sampled * vocabSize)) : null;
-  const hidden = form.hidden ? next(new Float32Array(real * dModel)) : null;
-  const experts: Int32Array[] = [];
-  while (form.routing && at < large.length) experts.push(next(new Int32Array(real * topK)));
-  for (const buffer of large) addon.disposeBuffer(buffer);
-  return { results, experts, logits, scores, hidden };
+  try {
+    const logits = form.logits ? next(new Float32Array(sampled * vocabSize)) : null;
+    const scores = form.scores ? next(new Float32Array(sampled * vocabSize)) : null;
+    const hidden = form.hidden ? next(new Float32Array(real * dModel)) : null;
+    const experts: Int32Array[] = [];
+    while (form.routing && at < large.length) experts.push(next(new Int32Array(real * topK)));
+    return { results, experts, logits, scores, hidden };
+  } finally {
+    for (const buffer of large) addon.disposeBuffer(buffer);
+  }
 }

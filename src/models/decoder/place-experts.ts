@@ -153,9 +153,12 @@ async function whole(device: Device, weight: Weight, signal: AbortSignal | undef
   const { experts, native } = weight;
   if (!addon.weightInfo(native).repeated) return onDevice(device, weight, [...Array(experts).keys()], signal);
   const one = await onDevice(device, weight, [0], signal);
-  const all = addon.repeatWeight(one.native, experts);
-  addon.disposeWeight(one.native);
-  return new Weight(all, one.format, experts, one.rows, one.columns, one.bytes);
+  try {
+    const all = addon.repeatWeight(one.native, experts);
+    return new Weight(all, one.format, experts, one.rows, one.columns, one.bytes);
+  } finally {
+    addon.disposeWeight(one.native);
+  }
 }
 
 const DOWN = 'experts.down.weight';

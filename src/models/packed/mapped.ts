@@ -1,6 +1,7 @@
 /** Parameters out of a packed file: its weights are mapped, not read. */
 import { type PackedFile, readPackedVectors } from '../../checkpoint/packed-read.js';
-import type { NativeWeight } from '../../core/addon.js';
+import type { NativeWeight, PackedSource } from '../../core/addon.js';
+import { allOrNone } from '../../core/all-or-none.js';
 import type { Device } from '../../core/device.js';
 import { SwitchyardError } from '../../core/errors.js';
 import { withNativeAbort } from '../../core/native-abort.js';
@@ -35,39 +36,38 @@ export class MappedParameters implements TensorSource {
     signal?.throwIfAborted();
     const vectors = readPackedVectors(file);
     const matrices = [...file.matrices.values()];
-    const natives = await withNativeAbort(addon, signal, (abort) =>
-      addon.openPacked(
-        runtime,
-        {
-          path: file.path,
-          bytes: file.bytes,
-          head: file.head,
-          weights: matrices.map(({ name, format, experts, rows, columns, repeated, offset }) => ({
-            name,
-            format,
-            experts: repeated ? 1 : experts,
-            rows,
-            columns,
-            offset,
-            onHost: onHost.has(name),
-          })),
-        },
-        abort,
-      ),
-    );
-    const weights = matrices.map(({ name, format, experts, rows, columns, repeated, bytes }, i) => {
-      let native = natives[i] as NativeWeight;
-      if (repeated) {
-        const one = native;
-        native = addon.repeatWeight(one, experts);
-        addon.disposeWeight(one);
-      }
-      return [name, new Weight(native, format, experts, rows, columns, bytes)] as const;
+    const packed: PackedSource = {
+      path: file.path,
+      bytes: file.bytes,
+      head: file.head,
+      weights: matrices.map(({ name, format, experts, rows, columns, repeated, offset }) => ({
+        name,
+        format,
+        experts: repeated ? 1 : experts,
+        rows,
+        columns,
+        offset,
+        onHost: onHost.has(name),
+      })),
+    };
+    return allOrNone(async (keep) => {
+      const kept = (native: NativeWeight): NativeWeight => keep(native, addon.disposeWeight);
+      const natives = await withNativeAbort(addon, signal, (abort) =>
+        addon.openPacked(runtime, packed, abort),
+      );
+      for (const native of natives) kept(native);
+      const weights = matrices.map(({ name, format, experts, rows, columns, repeated, bytes }, i) => {
+        let native = natives[i] as NativeWeight;
+        if (repeated) {
+          const one = native;
+          native = kept(addon.repeatWeight(one, experts));
+          addon.disposeWeight(one);
+        }
+        return [name, new Weight(native, format, experts, rows, columns, bytes)] as const;
+      });
+      signal?.throwIfAborted();
+      return new MappedParameters(file, device, new Map(weights), vectors, onProgress);
     });
-    const source = new MappedParameters(file, device, new Map(weights), vectors, onProgress);
-    if (!signal?.aborted) return source;
-    source.release();
-    throw signal.reason;
   }
 
   get source(): string {
