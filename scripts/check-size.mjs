@@ -4,8 +4,6 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const kMaxLines = 600;
-// Pure tables, which are one idea at any length.
-const tables = new Set(['test/core/cases.ts']);
 const root = path.resolve(process.argv[2] ?? fileURLToPath(new URL('..', import.meta.url)));
 
 const long = [];
@@ -13,11 +11,7 @@ for (const folder of ['src', 'native', 'test', 'bench', 'scripts', 'examples']) 
   if (!existsSync(path.join(root, folder))) continue;
   for (const name of readdirSync(path.join(root, folder), { recursive: true })) {
     const file = path.posix.join(folder, name.replaceAll('\\', '/'));
-    if (
-      !/\.(ts|mts|mjs|js|cc|h|inl|cu|cuh|py)$/.test(file) ||
-      /(^|\/)(node_modules|\.venv)\//.test(file) ||
-      tables.has(file)
-    )
+    if (!/\.(ts|mts|mjs|js|cc|h|inl|cu|cuh|py)$/.test(file) || /(^|\/)(node_modules|\.venv)\//.test(file))
       continue;
     const lines = readFileSync(path.join(root, file), 'utf8').split('\n').length - 1;
     if (lines > kMaxLines) long.push(`${file}: ${lines} lines, expected at most ${kMaxLines}`);

@@ -11,7 +11,7 @@ import { interpret } from '../helpers/interpreter.js';
 import { isGradientCase, realize } from '../helpers/op-case.js';
 import { deviceOf, runGraph, tiers } from '../helpers/run-graph.js';
 import { GRAPH_TOLERANCE, mismatch } from '../helpers/tolerance.js';
-import { CASES } from './cases.js';
+import { CASES } from './cases/index.js';
 
 const graphOf = async (c: (typeof CASES)[number]) => {
   const inputs = await realize(c);

@@ -13,7 +13,7 @@ import { interpret } from '../helpers/interpreter.js';
 import { type OpCase, realize } from '../helpers/op-case.js';
 import { deviceOf, runNative, tiers } from '../helpers/run-graph.js';
 import { GRAPH_TOLERANCE, mismatch } from '../helpers/tolerance.js';
-import { CASES, casesOf } from './cases.js';
+import { CASES, casesOf } from './cases/index.js';
 
 const THREADS = [1, 2, 4];
 const label = (c: OpCase): string => `${c.op}: ${c.name}`;

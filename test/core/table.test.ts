@@ -7,7 +7,7 @@ import { nodeCost } from '../../src/core/program/describe.js';
 import type { Instruction } from '../../src/core/program/ir.js';
 import { lower } from '../../src/core/program/lower.js';
 import { isGradientCase, type OpCase, realize } from '../helpers/op-case.js';
-import { CASES } from './cases.js';
+import { CASES } from './cases/index.js';
 
 interface Tables {
   ops: readonly OpDef[];
