@@ -10,7 +10,6 @@ import { loadLanguageModel, loadModel } from '../../../src/generate/handles/load
 import { placeExperts } from '../../../src/models/decoder/place-experts.js';
 import { weightsOf } from '../../../src/models/parts.js';
 import { loadDecoder, openModel } from '../../../src/models/read/load.js';
-import type { UpcycleOptions } from '../../../src/models/upcycle.js';
 import { quantizeModel } from '../../../src/quantize/index.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
 import { Ledger } from '../../helpers/ledger.js';
@@ -137,24 +136,6 @@ describe.each(TASKS)('%s', (_, task) => {
 });
 
 const weightBytes = (): number => defaultDevice().addon.memoryUsage().weights;
-
-describe('a refused upcycling', () => {
-  it.each<[string, UpcycleOptions]>([
-    ['more experts a token than there are', { nExperts: 2, topK: 3 }],
-    ['no expert a token', { nExperts: 2, topK: 0 }],
-    ['no experts', { nExperts: 0, topK: 1 }],
-    ['half an expert', { nExperts: 1.5, topK: 1 }],
-    ['more experts than there can be', { nExperts: 2 ** 40, topK: 1 }],
-    ['a policy that looks ahead', { nExperts: 4, topK: 1, gating: 'expert-choice' }],
-    ['a policy nobody knows', { nExperts: 4, topK: 1, gating: 'none' as 'dense' }],
-    ['a seed that is none', { nExperts: 4, topK: 1, seed: Number.NaN }],
-  ])('for %s leaves the model as it was', async (_, options) => {
-    await using model = await loadLanguageModel(DENSE, OPTIONS);
-    const before = weightBytes();
-    await expect(model.upcycle(options)).rejects.toBeInstanceOf(SwitchyardError);
-    expect(weightBytes()).toBe(before);
-  });
-});
 
 /** What a hostile file, or a program beside ours, does to a folder while it is loaded. */
 type Harm = 'gone' | 'odd' | 'integers' | 'more' | 'cut' | 'thrown';

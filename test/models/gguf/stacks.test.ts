@@ -2,13 +2,13 @@
 // as its published tables have them.
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import type { EncoderModel } from '../../src/generate/handles/encoder-model.js';
-import { type AnyModel, loadModel } from '../../src/generate/handles/load-model.js';
-import { put, temporaryFolder } from '../helpers/checkpoint.js';
-import { ggufBytes, type MetadataToWrite } from '../helpers/gguf-writer.js';
-import { randomTensors, writeRandomFolder } from '../helpers/random-folder.js';
-import { TINY_VOCABULARY, tinyMetadata } from '../helpers/tiny-model.js';
-import { expectSame } from '../parity/compare.js';
+import type { EncoderModel } from '../../../src/generate/handles/encoder-model.js';
+import { type AnyModel, loadModel } from '../../../src/generate/handles/load-model.js';
+import { put, temporaryFolder } from '../../helpers/checkpoint.js';
+import { ggufBytes, type MetadataToWrite } from '../../helpers/gguf-writer.js';
+import { randomTensors, writeRandomFolder } from '../../helpers/random-folder.js';
+import { TINY_VOCABULARY, tinyMetadata } from '../../helpers/tiny-model.js';
+import { expectSame } from '../../parity/compare.js';
 
 const root = temporaryFolder();
 const open: AnyModel[] = [];

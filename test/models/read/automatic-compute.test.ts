@@ -1,9 +1,9 @@
 // How layers compute where the user leaves it open.
 import { describe, expect, it } from 'vitest';
-import type { NativeWeight } from '../../src/core/addon.js';
-import type { WeightFormat } from '../../src/core/format.js';
-import { Weight } from '../../src/core/weight.js';
-import { automaticCompute } from '../../src/models/read/load.js';
+import type { NativeWeight } from '../../../src/core/addon.js';
+import type { WeightFormat } from '../../../src/core/format.js';
+import { Weight } from '../../../src/core/weight.js';
+import { automaticCompute } from '../../../src/models/read/load.js';
 
 const modelOf = (...formats: WeightFormat[]) => ({
   parameters: new Map(formats.map((f, i) => [`w${i}`, new Weight({} as NativeWeight, f, 1, 1, 1, 4)])),

@@ -1,17 +1,17 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { loadModel } from '../../src/generate/handles/load-model.js';
-import { plainConfig } from '../../src/models/packed/plain-config.js';
-import { openFiles } from '../../src/models/read/load.js';
-import type { WriteOptions } from '../../src/models/write/index.js';
-import { temporaryFolder } from '../helpers/checkpoint.js';
-import { fixturesFolder } from '../helpers/fixtures.js';
-import { type GgufCase, variants } from '../helpers/gguf-variants.js';
-import { writeRandomFolder } from '../helpers/random-folder.js';
-import { TINY_VOCABULARY } from '../helpers/tiny-model.js';
-import { readJson } from '../helpers/tokenizers.js';
-import { logitsOf, modelFixtures, statesOf, tensorsOf } from '../helpers/written.js';
+import { loadModel } from '../../../src/generate/handles/load-model.js';
+import { plainConfig } from '../../../src/models/packed/plain-config.js';
+import { openFiles } from '../../../src/models/read/load.js';
+import type { WriteOptions } from '../../../src/models/write/index.js';
+import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { fixturesFolder } from '../../helpers/fixtures.js';
+import { type GgufCase, variants } from '../../helpers/gguf-variants.js';
+import { writeRandomFolder } from '../../helpers/random-folder.js';
+import { TINY_VOCABULARY } from '../../helpers/tiny-model.js';
+import { readJson } from '../../helpers/tokenizers.js';
+import { logitsOf, modelFixtures, statesOf, tensorsOf } from '../../helpers/written.js';
 
 const place = temporaryFolder();
 let count = 0;

@@ -2,14 +2,14 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { SwitchyardError } from '../../src/core/errors.js';
-import type { EncoderModel } from '../../src/generate/handles/encoder-model.js';
-import { loadModel } from '../../src/generate/handles/load-model.js';
-import { POOLINGS, type Pooling, readEmbeddingConfig } from '../../src/models/stacks/pooling.js';
-import { errorOf, temporaryFolder } from '../helpers/checkpoint.js';
-import { writeRandomFolder } from '../helpers/random-folder.js';
-import { sentenceTransformers, writeDense } from '../helpers/sentence-transformers.js';
-import { expectClose, expectSame } from '../parity/compare.js';
+import { SwitchyardError } from '../../../src/core/errors.js';
+import type { EncoderModel } from '../../../src/generate/handles/encoder-model.js';
+import { loadModel } from '../../../src/generate/handles/load-model.js';
+import { POOLINGS, type Pooling, readEmbeddingConfig } from '../../../src/models/stacks/pooling.js';
+import { errorOf, temporaryFolder } from '../../helpers/checkpoint.js';
+import { writeRandomFolder } from '../../helpers/random-folder.js';
+import { sentenceTransformers, writeDense } from '../../helpers/sentence-transformers.js';
+import { expectClose, expectSame } from '../../parity/compare.js';
 
 const BERT = {
   model_type: 'bert',

@@ -2,15 +2,15 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { EncoderDecoderModel } from '../../src/generate/handles/encoder-decoder-model.js';
-import { loadModel } from '../../src/generate/handles/load-model.js';
-import { temporaryFolder } from '../helpers/checkpoint.js';
-import { writeRandomFolder } from '../helpers/random-folder.js';
-import { random, TINY_VOCABULARY } from '../helpers/tiny-model.js';
-import { expectClose, expectSame } from '../parity/compare.js';
+import type { EncoderDecoderModel } from '../../../src/generate/handles/encoder-decoder-model.js';
+import { loadModel } from '../../../src/generate/handles/load-model.js';
+import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { writeRandomFolder } from '../../helpers/random-folder.js';
+import { random, TINY_VOCABULARY } from '../../helpers/tiny-model.js';
+import { expectClose, expectSame } from '../../parity/compare.js';
 
 const root = temporaryFolder();
-const own = (name: string) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
+const own = (name: string) => fileURLToPath(new URL(`../../fixtures/${name}`, import.meta.url));
 const SWITCH = {
   model_type: 'switch_transformers',
   d_model: 16,

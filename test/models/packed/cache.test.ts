@@ -10,13 +10,13 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { defaultDevice } from '../../src/core/device.js';
-import type { LanguageModel } from '../../src/generate/handles/language-model.js';
-import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
-import type { LoadModelOptions } from '../../src/generate/handles/load-options.js';
-import { weightsOf } from '../../src/models/parts.js';
-import { temporaryFolder } from '../helpers/checkpoint.js';
-import { tinyGguf, writeTinyFolder } from '../helpers/tiny-model.js';
+import { defaultDevice } from '../../../src/core/device.js';
+import type { LanguageModel } from '../../../src/generate/handles/language-model.js';
+import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
+import type { LoadModelOptions } from '../../../src/generate/handles/load-options.js';
+import { weightsOf } from '../../../src/models/parts.js';
+import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { tinyGguf, writeTinyFolder } from '../../helpers/tiny-model.js';
 
 const folder = temporaryFolder();
 const { addon } = defaultDevice();

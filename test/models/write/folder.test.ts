@@ -1,12 +1,12 @@
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { loadModel } from '../../src/generate/handles/load-model.js';
-import { encodeFloats, fitsFormat } from '../../src/models/write/floats.js';
-import { temporaryFolder } from '../helpers/checkpoint.js';
-import { fixturesFolder } from '../helpers/fixtures.js';
-import { readJson } from '../helpers/tokenizers.js';
-import { logitsOf, modelFixtures, tensorsOf } from '../helpers/written.js';
+import { loadModel } from '../../../src/generate/handles/load-model.js';
+import { encodeFloats, fitsFormat } from '../../../src/models/write/floats.js';
+import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { fixturesFolder } from '../../helpers/fixtures.js';
+import { readJson } from '../../helpers/tokenizers.js';
+import { logitsOf, modelFixtures, tensorsOf } from '../../helpers/written.js';
 
 const place = temporaryFolder();
 let count = 0;

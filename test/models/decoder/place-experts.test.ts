@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type LayerSize, placesOf } from '../../src/models/decoder/place-experts.js';
+import { type LayerSize, placesOf } from '../../../src/models/decoder/place-experts.js';
 
 const layers: LayerSize[] = [
   { bytes: 10, experts: 4 },

@@ -1,17 +1,17 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { TensorToWrite } from '../../src/checkpoint/safetensors-write.js';
-import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
-import { checkConfig, type DecoderConfig, windowOf } from '../../src/models/decoder/config.js';
-import { olmoe } from '../../src/models/families/olmoe.js';
-import { qwen3 } from '../../src/models/families/qwen3.js';
-import { qwen3Moe } from '../../src/models/families/qwen3_moe.js';
-import type { Family } from '../../src/models/family.js';
-import { ConfigReader } from '../../src/models/read/config-reader.js';
-import { temporaryFolder } from '../helpers/checkpoint.js';
-import { ggufBytes, type MetadataToWrite } from '../helpers/gguf-writer.js';
-import { normal, random, TINY_VOCABULARY, tinyMetadata, writeTinyFolder } from '../helpers/tiny-model.js';
+import type { TensorToWrite } from '../../../src/checkpoint/safetensors-write.js';
+import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
+import { checkConfig, type DecoderConfig, windowOf } from '../../../src/models/decoder/config.js';
+import { olmoe } from '../../../src/models/families/olmoe.js';
+import { qwen3 } from '../../../src/models/families/qwen3.js';
+import { qwen3Moe } from '../../../src/models/families/qwen3_moe.js';
+import type { Family } from '../../../src/models/family.js';
+import { ConfigReader } from '../../../src/models/read/config-reader.js';
+import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { ggufBytes, type MetadataToWrite } from '../../helpers/gguf-writer.js';
+import { normal, random, TINY_VOCABULARY, tinyMetadata, writeTinyFolder } from '../../helpers/tiny-model.js';
 
 const folder = temporaryFolder();
 const [D, H, G, C, F, E, K, LAYERS] = [32, 4, 2, 16, 24, 5, 2, 2];

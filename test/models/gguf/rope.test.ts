@@ -2,10 +2,10 @@
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { openCheckpoint } from '../../src/checkpoint/folder.js';
-import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
-import { temporaryFolder } from '../helpers/checkpoint.js';
-import { fixturesFolder } from '../helpers/fixtures.js';
+import { openCheckpoint } from '../../../src/checkpoint/folder.js';
+import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
+import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { fixturesFolder } from '../../helpers/fixtures.js';
 
 const folder = temporaryFolder();
 const ORIGINAL = 16;

@@ -3,11 +3,11 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { readGguf } from '../../src/checkpoint/gguf.js';
-import { type ErrorCode, SwitchyardError } from '../../src/core/errors.js';
-import type { LanguageModel } from '../../src/generate/handles/language-model.js';
-import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
-import { temporaryFolder } from '../helpers/checkpoint.js';
+import { readGguf } from '../../../src/checkpoint/gguf.js';
+import { type ErrorCode, SwitchyardError } from '../../../src/core/errors.js';
+import type { LanguageModel } from '../../../src/generate/handles/language-model.js';
+import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
+import { temporaryFolder } from '../../helpers/checkpoint.js';
 import {
   random,
   TINY_VOCABULARY,
@@ -16,7 +16,7 @@ import {
   tinyGguf,
   tinyTensors,
   writeTinyFolder,
-} from '../helpers/tiny-model.js';
+} from '../../helpers/tiny-model.js';
 
 const folder = temporaryFolder();
 const TINY: TinyOptions = { nLayers: 1, dModel: 32, dFf: 32, nHeads: 2, nKvHeads: 1 };

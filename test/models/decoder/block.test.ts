@@ -1,11 +1,11 @@
 /** Where each kind of block has its norms: with parts that multiply by primes, the result tells which were met, and in which order. */
 import { expect, it } from 'vitest';
-import { defaultDevice } from '../../src/core/device.js';
-import { mul } from '../../src/core/ops/elementwise.js';
-import { evaluate } from '../../src/core/program/compile.js';
-import { type Tensor, tensor } from '../../src/core/tensor.js';
-import { Block, type BlockParts, type PassContext } from '../../src/models/decoder/block.js';
-import { BLOCK_KINDS, type BlockKind } from '../../src/models/decoder/config.js';
+import { defaultDevice } from '../../../src/core/device.js';
+import { mul } from '../../../src/core/ops/elementwise.js';
+import { evaluate } from '../../../src/core/program/compile.js';
+import { type Tensor, tensor } from '../../../src/core/tensor.js';
+import { Block, type BlockParts, type PassContext } from '../../../src/models/decoder/block.js';
+import { BLOCK_KINDS, type BlockKind } from '../../../src/models/decoder/config.js';
 
 const times = (factor: number) => ({ forward: (x: Tensor): Tensor => mul(x, factor) });
 const [A, F, N1, N2, P1, P2] = [2, 3, 5, 7, 11, 13];

@@ -3,11 +3,11 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, wri
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { readGguf } from '../../src/checkpoint/gguf.js';
-import { type AnyModel, loadModel } from '../../src/generate/handles/load-model.js';
-import { fixturesFolder } from '../helpers/fixtures.js';
-import { pythonHas, runPython } from '../helpers/python.js';
-import { readJson } from '../helpers/tokenizers.js';
+import { readGguf } from '../../../src/checkpoint/gguf.js';
+import { type AnyModel, loadModel } from '../../../src/generate/handles/load-model.js';
+import { fixturesFolder } from '../../helpers/fixtures.js';
+import { pythonHas, runPython } from '../../helpers/python.js';
+import { readJson } from '../../helpers/tokenizers.js';
 
 const script = 'scripts/reference/read_written.py';
 const place = mkdtempSync(join(tmpdir(), 'switchyard-written-'));

@@ -2,17 +2,17 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { reportModel } from '../../src/cli/model-report.js';
-import type { ComputeMode } from '../../src/core/format.js';
-import type { LanguageModel } from '../../src/generate/handles/language-model.js';
-import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
-import { weightsOf } from '../../src/models/parts.js';
-import { openModel } from '../../src/models/read/load.js';
-import { quantizeModel } from '../../src/quantize/index.js';
-import { temporaryFolder } from '../helpers/checkpoint.js';
-import { expectClose, expectSame } from '../parity/compare.js';
+import { reportModel } from '../../../src/cli/model-report.js';
+import type { ComputeMode } from '../../../src/core/format.js';
+import type { LanguageModel } from '../../../src/generate/handles/language-model.js';
+import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
+import { weightsOf } from '../../../src/models/parts.js';
+import { openModel } from '../../../src/models/read/load.js';
+import { quantizeModel } from '../../../src/quantize/index.js';
+import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { expectClose, expectSame } from '../../parity/compare.js';
 
-const source = fileURLToPath(new URL('../fixtures/deepseek_v3_fp8', import.meta.url));
+const source = fileURLToPath(new URL('../../fixtures/deepseek_v3_fp8', import.meta.url));
 const root = temporaryFolder();
 const IDS = [7, 33, 12, 40, 5, 21, 9, 15];
 

@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { readGguf } from '../../src/checkpoint/gguf.js';
-import type { TensorToWrite } from '../../src/checkpoint/safetensors-write.js';
-import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
-import { temporaryFolder } from '../helpers/checkpoint.js';
-import { normal, random, TINY_VOCABULARY, writeTinyFolder } from '../helpers/tiny-model.js';
+import { readGguf } from '../../../src/checkpoint/gguf.js';
+import type { TensorToWrite } from '../../../src/checkpoint/safetensors-write.js';
+import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
+import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { normal, random, TINY_VOCABULARY, writeTinyFolder } from '../../helpers/tiny-model.js';
 
 const folder = temporaryFolder();
 const [D, H, G, C, F, E, LAYERS] = [64, 4, 2, 16, 32, 5, 2];

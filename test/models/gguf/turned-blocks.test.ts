@@ -2,17 +2,17 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { TensorTable } from '../../src/checkpoint/tensor-file.js';
-import type { WeightPart } from '../../src/core/addon.js';
-import { defaultDevice } from '../../src/core/device.js';
-import type { StoredFormat } from '../../src/core/format.js';
-import type { Part } from '../../src/models/decoder/parameters.js';
-import { ggufNames } from '../../src/models/gguf/names.js';
-import { StoredNames } from '../../src/models/read/names.js';
-import { WeightLoader } from '../../src/models/read/weights.js';
-import { temporaryFolder } from '../helpers/checkpoint.js';
-import { codeOf } from '../helpers/native.js';
-import { storedBytes, valuesPerBlock } from '../helpers/weights.js';
+import { TensorTable } from '../../../src/checkpoint/tensor-file.js';
+import type { WeightPart } from '../../../src/core/addon.js';
+import { defaultDevice } from '../../../src/core/device.js';
+import type { StoredFormat } from '../../../src/core/format.js';
+import type { Part } from '../../../src/models/decoder/parameters.js';
+import { ggufNames } from '../../../src/models/gguf/names.js';
+import { StoredNames } from '../../../src/models/read/names.js';
+import { WeightLoader } from '../../../src/models/read/weights.js';
+import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { codeOf } from '../../helpers/native.js';
+import { storedBytes, valuesPerBlock } from '../../helpers/weights.js';
 
 const folder = temporaryFolder();
 const device = defaultDevice();

@@ -3,12 +3,12 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type AnyModel, loadModel } from '../../src/generate/handles/load-model.js';
-import { fixturesFolder } from '../helpers/fixtures.js';
-import { GELU, type GgufCase, variants } from '../helpers/gguf-variants.js';
-import { hasLlamaCpp, type LlamaCpp, openLlamaCpp } from '../helpers/llama-cpp.js';
-import { pythonHas, runPython } from '../helpers/python.js';
-import { writeRandomFolder } from '../helpers/random-folder.js';
+import { type AnyModel, loadModel } from '../../../src/generate/handles/load-model.js';
+import { fixturesFolder } from '../../helpers/fixtures.js';
+import { GELU, type GgufCase, variants } from '../../helpers/gguf-variants.js';
+import { hasLlamaCpp, type LlamaCpp, openLlamaCpp } from '../../helpers/llama-cpp.js';
+import { pythonHas, runPython } from '../../helpers/python.js';
+import { writeRandomFolder } from '../../helpers/random-folder.js';
 
 const place = mkdtempSync(join(tmpdir(), 'switchyard-llama-cpp-'));
 afterAll(() => rmSync(place, { recursive: true }));

@@ -2,10 +2,10 @@
 // add up to the published size.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { SwitchyardError } from '../../src/core/errors.js';
-import { sumParameters } from '../../src/inspect/parameters.js';
-import { activeShare } from '../../src/models/stacks.js';
-import { describeConfig } from '../helpers/random-folder.js';
+import { SwitchyardError } from '../../../src/core/errors.js';
+import { sumParameters } from '../../../src/inspect/parameters.js';
+import { activeShare } from '../../../src/models/stacks.js';
+import { describeConfig } from '../../helpers/random-folder.js';
 
 interface Published {
   readonly config: Readonly<Record<string, unknown>>;
