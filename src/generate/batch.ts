@@ -5,8 +5,9 @@ import {
   GENERATE_OPTIONS,
   type GenerateOptions,
   type GenerationHost,
-  type GenerationResult,
   laneOptions,
+  type Outcome,
+  outcomeOf,
 } from './generation.js';
 import { Run, type Strategy } from './run.js';
 import { strategyOf } from './strategy.js';
@@ -16,7 +17,7 @@ export interface BatchOptions extends Omit<GenerateOptions, 'routing'> {
   /** `prefixLength` of each prompt. */
   prefixLengths?: readonly number[];
 }
-export type BatchResult = Omit<GenerationResult, 'timings' | 'routing'>;
+export type BatchResult = Outcome;
 
 /**
  * Continues all prompts; the results are in their order and do not depend on each other. Those that the cache has no room for
@@ -58,32 +59,8 @@ export async function generateAll(
   } finally {
     await Promise.all(runs.map((run) => run.end()));
   }
-  return runs.map(({ continuation }) => resultOf(continuation));
+  return runs.map(({ continuation }) => outcomeOf(continuation));
 }
-
-/** What a continuation has come to. */
-export const resultOf = ({
-  text,
-  tokens,
-  logprobs,
-  finishReason,
-  hypotheses,
-  speculation,
-  json,
-  top,
-  alternatives,
-  echo,
-}: Continuation): BatchResult => ({
-  text,
-  tokens,
-  logprobs,
-  finishReason,
-  ...(json === undefined ? {} : { json }),
-  ...(top === undefined ? {} : { alternatives }),
-  ...(echo ? { prompt: echo } : {}),
-  ...(hypotheses ? { hypotheses } : {}),
-  ...(speculation ? { speculation } : {}),
-});
 
 async function finish(run: Run, strategy: Strategy): Promise<void> {
   for await (const _ of run.follow(strategy));

@@ -87,6 +87,33 @@ export interface GenerationResult<T = unknown> {
   readonly routing?: readonly LoadStatistics[];
 }
 
+/** What one of several generations gives. */
+export type Outcome<T = unknown> = Omit<GenerationResult<T>, 'timings' | 'routing'>;
+
+/** What a continuation has come to. */
+export const outcomeOf = ({
+  text,
+  tokens,
+  logprobs,
+  finishReason,
+  hypotheses,
+  speculation,
+  json,
+  top,
+  alternatives,
+  echo,
+}: Continuation): Outcome => ({
+  text,
+  tokens,
+  logprobs,
+  finishReason,
+  ...(json === undefined ? {} : { json }),
+  ...(top === undefined ? {} : { alternatives }),
+  ...(echo ? { prompt: echo } : {}),
+  ...(hypotheses ? { hypotheses } : {}),
+  ...(speculation ? { speculation } : {}),
+});
+
 /** What a generation needs of its model. */
 export interface GenerationHost extends ContinuationHost {
   readonly device: Device;
@@ -168,20 +195,10 @@ export class Generation<T = unknown> implements AsyncIterable<GeneratedPart> {
     if (!this.#iterator) for await (const _ of this);
     await this.#done;
     const read = this.#host.rememberedTokens?.(0) ?? 0;
-    const { prompt, tokens, logprobs, text, finishReason, hypotheses, speculation } = this.#continuation;
-    const { top, alternatives, echo } = this.#continuation;
-    const json = this.#continuation.json as T | undefined;
+    const { prompt, tokens } = this.#continuation;
     const rate = (n: number, ms: number): number => (ms > 0 ? (1000 * n) / ms : 0);
     return {
-      text,
-      tokens,
-      logprobs,
-      finishReason,
-      ...(json === undefined ? {} : { json }),
-      ...(top === undefined ? {} : { alternatives }),
-      ...(echo ? { prompt: echo } : {}),
-      ...(hypotheses ? { hypotheses } : {}),
-      ...(speculation ? { speculation } : {}),
+      ...(outcomeOf(this.#continuation) as Outcome<T>),
       timings: {
         promptTokens: read + prompt.length,
         promptMs: this.#promptMs,

@@ -1,8 +1,8 @@
 /** Several answers to one prompt: its blocks are computed once and shared, each answer draws with a seed of its own. */
 import { checkOptions, checkWhole, mismatch } from '../../core/errors.js';
-import { type BatchOptions, type BatchResult, resultOf } from '../batch.js';
+import type { BatchOptions, BatchResult } from '../batch.js';
 import { Continuation } from '../continuation.js';
-import { GENERATE_OPTIONS, type GenerationHost, laneOptions } from '../generation.js';
+import { GENERATE_OPTIONS, type GenerationHost, laneOptions, outcomeOf } from '../generation.js';
 import { Run } from '../run.js';
 import type { Memory } from '../steps/memory.js';
 import { strategyOf } from '../strategy.js';
@@ -60,5 +60,5 @@ export async function generateMany(
   const shared = new Run(scheduler, reader, wanted, signal, remember);
   for await (const _ of shared.follow(share));
   tell();
-  return continuations.map(resultOf);
+  return continuations.map(outcomeOf);
 }
