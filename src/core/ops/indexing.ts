@@ -1,6 +1,16 @@
 /** Gather, scatter, sort and top-k. Ties go to the lower index; NaN sorts last. */
 import { SwitchyardError } from '../errors.js';
-import { apply, apply1, checkDType, checkInt, checkRank, checkSize, defineOp, tensorInput } from '../op.js';
+import {
+  apply,
+  apply1,
+  checkDType,
+  checkInt,
+  checkRank,
+  checkSize,
+  defineOp,
+  type GradientRule,
+  tensorInput,
+} from '../op.js';
 import { aroundAxis, checkAxis, type Shape, shapeText, sizeOf } from '../shape.js';
 import type { Tensor } from '../tensor.js';
 import { cast, equal } from './elementwise.js';
@@ -143,6 +153,12 @@ export const scatterAddAlong = (x: Tensor, ids: Tensor, size: number, axis = -1)
     size: checkInt('scatter_add_along', 'size', size, 0, 2 ** 31 - 1),
   });
 
+/** Of ops that give values of the last axis and where they stood. */
+const alongIndices: GradientRule = ({ inputs, outputs, grads }) => {
+  const x = inputs[0] as Tensor;
+  return [grads[0] ? scatterAddAlong(grads[0], outputs[1] as Tensor, x.shape[x.rank - 1] as number) : null];
+};
+
 const sortOp = defineOp({
   name: 'sort',
   attrs: { descending: 'int' },
@@ -155,10 +171,7 @@ const sortOp = defineOp({
       { dtype: 'i32', shape: x.shape },
     ];
   },
-  gradient({ inputs, outputs, grads }) {
-    const x = inputs[0] as Tensor;
-    return [grads[0] ? scatterAddAlong(grads[0], outputs[1] as Tensor, x.shape[x.rank - 1] as number) : null];
-  },
+  gradient: alongIndices,
   lower(node) {
     const rows = lastAxis((node.inputs[0] as Tensor).shape);
     return {
@@ -189,10 +202,7 @@ const topKOp = defineOp({
       { dtype: 'i32', shape },
     ];
   },
-  gradient({ inputs, outputs, grads }) {
-    const x = inputs[0] as Tensor;
-    return [grads[0] ? scatterAddAlong(grads[0], outputs[1] as Tensor, x.shape[x.rank - 1] as number) : null];
-  },
+  gradient: alongIndices,
   lower(node) {
     const out = lastAxis((node.outputs[0] as Tensor).shape);
     return {

@@ -6,6 +6,7 @@ import { attention } from '../../core/ops/attention.js';
 import { cast, neg } from '../../core/ops/elementwise.js';
 import { takeAlong, takeRows, topK } from '../../core/ops/indexing.js';
 import { reshape } from '../../core/ops/shape.js';
+import { ByKey } from '../../core/program/by-key.js';
 import { compileOn } from '../../core/program/compile.js';
 import { type Tensor, tensor } from '../../core/tensor.js';
 import { loadBalancingLoss } from '../../moe/losses.js';
@@ -72,7 +73,7 @@ const OPTIONS = [
 
 /** Runs the decoder on padded batches; programs are kept per number of tokens and rows. */
 export class ForwardPass {
-  readonly #compiled = new Map<string, ReturnType<ForwardPass['compile']>>();
+  readonly #programs = new ByKey<ReturnType<ForwardPass['compile']>>();
 
   constructor(
     readonly device: Device,
@@ -81,8 +82,7 @@ export class ForwardPass {
   ) {}
 
   dispose(): void {
-    for (const fn of this.#compiled.values()) fn.dispose();
-    this.#compiled.clear();
+    this.#programs.dispose();
   }
 
   async run(inputs: ForwardInputs): Promise<ForwardOutput> {
@@ -95,12 +95,7 @@ export class ForwardPass {
       routing: inputs.outputRouting === true,
       prefix: prefix !== null,
     };
-    const key = JSON.stringify(flags);
-    let fn = this.#compiled.get(key);
-    if (!fn) {
-      fn = this.compile(flags);
-      this.#compiled.set(key, fn);
-    }
+    const fn = this.#programs.get(JSON.stringify(flags), () => this.compile(flags));
     const out = await fn(
       tensor(ragged.tokens),
       tensor(ragged.positions),

@@ -5,6 +5,7 @@ import { add, cast, div, full, less, minimum, mul, sqrt, sub, where } from '../.
 import { scatterAddRows, takeRows } from '../../core/ops/indexing.js';
 import { max } from '../../core/ops/reduce.js';
 import { concat, reshape, slice } from '../../core/ops/shape.js';
+import { ByKey } from '../../core/program/by-key.js';
 import { compileOn } from '../../core/program/compile.js';
 import { type Tensor, tensor } from '../../core/tensor.js';
 import type { EmbeddingSteps } from './embedding-steps.js';
@@ -69,7 +70,7 @@ function ends(states: Tensor, { offsets, counts }: Places, behind: 0 | 1): Tenso
 }
 
 export class EmbeddingPass {
-  readonly #compiled = new Map<string, ReturnType<EmbeddingPass['compile']>>();
+  readonly #programs = new ByKey<ReturnType<EmbeddingPass['compile']>>();
 
   constructor(
     readonly device: Device,
@@ -79,19 +80,13 @@ export class EmbeddingPass {
   ) {}
 
   dispose(): void {
-    for (const fn of this.#compiled.values()) fn.dispose();
-    this.#compiled.clear();
+    this.#programs.dispose();
     this.steps.dispose();
   }
 
   /** Unit vectors, one for each text in their order; a text has a token at least. */
   async run(texts: readonly SegmentedText[], poolings: readonly Pooling[]): Promise<Float32Array[]> {
-    const key = poolings.join();
-    let fn = this.#compiled.get(key);
-    if (!fn) {
-      fn = this.compile(poolings);
-      this.#compiled.set(key, fn);
-    }
+    const fn = this.#programs.get(poolings.join(), () => this.compile(poolings));
     const vectors: Float32Array[] = [];
     for (const batch of batches(texts)) {
       const { tokens, types, positions, offsets, textOf, counts } = laidOut(batch);

@@ -3,6 +3,7 @@ import type { Device } from '../../core/device.js';
 import { checkOptions, mismatch } from '../../core/errors.js';
 import type { ComputeMode } from '../../core/format.js';
 import { concat, reshape } from '../../core/ops/shape.js';
+import { ByKey } from '../../core/program/by-key.js';
 import { compileOn } from '../../core/program/compile.js';
 import { type Tensor, tensor } from '../../core/tensor.js';
 import { routerZLoss, sequenceBalanceLoss } from '../../moe/losses.js';
@@ -64,7 +65,7 @@ interface Flags {
 
 /** Runs both stacks; programs are kept per numbers of rows and tokens. */
 export class EncoderDecoderPass {
-  readonly #compiled = new Map<string, ReturnType<EncoderDecoderPass['compile']>>();
+  readonly #programs = new ByKey<ReturnType<EncoderDecoderPass['compile']>>();
 
   constructor(
     readonly device: Device,
@@ -73,8 +74,7 @@ export class EncoderDecoderPass {
   ) {}
 
   dispose(): void {
-    for (const fn of this.#compiled.values()) fn.dispose();
-    this.#compiled.clear();
+    this.#programs.dispose();
   }
 
   async run(inputs: EncoderDecoderForwardInputs): Promise<EncoderDecoderOutput> {
@@ -95,12 +95,7 @@ export class EncoderDecoderPass {
       routing: inputs.outputRouting === true,
       masked: [source.hidden !== null, target.hidden !== null],
     };
-    const key = JSON.stringify(flags);
-    let fn = this.#compiled.get(key);
-    if (!fn) {
-      fn = this.compile(flags);
-      this.#compiled.set(key, fn);
-    }
+    const fn = this.#programs.get(JSON.stringify(flags), () => this.compile(flags));
     const out = await fn(given(source), given(target));
     const [encoderSide, decoderSide] = [out.encoder, out.decoder];
     const [encoderLosses, decoderLosses] = [encoderSide.losses[0], decoderSide.losses[0]];

@@ -3,6 +3,7 @@ import type { Device } from '../../core/device.js';
 import { checkOptions, mismatch, SwitchyardError } from '../../core/errors.js';
 import type { ComputeMode } from '../../core/format.js';
 import { reshape } from '../../core/ops/shape.js';
+import { ByKey } from '../../core/program/by-key.js';
 import { compileOn } from '../../core/program/compile.js';
 import { type Tensor, tensor } from '../../core/tensor.js';
 import type { Encoder } from './encoder.js';
@@ -58,7 +59,7 @@ export class EncoderOutput implements Results {
 
 /** Runs the encoder; programs are kept per number of rows and tokens. */
 export class EncoderPass {
-  readonly #compiled = new Map<string, ReturnType<EncoderPass['compile']>>();
+  readonly #programs = new ByKey<ReturnType<EncoderPass['compile']>>();
 
   constructor(
     readonly device: Device,
@@ -67,8 +68,7 @@ export class EncoderPass {
   ) {}
 
   dispose(): void {
-    for (const fn of this.#compiled.values()) fn.dispose();
-    this.#compiled.clear();
+    this.#programs.dispose();
   }
 
   async run(inputs: EncoderForwardInputs): Promise<EncoderOutput> {
@@ -86,12 +86,7 @@ export class EncoderPass {
     const types = typesOf(inputs.tokenTypeIds, padded, tokenTypes);
     const hidden = inputs.outputHiddenStates === true;
     const masked = padded.hidden !== null;
-    const key = `${hidden} ${masked}`;
-    let fn = this.#compiled.get(key);
-    if (!fn) {
-      fn = this.compile(hidden, masked);
-      this.#compiled.set(key, fn);
-    }
+    const fn = this.#programs.get(`${hidden} ${masked}`, () => this.compile(hidden, masked));
     const grid = [padded.batch, padded.time];
     const out = await fn(
       tensor(padded.tokens, grid),
