@@ -1,7 +1,5 @@
-import { USUAL_MOE } from '../decoder/config.js';
 import type { EncoderDecoderFamily } from '../family.js';
-import type { ConfigReader } from '../read/config-reader.js';
-import type { StackConfig } from '../stacks/stack-config.js';
+import { layersWhere, withExperts } from './shared/t5-experts.js';
 import { feedForwardOf, readT5Like, T5_SPARE, t5Names } from './t5.js';
 
 /**
@@ -15,12 +13,15 @@ export const stMoe: EncoderDecoderFamily = {
     const tied = c.bool('tie_word_embeddings', false);
     const base = readT5Like(c, 'st_moe', feedForwardOf(c, 'gated-gelu'));
     c.raw('router_jitter_noise', 'router_dtype'); // the first multiplies the router's input in training only
+    c.only('num_experts_per_tok', 2);
     const places = c.raw('expert_capacity') === undefined ? null : c.int('expert_capacity', 'length');
     const capacity = places === null ? null : { slots: places };
+    const layersOf = (part: string, nLayers: number): number[] => {
+      const step = c.int(`${part}_sparse_step`, 'layers', 4);
+      return layersWhere(nLayers, (i) => (i + 1) % step === 0);
+    };
     return {
-      ...base,
-      encoder: { ...base.encoder, moe: readExperts(c, 'encoder', base.encoder), capacity },
-      decoder: { ...base.decoder, moe: readExperts(c, 'decoder', base.decoder), capacity },
+      ...withExperts(c, base, { gating: 'st-moe-top-2', topK: 2, usual: 32, layersOf }, { capacity }),
       tiedEmbeddings: !has('lm_head.weight'),
       outputScale: tied ? base.encoder.dModel ** -0.5 : 1,
     };
@@ -28,23 +29,3 @@ export const stMoe: EncoderDecoderFamily = {
   huggingFaceNames: ({ encoder }) => t5Names('mlp', encoder),
   spare: T5_SPARE,
 };
-
-function readExperts(
-  c: ConfigReader,
-  part: 'encoder' | 'decoder',
-  { nLayers, dFf }: StackConfig,
-): StackConfig['moe'] {
-  const step = c.int(`${part}_sparse_step`, 'layers', 4);
-  const layers = Array.from({ length: nLayers }, (_, i) => i).filter((i) => (i + 1) % step === 0);
-  c.only('num_experts_per_tok', 2);
-  const moe = {
-    ...USUAL_MOE,
-    nExperts: c.int('num_experts', 'experts', 32),
-    topK: 2,
-    dFf,
-    gating: 'st-moe-top-2',
-    layers,
-    routerBias: c.bool('router_bias', false),
-  } as const;
-  return layers.length > 0 ? moe : null;
-}

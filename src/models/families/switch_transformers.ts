@@ -1,7 +1,6 @@
-import { USUAL_MOE } from '../decoder/config.js';
 import type { EncoderDecoderFamily } from '../family.js';
-import { ACTIVATION_KEYS, type ConfigReader } from '../read/config-reader.js';
-import type { StackConfig } from '../stacks/stack-config.js';
+import { ACTIVATION_KEYS } from '../read/config-reader.js';
+import { layersWhere, withExperts } from './shared/t5-experts.js';
 import { readT5Like, T5_SPARE, t5Names } from './t5.js';
 
 /**
@@ -28,21 +27,15 @@ export const switchTransformers: EncoderDecoderFamily = {
     c.raw('router_ignore_padding_tokens'); // the published router looks at it nowhere
     const tied = c.bool('tie_word_embeddings', true);
     const base = readT5Like(c, 'switch_transformers', { activation, gated: false });
-    const capacity = { slots: c.int('expert_capacity', 'length', 64) };
+    const layersOf = (part: string, nLayers: number): number[] => {
+      const count = c.int(`num_sparse_${part}_layers`, 'layers', 3, 0);
+      const usual = count > 0 ? Math.floor(nLayers / count) : nLayers;
+      const step = c.int(`${part}_sparse_step`, 'layers', usual, 0);
+      return layersWhere(nLayers, (i) => step === 1 || (step > 1 && i % step === 1));
+    };
+    const rest = { capacity: { slots: c.int('expert_capacity', 'length', 64) }, routesPadding: true };
     return {
-      ...base,
-      encoder: {
-        ...base.encoder,
-        moe: readExperts(c, 'encoder', base.encoder),
-        capacity,
-        routesPadding: true,
-      },
-      decoder: {
-        ...base.decoder,
-        moe: readExperts(c, 'decoder', base.decoder),
-        capacity,
-        routesPadding: true,
-      },
+      ...withExperts(c, base, { gating: 'switch-top-1', topK: 1, usual: 8, layersOf }, rest),
       tiedEmbeddings: !has('lm_head.weight'),
       outputScale: tied ? base.encoder.dModel ** -0.5 : 1,
     };
@@ -50,25 +43,3 @@ export const switchTransformers: EncoderDecoderFamily = {
   huggingFaceNames: ({ encoder }) => t5Names('mlp', encoder),
   spare: T5_SPARE,
 };
-
-function readExperts(
-  c: ConfigReader,
-  part: 'encoder' | 'decoder',
-  { nLayers, dFf }: StackConfig,
-): StackConfig['moe'] {
-  const count = c.int(`num_sparse_${part}_layers`, 'layers', 3, 0);
-  const step = c.int(`${part}_sparse_step`, 'layers', count > 0 ? Math.floor(nLayers / count) : nLayers, 0);
-  const layers = Array.from({ length: nLayers }, (_, i) => i).filter(
-    (i) => step === 1 || (step > 1 && i % step === 1),
-  );
-  const moe = {
-    ...USUAL_MOE,
-    nExperts: c.int('num_experts', 'experts', 8),
-    topK: 1,
-    dFf,
-    gating: 'switch-top-1',
-    layers,
-    routerBias: c.bool('router_bias', false),
-  } as const;
-  return layers.length > 0 ? moe : null;
-}
