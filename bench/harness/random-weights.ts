@@ -22,7 +22,7 @@ interface Layout {
 }
 
 /** Stored blocks of GGUF files. */
-const LAYOUTS: Record<StoredFormat, Layout> = {
+export const LAYOUTS: Readonly<Record<StoredFormat, Layout>> = {
   f32: { values: 1, bytes: 4, scales: [] },
   f16: { values: 1, bytes: 2, scales: [] },
   bf16: { values: 1, bytes: 2, scales: [] },

@@ -4,34 +4,13 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { jsonOf, runCli } from '../helpers/cli.js';
 import { writeRandomFolder } from '../helpers/random-folder.js';
-import { TINY_VOCABULARY } from '../helpers/tiny-model.js';
+import { TINY_BERT, TINY_SWITCH } from '../helpers/tiny-stacks.js';
 
 const root = temporaryFolder();
 const [bert, t5] = [join(root, 'bert'), join(root, 'switch')];
 beforeAll(async () => {
-  await writeRandomFolder(bert, {
-    model_type: 'bert',
-    architectures: ['BertModel'],
-    hidden_size: 12,
-    num_hidden_layers: 1,
-    num_attention_heads: 3,
-    intermediate_size: 20,
-    max_position_embeddings: 64,
-    vocab_size: TINY_VOCABULARY,
-  });
-  await writeRandomFolder(t5, {
-    model_type: 'switch_transformers',
-    d_model: 12,
-    d_kv: 4,
-    d_ff: 16,
-    num_layers: 2,
-    num_decoder_layers: 2,
-    num_heads: 3,
-    num_experts: 4,
-    num_sparse_encoder_layers: 1,
-    num_sparse_decoder_layers: 1,
-    vocab_size: TINY_VOCABULARY,
-  });
+  await writeRandomFolder(bert, TINY_BERT);
+  await writeRandomFolder(t5, TINY_SWITCH);
 });
 
 describe('embed', () => {

@@ -11,7 +11,8 @@ import { samplers } from '../../src/generate/samplers/index.js';
 import { MAX_CHUNK } from '../../src/generate/steps/engine.js';
 import { Sampling } from '../../src/generate/steps/sampling.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
-import { random, TINY_VOCABULARY, tinyGguf, writeTinyFolder } from '../helpers/tiny-model.js';
+import { generator } from '../helpers/random.js';
+import { TINY_VOCABULARY, tinyGguf, writeTinyFolder } from '../helpers/tiny-model.js';
 import { distance, expectSame } from '../parity/compare.js';
 
 const STEPS = 8;
@@ -49,7 +50,7 @@ async function load(file: string, options: LoadModelOptions): Promise<LanguageMo
 }
 afterAll(() => Promise.all(open.map((model) => model.dispose())));
 
-const next = random(5);
+const next = generator(5);
 const ids = (n: number): number[] => Array.from({ length: n }, () => Math.floor(next() * 256));
 /** Seven prompts of lengths around those at which blocks, panels and padding change. */
 const prompts = [1, 7, 16, 33, 64, 90, 3].map(ids);

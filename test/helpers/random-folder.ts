@@ -3,7 +3,8 @@ import type { HuggingFaceCheckpoint } from '../../src/checkpoint/folder.js';
 import type { AnyFiles } from '../../src/models/family.js';
 import type { StoredNames } from '../../src/models/read/names.js';
 import { describeModel } from '../../src/models/registry.js';
-import { normal, random, writeTinyFolder } from './tiny-model.js';
+import { generator } from './random.js';
+import { normal, writeTinyFolder } from './tiny-model.js';
 
 type Config = Readonly<Record<string, unknown>>;
 
@@ -23,7 +24,7 @@ export function randomTensors(
   config: Config,
   { seed = 1, scale = 1.5, has }: { seed?: number; scale?: number; has?: (tensor: string) => boolean } = {},
 ) {
-  const next = random(seed);
+  const next = generator(seed);
   const { names, parts } = describeConfig(config, has);
   const shapes = new Map<string, readonly number[]>();
   for (const part of parts)

@@ -2,7 +2,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeSafetensors } from '../../src/checkpoint/safetensors-write.js';
-import { normal, random } from './tiny-model.js';
+import { generator } from './random.js';
+import { normal } from './tiny-model.js';
 
 /** Its modules: a pooling, and those behind it. Returns the folder. */
 export function sentenceTransformers(
@@ -34,7 +35,7 @@ export async function writeDense(
   { bias = true, torch = 'activation.Tanh' }: { bias?: boolean; torch?: string } = {},
 ) {
   mkdirSync(folder, { recursive: true });
-  const next = random(outs);
+  const next = generator(outs);
   const [w, b] = [normal(next, outs * ins, 0.5), normal(next, outs, 0.5)];
   const config = {
     in_features: ins,

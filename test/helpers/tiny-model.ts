@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TensorToWrite, writeSafetensors } from '../../src/checkpoint/safetensors-write.js';
 import { type GgufTensorToWrite, ggufBytes, type MetadataToWrite } from './gguf-writer.js';
+import { generator } from './random.js';
 import { byteTokenizerJson } from './tokenizers.js';
 
 /** Sizes of a random model with a byte-level tokenizer; small enough to load in milliseconds. */
@@ -39,18 +40,6 @@ const sizes = (o: TinyOptions) => ({
   eosId: 256 as number | null,
   ...o,
 });
-
-/** Uniform numbers in [0, 1) from a seed (mulberry32). */
-export function random(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** Normal values times `scale`. */
 export function normal(next: () => number, size: number, scale: number): Float32Array {
@@ -134,7 +123,7 @@ export function tinyConfig(options: TinyOptions = {}): Record<string, unknown> {
 
 /** The tensors of a model, in float32. */
 export function tinyTensors(options: TinyOptions = {}): (TensorToWrite & { data: Float32Array })[] {
-  const next = random(sizes(options).seed);
+  const next = generator(sizes(options).seed);
   return tinyShapes(options).map((t) => ({ ...t, data: draw(next, t) }));
 }
 
@@ -162,7 +151,7 @@ export type TinyFormat = keyof typeof GGUF_TYPES;
 /** Bytes of a GGUF file of the same architecture with random blocks; norms and the router are f32. */
 export function tinyGguf(format: TinyFormat, options: TinyOptions = {}): Buffer {
   const s = sizes(options);
-  const next = random(s.seed);
+  const next = generator(s.seed);
   const tensors: GgufTensorToWrite[] = [];
   const add = (name: string, type: TinyFormat, ...shape: number[]): void => {
     const data =

@@ -1,4 +1,5 @@
 /** Packed weights of every format from seeded bytes. */
+import { LAYOUTS } from '../../bench/harness/random-weights.js';
 import { defaultDevice } from '../../src/core/device.js';
 import { isStoredFormat, type WeightFormat } from '../../src/core/format.js';
 import { Weight } from '../../src/core/weight.js';
@@ -13,35 +14,9 @@ export interface WeightSpec {
   readonly columns: number;
 }
 
-interface Block {
-  values: number;
-  bytes: number;
-  /** Where its f16 scales stand. */
-  scales: number[];
-  /** Where a scale of 8 bits, a power of two, stands. */
-  exponent?: number;
-}
-/** Block formats of GGUF. */
-const BLOCKS: Partial<Record<WeightFormat, Block>> = {
-  q8_0: { values: 32, bytes: 34, scales: [0] },
-  q4_0: { values: 32, bytes: 18, scales: [0] },
-  q4_1: { values: 32, bytes: 20, scales: [0, 2] },
-  q5_0: { values: 32, bytes: 22, scales: [0] },
-  q5_1: { values: 32, bytes: 24, scales: [0, 2] },
-  q2_k: { values: 256, bytes: 84, scales: [80, 82] },
-  q3_k: { values: 256, bytes: 110, scales: [108] },
-  q4_k: { values: 256, bytes: 144, scales: [0, 2] },
-  q5_k: { values: 256, bytes: 176, scales: [0, 2] },
-  q6_k: { values: 256, bytes: 210, scales: [208] },
-  iq4_nl: { values: 32, bytes: 18, scales: [0] },
-  iq4_xs: { values: 256, bytes: 136, scales: [0] },
-  mxfp4: { values: 32, bytes: 17, scales: [], exponent: 0 },
-  tq1_0: { values: 256, bytes: 54, scales: [52] },
-  tq2_0: { values: 256, bytes: 66, scales: [64] },
-};
-
 /** Values that are stored together. */
-export const valuesPerBlock = (format: WeightFormat): number => BLOCKS[format]?.values ?? 1;
+export const valuesPerBlock = (format: WeightFormat): number =>
+  isStoredFormat(format) ? LAYOUTS[format].values : 1;
 
 /** The bytes of a checkpoint that hold the weight: floats around zero, or blocks of any codes with small scales. */
 export function storedBytes(
@@ -50,8 +25,8 @@ export function storedBytes(
 ): Uint8Array {
   const next = generator(seed);
   const count = experts * rows * columns;
-  const block = BLOCKS[format];
-  if (block) {
+  const block = isStoredFormat(format) ? LAYOUTS[format] : null;
+  if (block && block.values > 1) {
     const bytes = new Uint8Array((count / block.values) * block.bytes);
     const view = new DataView(bytes.buffer);
     for (let i = 0; i < bytes.length; i++) bytes[i] = next() * 256;

@@ -47,16 +47,6 @@ export interface LayerCase {
   seed: number;
 }
 
-/** Policies whose K is the layer's. */
-const FREE_K = [
-  'softmax-top-k',
-  'top-k-softmax',
-  'noisy-top-k',
-  'sigmoid-top-k',
-  'group-limited-greedy',
-  'sparse-mixer',
-  'random',
-];
 /** Policies that know a next-best expert. */
 const RANKED = [
   'softmax-top-k',
@@ -75,6 +65,8 @@ const BIASED = [
   'group-limited-greedy',
   'sparse-mixer',
 ];
+/** Policies whose K is the layer's. */
+const FREE_K = [...BIASED, 'random'];
 /** Policies that capacity does not limit: all tokens are mixed. */
 const UNLIMITED = ['soft-moe', 'soft-merging'];
 export const routerless = (policy: string): boolean => policy === 'hash' || policy === 'random';

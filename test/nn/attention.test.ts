@@ -5,11 +5,12 @@ import { Attention, type AttentionConfig } from '../../src/nn/attention.js';
 import { Linear } from '../../src/nn/linear.js';
 import { RmsNorm } from '../../src/nn/norm.js';
 import { RotaryEmbedding } from '../../src/nn/rope.js';
+import { generator } from '../helpers/random.js';
 import { runGraph } from '../helpers/run-graph.js';
-import { normal, random } from '../helpers/tiny-model.js';
+import { normal } from '../helpers/tiny-model.js';
 
 const [H, C, D] = [3, 4, 12];
-const next = random(5);
+const next = generator(5);
 const matrix = (rows: number, columns: number) => normal(next, rows * columns, 1);
 const [x, weight, gain] = [matrix(2, D), matrix(H * C, D), matrix(1, H * C)];
 const identity = Float32Array.from({ length: D * D }, (_, i) => (i % (D + 1) === 0 ? 1 : 0));

@@ -6,11 +6,12 @@ import { slice } from '../../src/core/ops/shape.js';
 import { tensor } from '../../src/core/tensor.js';
 import { KV_BLOCK } from '../../src/nn/kv-blocks.js';
 import { KvCache } from '../../src/nn/kv-cache.js';
+import { generator } from '../helpers/random.js';
 import { runGraph } from '../helpers/run-graph.js';
-import { normal, random } from '../helpers/tiny-model.js';
+import { normal } from '../helpers/tiny-model.js';
 
 const [H, C, CV, N] = [4, 20, 12, 37];
-const next = random(3);
+const next = generator(3);
 const q = tensor(normal(next, N * H * C, 1), [N, H, C]);
 const k = tensor(normal(next, N * C, 1), [N, 1, C]);
 const offsets = tensor(Int32Array.of(0, N));

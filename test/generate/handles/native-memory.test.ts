@@ -15,44 +15,10 @@ import { temporaryFolder } from '../../helpers/checkpoint.js';
 import { Ledger } from '../../helpers/ledger.js';
 import { randomTensors, writeRandomFolder } from '../../helpers/random-folder.js';
 import { sentenceTransformers, writeDense } from '../../helpers/sentence-transformers.js';
-import {
-  TINY_VOCABULARY,
-  type TinyOptions,
-  tinyConfig,
-  tinyGguf,
-  writeTinyFolder,
-} from '../../helpers/tiny-model.js';
+import { type TinyOptions, tinyConfig, tinyGguf, writeTinyFolder } from '../../helpers/tiny-model.js';
+import { TINY_BERT, TINY_SWITCH } from '../../helpers/tiny-stacks.js';
 
 const TINY: TinyOptions = { nLayers: 2, dModel: 32, dFf: 32, nHeads: 2, nKvHeads: 1 };
-const ENCODER = {
-  model_type: 'bert',
-  architectures: ['BertModel'],
-  hidden_size: 12,
-  num_hidden_layers: 1,
-  num_attention_heads: 3,
-  intermediate_size: 20,
-  max_position_embeddings: 64,
-  type_vocab_size: 2,
-  vocab_size: TINY_VOCABULARY,
-  hidden_act: 'gelu',
-};
-const ENCODER_DECODER = {
-  model_type: 'switch_transformers',
-  d_model: 12,
-  d_kv: 5,
-  d_ff: 20,
-  num_layers: 2,
-  num_decoder_layers: 2,
-  num_sparse_encoder_layers: 1,
-  num_sparse_decoder_layers: 1,
-  num_experts: 3,
-  num_heads: 3,
-  relative_attention_num_buckets: 12,
-  relative_attention_max_distance: 128,
-  layer_norm_epsilon: 1e-6,
-  vocab_size: TINY_VOCABULARY,
-  decoder_start_token_id: 0,
-};
 const OPTIONS = { contextLength: 64 };
 
 const root = temporaryFolder();
@@ -66,11 +32,11 @@ const ANSWERS = at('answers');
 beforeAll(async () => {
   await writeTinyFolder(DENSE, TINY);
   writeFileSync(SPARSE, tinyGguf('q8_0', { ...TINY, nExperts: 4 }));
-  await writeRandomFolder(VECTORS, ENCODER);
+  await writeRandomFolder(VECTORS, TINY_BERT);
   sentenceTransformers(VECTORS, { pooling_mode: 'mean' }, null, ['Dense', 'Dense']);
   await writeDense(join(VECTORS, '2_Dense'), [5, 12]);
   await writeDense(join(VECTORS, '3_Dense'), [4, 5]);
-  await writeRandomFolder(ANSWERS, ENCODER_DECODER);
+  await writeRandomFolder(ANSWERS, TINY_SWITCH);
   await using model = await loadLanguageModel(DENSE, OPTIONS);
   await using experts = await model.upcycle({ nExperts: 3, topK: 2 });
   await experts.save(UPCYCLED);
@@ -143,8 +109,8 @@ type Harm = 'gone' | 'odd' | 'integers' | 'more' | 'cut' | 'thrown';
 describe.each<[string, Record<string, unknown>]>([
   ['dense', tinyConfig(TINY)],
   ['sparse', tinyConfig({ ...TINY, nExperts: 3 })],
-  ['encoder', ENCODER],
-  ['encoder-decoder', ENCODER_DECODER],
+  ['encoder', TINY_BERT],
+  ['encoder-decoder', TINY_SWITCH],
 ])('a broken folder, %s', (name, config) => {
   const folder = at(`broken ${name}`);
   const weights = join(folder, 'model.safetensors');

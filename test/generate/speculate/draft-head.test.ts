@@ -24,7 +24,8 @@ import { Decoder } from '../../../src/models/decoder/decoder.js';
 import { packValues } from '../../../src/models/read/weights.js';
 import { RmsNorm } from '../../../src/nn/norm.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
-import { normal, random, writeTinyFolder } from '../../helpers/tiny-model.js';
+import { generator } from '../../helpers/random.js';
+import { normal, writeTinyFolder } from '../../helpers/tiny-model.js';
 
 interface Setup {
   readonly model: LanguageModel;
@@ -52,7 +53,7 @@ function headOf({ decoder }: LanguageModel): PredictionHead {
 /** The model with a layer behind its last that predicts further ahead, of random weights. */
 async function predicting({ decoder, settings, tokenizer }: LanguageModel): Promise<LanguageModel> {
   const config = { ...decoder.config, nPredictionLayers: 1 };
-  const draw = random(8);
+  const draw = generator(8);
   const parameters = new Map(decoder.parameters);
   for (const { name, kind, shape } of decoderParts(config)) {
     if (parameters.has(name)) continue;
@@ -98,7 +99,7 @@ afterAll(async () => {
   }
   for (const model of open()) await model.dispose();
 });
-const next = random(4);
+const next = generator(4);
 const ids = (n: number): number[] => Array.from({ length: n }, () => Math.floor(256 * next()));
 
 /** The guesses of the head over a whole text, without a cache, greedily. */

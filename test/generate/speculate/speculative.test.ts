@@ -7,7 +7,8 @@ import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
 import { drafters } from '../../../src/generate/speculate/drafters.js';
 import type { Drafter } from '../../../src/generate/speculate/speculative.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
-import { random, writeTinyFolder } from '../../helpers/tiny-model.js';
+import { generator } from '../../helpers/random.js';
+import { writeTinyFolder } from '../../helpers/tiny-model.js';
 
 const folder = temporaryFolder();
 const CONTEXT = 256;
@@ -26,7 +27,7 @@ afterEach(() => {
 afterAll(() => Promise.all([model.dispose(), other.dispose()]));
 
 const prompt = [...Buffer.from('one two one two one two three one two')];
-const next = random(3);
+const next = generator(3);
 /** Guesses what it likes. */
 const drafter = (propose: (text: readonly number[], most: number) => number[], tokens = 6): Drafter => ({
   name: 'test',

@@ -7,32 +7,12 @@ import { loadModel } from '../../../src/generate/handles/load-model.js';
 import type { LoadModelOptions } from '../../../src/generate/handles/load-options.js';
 import { KV_BLOCK } from '../../../src/nn/kv-blocks.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { generator } from '../../helpers/random.js';
 import { writeRandomFolder } from '../../helpers/random-folder.js';
-import { random, TINY_VOCABULARY } from '../../helpers/tiny-model.js';
+import { TINY_VOCABULARY } from '../../helpers/tiny-model.js';
+import { TINY_SWITCH, TINY_T5 } from '../../helpers/tiny-stacks.js';
 
 const root = temporaryFolder();
-const SHARED = {
-  d_model: 16,
-  d_kv: 5,
-  d_ff: 24,
-  num_layers: 2,
-  num_decoder_layers: 2,
-  num_heads: 3,
-  relative_attention_num_buckets: 8,
-  relative_attention_max_distance: 20,
-  vocab_size: TINY_VOCABULARY,
-  decoder_start_token_id: 0,
-  eos_token_id: 257,
-};
-const DENSE = { ...SHARED, model_type: 't5' };
-const SPARSE = {
-  ...SHARED,
-  model_type: 'switch_transformers',
-  num_experts: 4,
-  expert_capacity: 2,
-  num_sparse_encoder_layers: 1,
-  num_sparse_decoder_layers: 1,
-};
 
 const open: EncoderDecoderModel[] = [];
 async function load(name: string, options: LoadModelOptions = {}): Promise<EncoderDecoderModel> {
@@ -46,7 +26,7 @@ async function load(name: string, options: LoadModelOptions = {}): Promise<Encod
   open.push(model);
   return model;
 }
-const next = random(3);
+const next = generator(3);
 const ids = (n: number): number[] => Array.from({ length: n }, () => Math.floor(next() * 256));
 const texts = [5, 70, 1, 33, 32, 12].map(ids);
 const options = { maxTokens: 12, ignoreEos: true };
@@ -54,8 +34,8 @@ const answer = async (model: EncoderDecoderModel, text: readonly number[]): Prom
   (await model.generate(text, options).result()).tokens;
 
 beforeAll(async () => {
-  await writeRandomFolder(join(root, 'dense'), DENSE);
-  await writeRandomFolder(join(root, 'sparse'), SPARSE);
+  await writeRandomFolder(join(root, 'dense'), TINY_T5);
+  await writeRandomFolder(join(root, 'sparse'), TINY_SWITCH);
 });
 afterEach(() => {
   for (const { engine } of open) {

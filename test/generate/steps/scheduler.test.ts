@@ -11,7 +11,8 @@ import { MAX_CHUNK } from '../../../src/generate/steps/engine.js';
 import { Sampling } from '../../../src/generate/steps/sampling.js';
 import { KV_BLOCK } from '../../../src/nn/kv-blocks.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
-import { random, writeTinyFolder } from '../../helpers/tiny-model.js';
+import { generator } from '../../helpers/random.js';
+import { writeTinyFolder } from '../../helpers/tiny-model.js';
 
 const path = join(temporaryFolder(), 'sparse');
 const open: LanguageModel[] = [];
@@ -36,7 +37,7 @@ afterEach(() => {
 });
 afterAll(() => Promise.all(open.map((m) => m.dispose())));
 
-const next = random(11);
+const next = generator(11);
 const ids = (n: number): number[] => Array.from({ length: n }, () => Math.floor(next() * 256));
 type Outcome = Pick<
   Awaited<ReturnType<ReturnType<LanguageModel['generate']>['result']>>,

@@ -11,7 +11,8 @@ import type { Family } from '../../../src/models/family.js';
 import { ConfigReader } from '../../../src/models/read/config-reader.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
 import { ggufBytes, type MetadataToWrite } from '../../helpers/gguf-writer.js';
-import { normal, random, TINY_VOCABULARY, tinyMetadata, writeTinyFolder } from '../../helpers/tiny-model.js';
+import { generator } from '../../helpers/random.js';
+import { normal, TINY_VOCABULARY, tinyMetadata, writeTinyFolder } from '../../helpers/tiny-model.js';
 
 const folder = temporaryFolder();
 const [D, H, G, C, F, E, K, LAYERS] = [32, 4, 2, 16, 24, 5, 2, 2];
@@ -76,7 +77,7 @@ interface Named {
 }
 
 function tensorsOf({ norm, sparse }: Case): Named[] {
-  const next = random(3);
+  const next = generator(3);
   const list: Named[] = [];
   const add = (gguf: string, name: string | readonly string[], ...shape: number[]): void => {
     const size = shape.reduce((a, b) => a * b, 1);

@@ -4,7 +4,8 @@ import { readGguf } from '../../../src/checkpoint/gguf.js';
 import type { TensorToWrite } from '../../../src/checkpoint/safetensors-write.js';
 import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
-import { normal, random, TINY_VOCABULARY, writeTinyFolder } from '../../helpers/tiny-model.js';
+import { generator } from '../../helpers/random.js';
+import { normal, TINY_VOCABULARY, writeTinyFolder } from '../../helpers/tiny-model.js';
 
 const folder = temporaryFolder();
 const [D, H, G, C, F, E, LAYERS] = [64, 4, 2, 16, 32, 5, 2];
@@ -41,7 +42,7 @@ function stack(next: () => number, rows: number, columns: number) {
 
 /** The same model twice: experts as floats, and as MXFP4. */
 function tensors(): Record<'floats' | 'mxfp4', TensorToWrite[]> {
-  const next = random(9);
+  const next = generator(9);
   const floats: TensorToWrite[] = [];
   const mxfp4: TensorToWrite[] = [];
   const add = (name: string, ...shape: number[]): void => {

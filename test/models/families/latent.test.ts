@@ -16,7 +16,8 @@ import type { Attend } from '../../../src/nn/attention.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
 import { fixturesFolder } from '../../helpers/fixtures.js';
 import { ggufBytes, type MetadataToWrite } from '../../helpers/gguf-writer.js';
-import { normal, random, TINY_VOCABULARY, tinyMetadata } from '../../helpers/tiny-model.js';
+import { generator } from '../../helpers/random.js';
+import { normal, TINY_VOCABULARY, tinyMetadata } from '../../helpers/tiny-model.js';
 
 const folder = temporaryFolder();
 const source = join(fixturesFolder ?? '', 'deepseek_v3');
@@ -172,7 +173,7 @@ describe.skipIf(fixturesFolder === undefined)('latent attention', () => {
       hidden_size: number;
       num_hidden_layers: number;
     };
-    const next = random(5);
+    const next = generator(5);
     const list: TensorToWrite[] = [...tensors()].map(([name, values]) => ({ name, ...values }));
     const at = (name: string): string => `model.layers.${n}.${name}.weight`;
     for (const { name, shape, data } of [...list] as (TensorToWrite & Values)[])

@@ -8,6 +8,7 @@ import { put, temporaryFolder } from '../../helpers/checkpoint.js';
 import { ggufBytes, type MetadataToWrite } from '../../helpers/gguf-writer.js';
 import { randomTensors, writeRandomFolder } from '../../helpers/random-folder.js';
 import { TINY_VOCABULARY, tinyMetadata } from '../../helpers/tiny-model.js';
+import { TINY_BERT } from '../../helpers/tiny-stacks.js';
 import { expectSame } from '../../parity/compare.js';
 
 const root = temporaryFolder();
@@ -73,15 +74,8 @@ function writeGguf(
 
 it('BERT', async () => {
   const config = {
-    model_type: 'bert',
-    architectures: ['BertModel'],
-    hidden_size: 12,
-    num_hidden_layers: 2,
-    num_attention_heads: 3,
-    intermediate_size: 20,
+    ...TINY_BERT,
     max_position_embeddings: 30,
-    type_vocab_size: 2,
-    vocab_size: TINY_VOCABULARY,
     layer_norm_eps: 1e-7,
   };
   const file = writeGguf('bert', config, BERT_NAMES, [

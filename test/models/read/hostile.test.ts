@@ -8,8 +8,8 @@ import { type ErrorCode, SwitchyardError } from '../../../src/core/errors.js';
 import type { LanguageModel } from '../../../src/generate/handles/language-model.js';
 import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { generator } from '../../helpers/random.js';
 import {
-  random,
   TINY_VOCABULARY,
   type TinyOptions,
   tinyConfig,
@@ -96,7 +96,7 @@ describe.each([
 
   it('runs with random data, infinities and NaN among it', async () => {
     const bytes = Buffer.from(whole);
-    const next = random(3);
+    const next = generator(3);
     for (let at = headerBytes; at < bytes.length; at++) bytes[at] = Math.floor(256 * next());
     expect(await attempt(put(bytes))).toBe('ran');
   });

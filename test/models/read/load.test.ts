@@ -9,8 +9,8 @@ import { SwitchyardError } from '../../../src/core/errors.js';
 import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
 import type { LoadProgress } from '../../../src/models/read/tensor-source.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { generator } from '../../helpers/random.js';
 import {
-  random,
   type TinyOptions,
   tinyConfig,
   tinyGguf,
@@ -119,7 +119,7 @@ it.skipIf(process.platform !== 'linux')(
   async () => {
     const path = join(folder, 'large');
     const options: TinyOptions = { dModel: 1024, nLayers: 6, nHeads: 16, nKvHeads: 16, dFf: 2816 };
-    const next = random(1);
+    const next = generator(1);
     const piece = new Float32Array(1 << 16).map(() => 0.05 * (next() - 0.5));
     const tensors = tinyShapes(options).map(({ name, shape }) => ({
       name,

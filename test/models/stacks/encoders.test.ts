@@ -9,20 +9,10 @@ import { POOLINGS, type Pooling, readEmbeddingConfig } from '../../../src/models
 import { errorOf, temporaryFolder } from '../../helpers/checkpoint.js';
 import { writeRandomFolder } from '../../helpers/random-folder.js';
 import { sentenceTransformers, writeDense } from '../../helpers/sentence-transformers.js';
+import { TINY_BERT } from '../../helpers/tiny-stacks.js';
 import { expectClose, expectSame } from '../../parity/compare.js';
 
-const BERT = {
-  model_type: 'bert',
-  architectures: ['BertModel'],
-  hidden_size: 12,
-  num_hidden_layers: 2,
-  num_attention_heads: 3,
-  intermediate_size: 20,
-  max_position_embeddings: 24,
-  type_vocab_size: 2,
-  vocab_size: 260,
-  hidden_act: 'gelu',
-};
+const BERT = { ...TINY_BERT, max_position_embeddings: 24 };
 
 const root = temporaryFolder();
 const open: EncoderModel[] = [];

@@ -5,28 +5,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { EncoderDecoderModel } from '../../../src/generate/handles/encoder-decoder-model.js';
 import { loadModel } from '../../../src/generate/handles/load-model.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
+import { generator } from '../../helpers/random.js';
 import { writeRandomFolder } from '../../helpers/random-folder.js';
-import { random, TINY_VOCABULARY } from '../../helpers/tiny-model.js';
+import { TINY_VOCABULARY } from '../../helpers/tiny-model.js';
+import { TINY_SWITCH } from '../../helpers/tiny-stacks.js';
 import { expectClose, expectSame } from '../../parity/compare.js';
 
 const root = temporaryFolder();
 const own = (name: string) => fileURLToPath(new URL(`../../fixtures/${name}`, import.meta.url));
-const SWITCH = {
-  model_type: 'switch_transformers',
-  d_model: 16,
-  d_kv: 5,
-  d_ff: 24,
-  num_layers: 2,
-  num_decoder_layers: 2,
-  num_heads: 3,
-  relative_attention_num_buckets: 8,
-  relative_attention_max_distance: 20,
-  vocab_size: TINY_VOCABULARY,
-  num_experts: 4,
-  expert_capacity: 2,
-  num_sparse_encoder_layers: 1,
-  num_sparse_decoder_layers: 1,
-};
 const BART = {
   model_type: 'bart',
   d_model: 12,
@@ -51,7 +37,7 @@ const CASES: [name: string, sides: readonly ('left' | 'right')[]][] = [
 describe.each(CASES)('%s', (name, sides) => {
   let model: EncoderDecoderModel;
   beforeAll(async () => {
-    const made = { switch: SWITCH, bart: BART }[name];
+    const made = { switch: TINY_SWITCH, bart: BART }[name];
     const path = made ? await writeRandomFolder(join(root, name), made) : own(name);
     const loaded = await loadModel(path, { dtype: 'f32' });
     if (loaded.kind !== 'encoder-decoder') throw new Error(name);
@@ -60,7 +46,7 @@ describe.each(CASES)('%s', (name, sides) => {
   afterAll(() => model?.dispose());
 
   it.each(sides)('padded on the %s', async (side) => {
-    const next = random(17);
+    const next = generator(17);
     const { vocabSize } = model.config;
     const ids = (n: number) => Array.from({ length: n }, () => 4 + Math.floor(next() * (vocabSize - 4)));
     const rows = [
