@@ -18,9 +18,11 @@ constexpr uint64_t kInside = kOpen - 1;
 constexpr int kRegionShift = 16;
 constexpr int kMaxThreads = 1024;  // below kInside
 
-// After its last region a worker watches the gate this long before it parks: longer than a kernel that runs on one
-// thread, shorter than a step of JavaScript. Waking a parked one costs 5 to 50 µs.
+// After its last region a worker watches the gate this long before it parks. Waking a parked one costs 5 to 100 µs.
 constexpr std::chrono::microseconds kSpin{40};
+// The same while somebody has said that more regions come (Watch): longer than what a program runs on one thread between
+// two products.
+constexpr std::chrono::microseconds kWatch{400};
 // Reading the clock costs as much as a few turns of the loop, so it is read once in so many.
 constexpr int kTurnsPerLook = 32;
 
@@ -56,6 +58,10 @@ void ThreadPool::stop() {
   workers_.clear();
 }
 
+void ThreadPool::wake(int width) {
+  for (int i = 1; i < width; i++) wake(*beds_[i - 1]);
+}
+
 void ThreadPool::wake(Bed& bed) {
   if (!bed.parked.load()) return;
   {
@@ -78,7 +84,7 @@ void ThreadPool::run(int64_t tasks, int width, Call call, const void* fn) {
   next_.store(0, std::memory_order_relaxed);
   // Sequentially consistent, as are `parked` and the worker's look at the gate: of the two sides, one sees the other.
   gate_.store(((before >> kRegionShift) + 1) << kRegionShift | kOpen);
-  for (int i = 1; i < width; i++) wake(*beds_[i - 1]);
+  wake(width);
 
   work(0);
 
@@ -133,16 +139,28 @@ void ThreadPool::loop(int worker) {
   using Clock = std::chrono::steady_clock;
   Bed& bed = *beds_[worker - 1];
   uint64_t seen = 0;
-  auto until = Clock::now() + kSpin;
+  bool watched = false;
+  auto since = Clock::now();
+  const auto idle_from_now = [&] {
+    watched = watched_.load(std::memory_order_relaxed);
+    since = Clock::now();
+  };
   for (int turn = 1; !stop_.load(std::memory_order_relaxed); turn++) {
     if (enter(worker, &seen)) {
       work(worker);
       gate_.fetch_sub(1, std::memory_order_acq_rel);
-      until = Clock::now() + kSpin;
+      idle_from_now();
       continue;
     }
     cpu_relax();
-    if (turn % kTurnsPerLook != 0 || Clock::now() < until) continue;
+    if (turn % kTurnsPerLook != 0) continue;
+    const bool watching = watched_.load(std::memory_order_relaxed), over = watched && !watching;
+    watched = watching;
+    const auto idle = Clock::now() - since;
+    if (!over && idle < (watching ? kWatch : kSpin)) {
+      if (idle >= kSpin) std::this_thread::yield();  // to who may be what it waits for
+      continue;
+    }
 
     std::unique_lock lock(bed.mutex);
     bed.parked.store(true);
@@ -151,8 +169,15 @@ void ThreadPool::loop(int worker) {
     // One that was woken spins even where its region is over by now: the next one comes soon.
     if (!open && !stop_.load()) bed.wake.wait(lock, [&] { return !bed.parked.load(); });
     bed.parked.store(false);
-    until = Clock::now() + kSpin;
+    idle_from_now();
   }
 }
+
+ThreadPool::Watch::Watch(ThreadPool& pool, int width) : pool_(pool) {
+  pool_.watched_.store(true, std::memory_order_relaxed);
+  pool_.wake(std::min(width, pool_.threads()));
+}
+
+ThreadPool::Watch::~Watch() { pool_.watched_.store(false, std::memory_order_relaxed); }
 
 }  // namespace switchyard

@@ -1,4 +1,4 @@
-// A pool of its own threads: workers spin briefly after work, then park.
+// A pool of its own threads: workers spin after work, briefly or for as long as a program runs, then park.
 //
 // A region (one parallel_for) is published by opening the gate, one atomic word of
 //   region number · 2^16 | open bit 2^15 | pool threads inside.
@@ -45,6 +45,20 @@ class ThreadPool {
     run(tasks, width, [](const void* f, int64_t task, int worker) { (*static_cast<const F*>(f))(task, worker); }, &fn);
   }
 
+  // While one lives, workers without work watch for the next region instead of parking soon, and park at once when it ends:
+  // what follows wants the processors. Those of the first `width` that are parked are woken at its beginning, so that
+  // they are there when the first region comes. One at a time, on the thread that opens regions.
+  class Watch {
+   public:
+    Watch(ThreadPool& pool, int width);
+    ~Watch();
+    Watch(const Watch&) = delete;
+    Watch& operator=(const Watch&) = delete;
+
+   private:
+    ThreadPool& pool_;
+  };
+
  private:
   using Call = void (*)(const void* fn, int64_t task, int worker);
   // Where one worker sleeps; apart, so that waking one leaves the others alone.
@@ -58,6 +72,7 @@ class ThreadPool {
   void work(int worker);  // claims tasks until none is left
   void loop(int worker);  // body of a pool thread
   bool enter(int worker, uint64_t* seen);
+  void wake(int width);  // the workers below it
   void wake(Bed& bed);
   void stop();
 
@@ -72,6 +87,7 @@ class ThreadPool {
   alignas(64) std::atomic<int64_t> next_{0};
   alignas(64) std::atomic<uint64_t> gate_{0};
   std::atomic<int> width_{0};
+  std::atomic<bool> watched_{false};
   std::atomic<bool> stop_{false};
 };
 

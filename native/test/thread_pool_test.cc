@@ -65,11 +65,39 @@ void exceptions_come_back() {
   CHECK(test::holds(nested, "region inside a region"));
 }
 
+// Workers that watch, that park within a watch, and that are released when it ends.
+void watched_regions() {
+  ThreadPool pool(4);
+  std::vector<int64_t> data(64, 0);
+  int64_t expected = 0;
+  for (int round = 0; round < 60; round++) {
+    const ThreadPool::Watch watch(pool, round % 7);
+    for (int pause_us : {0, 0, 30, 150, round % 10 == 0 ? 900 : 60}) {
+      const auto resume = Clock::now() + std::chrono::microseconds(pause_us);
+      while (Clock::now() < resume) cpu_relax();
+      pool.parallel_for(64, 1 + round % 4, [&](int64_t i, int) { data[i] += i; });
+      expected += 63 * 64 / 2;
+    }
+    if (round % 20 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  CHECK(std::accumulate(data.begin(), data.end(), int64_t{0}) == expected);
+  // A pool may end while its workers watch nothing and while the last watch is fresh.
+  for (int round = 0; round < 50; round++) {
+    ThreadPool brief(3);
+    const ThreadPool::Watch watch(brief, 3);
+    std::atomic<int> n{0};
+    if (round % 2 == 0) brief.parallel_for(9, 3, [&](int64_t, int) { n++; });
+    CHECK(n == (round % 2 == 0 ? 9 : 0));
+  }
+}
+
 // Sixteen threads on few cores: most never come in time, and the caller must not need them.
 void more_threads_than_cores() {
   ThreadPool pool(16);
   int64_t sum = 0;
   for (int round = 0; round < 2000; round++) {
+    std::unique_ptr<ThreadPool::Watch> watch;
+    if (round % 2 == 0) watch = std::make_unique<ThreadPool::Watch>(pool, 16);
     std::atomic<int64_t> n{0};
     pool.parallel_for(16, 16, [&](int64_t i, int) { n += i; });
     sum += n;
@@ -89,8 +117,10 @@ void pools_come_and_go() {
 void bench() {
   for (int threads : {2, 4}) {
     ThreadPool pool(threads);
-    for (int pause_us : {0, 20, 200}) {
+    for (const auto [pause_us, watched] : {std::pair(0, false), {20, false}, {200, false}, {200, true}}) {
       std::vector<double> cost;
+      std::unique_ptr<ThreadPool::Watch> watch;
+      if (watched) watch = std::make_unique<ThreadPool::Watch>(pool, threads);
       for (int i = 0; i < 5000; i++) {
         const auto resume = Clock::now() + std::chrono::microseconds(pause_us);
         while (Clock::now() < resume) cpu_relax();
@@ -99,8 +129,8 @@ void bench() {
         cost.push_back(std::chrono::duration<double, std::micro>(Clock::now() - start).count());
       }
       std::sort(cost.begin(), cost.end());
-      std::printf("%d threads, %d us between regions: median %.2f us, 95 %% %.2f us\n", threads, pause_us,
-                  cost[cost.size() / 2], cost[cost.size() * 95 / 100]);
+      std::printf("%d threads, %d us between regions%s: median %.2f us, 95 %% %.2f us\n", threads, pause_us,
+                  watched ? ", watched" : "", cost[cost.size() / 2], cost[cost.size() * 95 / 100]);
     }
   }
 }
@@ -115,6 +145,7 @@ int main(int argc, char** argv) {
   every_task_once();
   regions_follow_each_other();
   exceptions_come_back();
+  watched_regions();
   more_threads_than_cores();
   pools_come_and_go();
   return test::report();
