@@ -27,13 +27,13 @@ Product product_of(const Instruction& in, const Rows& r, size_t i) {
   return p;
 }
 
-// Past few.cu's rows, experts with few of them each stay exact, which is closer than asked for: exact products stream the weights
+// Past few.cu's rows or experts, those with few rows each stay exact, which is closer than asked for: exact products stream the weights
 // once, where many.cu would write those of other formats than bf16 as bf16 first.
 enum class Way { kExact, kFew, kMany };
 Way way_of(const Product& p, Compute compute) {
   const Format f = p.weight->format;
   if (exact(*p.weight, compute)) return Way::kExact;
-  if (p.rows <= kFewRows && has_few(f)) return Way::kFew;
+  if (p.rows <= kFewRows && p.experts <= kFewExperts && has_few(f)) return Way::kFew;
   return has_many(f) && (f == Format::kBF16 || !exact_streams(p.rows, p.experts)) ? Way::kMany : Way::kExact;
 }
 

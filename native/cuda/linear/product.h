@@ -26,9 +26,10 @@ inline bool exact(const DeviceWeight& w, Compute compute) { return compute == Co
 
 // Three ways, chosen on the host by shapes alone; each wants `scratch` bytes.
 //   exact  linear/exact.cu   f32 multiply-adds; every format; any number of rows
-//   few    linear/few.cu     bf16 tensor cores, weights streamed once: at most kFewRows rows of x
+//   few    linear/few.cu     bf16 tensor cores, weights streamed once: at most kFewRows rows of x, and kFewExperts experts
 //   many   linear/many.cu    bf16 tensor cores, tiles of rows
 constexpr int64_t kFewRows = 64;
+constexpr int64_t kFewExperts = 4096;  // their table lies in shared memory, beside what is streamed
 bool has_few(Format f);
 int64_t exact_scratch(const Product& p, const DeviceLimits& device);
 void launch_exact(const Product& p, uint32_t instruction, const Launch& on, std::byte* scratch);

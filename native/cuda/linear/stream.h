@@ -11,9 +11,12 @@
 #pragma once
 #include <algorithm>
 #include <span>
+#include <stdexcept>
+#include <string>
 
 #include "cuda/device/async.h"
 #include "cuda/device/report.h"
+#include "cuda/linear/product.h"
 #include "cuda/linear/stream_source.h"
 
 namespace switchyard::cuda {
@@ -21,8 +24,6 @@ namespace switchyard::cuda {
 // Of a task. Block formats have half as many: their sums need more registers, and reading codes again from the L2 cache is cheap.
 template <Format f>
 constexpr int kMostTiles = Codec<f>::kFloats ? 4 : 2;
-constexpr int64_t kMostStreamExperts = 4096;  // whose table shared memory has room for
-
 constexpr int kMostStreamed = 4;
 
 struct StreamOperands {
@@ -425,10 +426,14 @@ void launch_stream(StreamOperands s, const StreamTuning& tuning, const Epilogue&
 }
 
 // Weights of one format against row tiles that launch_row_tiles() or another product wrote in the order of order_of(format): at
-// most kMostStreamed one after another, or two beside each other.
+// most kMostStreamed one after another, or two beside each other. Throws length_error for more than kFewExperts experts.
 template <int kParts, class Epilogue>
 void launch_stream(std::span<const DeviceWeight* const> weights, const PlanRows& plan, const std::byte* tiles,
                    const StreamTuning& tuning, const Epilogue& epilogue, uint32_t instruction, const Launch& on) {
+  if (plan.experts > kFewExperts) {
+    throw std::length_error("[stream] got " + std::to_string(plan.experts) + " experts, expected at most " +
+                            std::to_string(kFewExperts) + " for a product of few rows");
+  }
   const DeviceWeight& first = *weights[0];
   StreamOperands s;
   for (size_t i = 0; i < weights.size(); i++) {

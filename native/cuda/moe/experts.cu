@@ -28,7 +28,7 @@ struct Way {
   int64_t (*scratch)(const ExpertLayer&, const DeviceLimits&);
   void (*launch)(const ExpertLayer&, uint32_t, const Launch&);
 };
-// As in linear.cu: more tokens than few takes, but few rows an expert, stay exact.
+// As in linear.cu: more tokens or experts than few takes, but few rows an expert, stay exact.
 Way way_of(const ExpertLayer& l, Compute compute) {
   bool f32 = false, bf16 = true;
   for (const DeviceWeight* w : {l.gate, l.up, l.down}) {
@@ -36,7 +36,7 @@ Way way_of(const ExpertLayer& l, Compute compute) {
     f32 = f32 || exact(*w, compute);
     bf16 = bf16 && w->format == Format::kBF16;
   }
-  if (!f32 && l.N <= kFewRows && has_few(l)) return {few_scratch, launch_few};
+  if (!f32 && l.N <= kFewRows && l.E <= kFewExperts && has_few(l)) return {few_scratch, launch_few};
   if (!f32 && has_many(l) && (bf16 || !exact_streams(l.R, l.E))) return {many_scratch, launch_many};
   return {exact_scratch, launch_exact};
 }

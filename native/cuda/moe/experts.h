@@ -22,7 +22,7 @@ struct ExpertLayer {
 ExpertLayer layer_of(const Instruction& in);
 
 //   exact  moe/experts_exact.cu   a composition of exact products
-//   few    moe/experts_few.cu     at most kFewRows tokens
+//   few    moe/experts_few.cu     at most kFewRows tokens and kFewExperts experts
 //   many   moe/experts_many.cu
 int64_t exact_scratch(const ExpertLayer& l, const DeviceLimits& device);
 void launch_exact(const ExpertLayer& l, uint32_t instruction, const Launch& on);

@@ -205,6 +205,46 @@ void wrong_plans() {
   CHECK(run({0, 2, 4}, {0, 1, 0, 1}, {0, 2, 1, 4}) == wrong);
 }
 
+// What a launch throws; "" where it throws nothing.
+template <class F>
+std::string refusal(const F& launch) {
+  try {
+    launch();
+  } catch (const std::length_error& e) {
+    return e.what();
+  }
+  return "";
+}
+
+// As many experts as the table has room for; more go another way, and are refused where that is forced.
+void many_experts() {
+  for (const int64_t experts : {gpu::kFewExperts, gpu::kFewExperts + 1, int64_t{60'000}}) {
+    Ids offsets(static_cast<size_t>(experts) + 1, 2);
+    offsets[0] = 0, offsets.back() = 3;
+    const WeightPtr w = random_weight(Format::kQ8_0, experts, 3, 32, 15);
+    Compare c("grouped_linear");
+    c.in({3, 32}, rounded(normals(3 * 32, 16))).in({experts + 1}, offsets).in(*w, {experts, 3, 32}).out<float>({3, 3}).attr(2);
+    CHECK(c.run_cpu(pool()).run_device().distance() < 2e-2);  // the CPU rounds to 8 bits
+    CHECK(c.error().kind == 0);
+    const bool fits = experts <= gpu::kFewExperts;
+    CHECK(refusal([&] { c.run_device(kProduct); }).empty() == fits);
+  }
+  const int64_t most = gpu::kFewExperts;
+  for (const int64_t experts : {most, most + 1}) {
+    Ids offsets(static_cast<size_t>(experts) + 1, 1);
+    offsets[0] = 0, offsets.back() = 2;
+    const WeightPtr up = random_weight(Format::kBF16, experts, 2, 16, 17), down = random_weight(Format::kBF16, experts, 16, 2, 18);
+    Compare c("moe_experts");
+    c.in({2, 16}, rounded(normals(32, 19))).in({experts + 1}, offsets).in({2}, Ids{0, 1}).in({2, 1}, Ids{0, 1});
+    c.in({2, 1}, Floats{1, 1}).absent().in(*up, {experts, 2, 16}).in(*down, {experts, 16, 2}).out<float>({2, 16});
+    c.attr(2).attr(1).attr(0.0).attr(0.0);
+    CHECK(c.run_cpu(pool()).run_device().distance() < 5e-3);
+    CHECK(c.error().kind == 0);
+    const std::string refused = refusal([&] { c.run_device(kLayer); });
+    CHECK(experts == most ? refused.empty() : refused.find("got 4097 experts, expected at most 4096") != std::string::npos);
+  }
+}
+
 // Every choice of the tuning, with rings that are shorter than a task and longer than all.
 void tunings() {
   for (const int blocks : {1, 3}) {
@@ -227,6 +267,7 @@ int main() {
   formats();
   layers();
   wrong_plans();
+  many_experts();
   tunings();
   return report();
 }
