@@ -62,7 +62,9 @@ export function openCheckpoint(path: string): Checkpoint {
   try {
     isFolder = statSync(path).isDirectory();
   } catch (cause) {
-    throw place.io(ioCode(cause), 'a model file or folder', { cause });
+    const code = ioCode(cause);
+    const got = code === 'ENOENT' ? 'no such file or folder (ENOENT)' : code;
+    throw place.io(got, 'a model file or folder', { cause });
   }
   if (isFolder) return openFolder(path);
   const kind = fileKind(path);

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { VARIABLES } from '../core/env.js';
 import { Shown } from './command.js';
 import { EXIT_FAILURE, reportFailure } from './failure.js';
 import { buildProgram } from './program.js';
@@ -8,6 +9,9 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0);
   throw error;
 });
+
+// A variable that is set to nothing counts as not set, as everywhere (core/env.ts).
+for (const { name } of Object.values(VARIABLES)) if (process.env[name] === '') delete process.env[name];
 
 const args = process.argv.slice(2);
 try {

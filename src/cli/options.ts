@@ -1,8 +1,9 @@
 /** Options that several commands have, with their checks and their environment variables. */
 import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
+import { ioCode } from '../checkpoint/file-reader.js';
 import { DEVICE_NAMES, type DeviceName, parseDeviceName, VARIABLES } from '../core/env.js';
-import { SwitchyardError, unknownOption } from '../core/errors.js';
+import { mismatch, SwitchyardError, unknownOption } from '../core/errors.js';
 import { COMPUTE_MODES, type ComputeMode, KV_TYPES, type KvType } from '../core/format.js';
 import type { GenerateOptions } from '../generate/generation.js';
 
@@ -34,67 +35,89 @@ export function oneOf<T extends string>(flag: string, allowed: readonly T[]) {
   };
 }
 
-function deviceFlag(text: string): DeviceName {
-  if (!parseDeviceName(text)) throw unknownOption('--device', text, ['auto', 'cpu', 'cuda', 'cuda:1']);
-  return text as DeviceName;
+/** A reader of an option's text; `where` is what errors name. */
+type Reader = (where: string) => (text: string) => unknown;
+
+/** An option that a variable stands for: what is wrong with the variable's text is said of the variable. */
+function addWithVariable(command: Command, option: Option, variable: string, reader?: Reader): Command {
+  option.env(variable);
+  if (reader) {
+    option.argParser(reader(option.long as string));
+    // commander tells of a variable's text by this event, before it reads the text as that of the option
+    command.on(`optionEnv:${option.name()}`, reader(variable));
+  }
+  return command.addOption(option);
 }
 
-export interface ModelFlags {
+const readDevice: Reader = (where) => (text) => {
+  if (parseDeviceName(text)) return text as DeviceName;
+  throw mismatch('ERR_OPTION', where, `'${text}'`, DEVICE_NAMES);
+};
+
+/** What a model is and where it runs. */
+export interface PlaceFlags {
   json?: true;
   model?: string;
   device: DeviceName;
   dtype: 'auto' | ComputeMode;
-  kvCache: 'auto' | KvType;
   threads?: number;
+}
+
+export interface ModelFlags extends PlaceFlags {
+  kvCache: 'auto' | KvType;
   context?: number;
   packedCache?: string;
 }
 
-export function addModelOptions(command: Command): Command {
-  const threads = numberOf('--threads', { min: 1, max: 1024 });
-  return command
-    .addOption(
-      new Option('--model <path>', 'GGUF file, Hugging Face folder or packed file').env(VARIABLES.model.name),
-    )
-    .addOption(
-      new Option('--device <name>', `${DEVICE_NAMES}; auto: a GPU where one works`)
-        .env(VARIABLES.device.name)
-        .argParser(deviceFlag)
-        .default('auto'),
-    )
-    .addOption(
-      new Option('--dtype <mode>', 'how linear layers compute: auto, f32 (exact), bf16, int8')
-        .env(VARIABLES.dtype.name)
-        .argParser(oneOf('--dtype', ['auto', ...COMPUTE_MODES]))
-        .default('auto'),
-    )
-    .addOption(kvCacheOption())
-    .addOption(
-      new Option('--threads <n>', 'threads; default: the cores this process may use')
-        .env(VARIABLES.threads.name)
-        .argParser(threads),
-    )
-    .addOption(
-      contextOption('longest sequence in tokens; default: what the model was made for, at most 4096'),
-    )
-    .addOption(
-      new Option(
-        '--packed-cache <folder>',
-        'the first load of a model writes a packed file there, later loads map it',
-      ).env(VARIABLES.packedCache.name),
-    );
+/** What a path of a model may be. */
+export const MODEL_PATH = 'GGUF file, Hugging Face folder, packed file or org/name';
+
+export function addPlaceOptions(command: Command): Command {
+  addWithVariable(command, new Option('--model <path>', MODEL_PATH), VARIABLES.model.name);
+  const devices = `${DEVICE_NAMES}; auto: a GPU where one works`;
+  addWithVariable(
+    command,
+    new Option('--device <name>', devices).default('auto'),
+    VARIABLES.device.name,
+    readDevice,
+  );
+  const modes = 'how linear layers compute: auto, f32 (exact), bf16, int8';
+  addWithVariable(
+    command,
+    new Option('--dtype <mode>', modes).default('auto'),
+    VARIABLES.dtype.name,
+    (where) => oneOf(where, ['auto', ...COMPUTE_MODES]),
+  );
+  return addWithVariable(
+    command,
+    new Option('--threads <n>', 'threads; default: the cores this process may use'),
+    VARIABLES.threads.name,
+    (where) => numberOf(where, { min: 1, max: 1024 }),
+  );
 }
 
-export const kvCacheOption = (): Option =>
-  new Option('--kv-cache <type>', 'how the cache stores keys and values: auto, f32 (exact), f16, bf16, int8')
-    .env(VARIABLES.kvCache.name)
-    .argParser(oneOf('--kv-cache', ['auto', ...KV_TYPES]))
-    .default('auto');
+/** Of a model that writes text. */
+export function addModelOptions(command: Command): Command {
+  addKvCacheOption(addPlaceOptions(command));
+  addContextOption(command, 'longest sequence in tokens; default: what the model was made for, at most 4096');
+  const about = 'the first load of a model writes a packed file there, later loads map it';
+  return addWithVariable(command, new Option('--packed-cache <folder>', about), VARIABLES.packedCache.name);
+}
 
-export const contextOption = (about: string): Option =>
-  new Option('--context <n>', about)
-    .env(VARIABLES.context.name)
-    .argParser(numberOf('--context', { min: 1, max: 2 ** 31 - 1 }));
+export function addKvCacheOption(command: Command): Command {
+  const types = 'how the cache stores keys and values: auto, f32 (exact), f16, bf16, int8';
+  return addWithVariable(
+    command,
+    new Option('--kv-cache <type>', types).default('auto'),
+    VARIABLES.kvCache.name,
+    (where) => oneOf(where, ['auto', ...KV_TYPES]),
+  );
+}
+
+export const addContextOption = (command: Command, about: string): Command =>
+  addWithVariable(command, new Option('--context <n>', about), VARIABLES.context.name, (where) =>
+    numberOf(where, { min: 1, max: 2 ** 31 - 1 }),
+  );
 
 export interface SamplingFlags {
   maxTokens?: number;
@@ -135,9 +158,12 @@ export function addSamplingOptions(command: Command, maxTokens: number | undefin
   const signed = (flag: string) => numberOf(flag, { min: -100, max: 100, whole: false });
   return command
     .addOption(
-      new Option('--max-tokens <n>', 'new tokens at most')
+      new Option(
+        '--max-tokens <n>',
+        `new tokens at most${maxTokens === undefined ? '; default: as many as the context holds' : ''}`,
+      )
         .argParser(numberOf('--max-tokens'))
-        .default(maxTokens, maxTokens === undefined ? 'as many as the context holds' : undefined),
+        .default(maxTokens),
     )
     .option('--temperature <t>', '0: always the likeliest token (default)', real('--temperature', 100))
     .option('--top-k <k>', 'draw from the k likeliest tokens; 0: all', numberOf('--top-k', { max: 2 ** 24 }))
@@ -166,7 +192,9 @@ export function addSamplingOptions(command: Command, maxTokens: number | undefin
     )
     .option('--ignore-eos', "go on after the model's end token")
     .option('--regex <pattern>', 'the whole text matches the expression')
-    .option('--grammar <file>', 'the text is one of a GBNF or EBNF grammar', readTextFile)
+    .option('--grammar <file>', 'the text is one of a GBNF or EBNF grammar', (file) =>
+      readTextFile('--grammar', file),
+    )
     .option('--json-schema <file>', 'the text is JSON of a schema', (file) =>
       readJsonFile('--json-schema', file),
     );
@@ -179,17 +207,17 @@ export function samplingOf(flags: SamplingFlags): GenerateOptions {
   );
 }
 
-function readTextFile(file: string): string {
+function readTextFile(flag: string, file: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (cause) {
-    throw new SwitchyardError('ERR_IO', `[cli] got '${file}', expected a file that can be read`, { cause });
+    throw mismatch('ERR_IO', flag, `'${file}' (${ioCode(cause)})`, 'a file that can be read', { cause });
   }
 }
 
 function readJsonFile(flag: string, file: string): Readonly<Record<string, unknown>> {
   try {
-    return JSON.parse(readTextFile(file));
+    return JSON.parse(readTextFile(flag, file));
   } catch (cause) {
     if (cause instanceof SwitchyardError) throw cause;
     throw new SwitchyardError('ERR_FORMAT', `[${flag}] got '${file}', expected JSON`, { cause });

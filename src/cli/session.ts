@@ -5,7 +5,7 @@ import type { LanguageModel } from '../generate/handles/language-model.js';
 import { type AnyModel, loadLanguageModel, loadModel } from '../generate/handles/load-model.js';
 import type { LoadModelOptions } from '../generate/handles/load-options.js';
 import type { Interrupt } from './interrupt.js';
-import type { ModelFlags } from './options.js';
+import type { ModelFlags, PlaceFlags } from './options.js';
 import { ByteBar } from './terminal/progress.js';
 
 /** The path, or the error that says how to give one. */
@@ -20,6 +20,9 @@ export function requireModel(command: string, path: string | undefined): string 
   );
 }
 
+/** Of any command that opens a model. */
+type OpenFlags = PlaceFlags & Partial<ModelFlags>;
+
 export interface LoadedModel<M = LanguageModel> {
   readonly model: M;
   readonly loadMs: number;
@@ -32,14 +35,14 @@ export const openModelOf = (command: string, flags: ModelFlags, interrupt: Inter
 /** A model of any kind, in the same way. */
 export const openAnyModelOf = (
   command: string,
-  flags: ModelFlags,
+  flags: OpenFlags,
   interrupt: Interrupt,
 ): Promise<LoadedModel<AnyModel>> => openWith(loadModel, command, flags, interrupt);
 
 async function openWith<M>(
   load: (path: string, options: LoadModelOptions) => Promise<M>,
   command: string,
-  flags: ModelFlags,
+  flags: OpenFlags,
   interrupt: Interrupt,
 ): Promise<LoadedModel<M>> {
   const path = requireModel(command, flags.model);
@@ -50,9 +53,9 @@ async function openWith<M>(
     const model = await load(path, {
       device,
       dtype,
-      kvCache,
       signal: interrupt.signal,
       onProgress: (progress) => bar.update(progress),
+      ...(kvCache === undefined ? {} : { kvCache }),
       ...(threads === undefined ? {} : { threads }),
       ...(context === undefined ? {} : { contextLength: context }),
       ...(packedCache === undefined ? {} : { packedCache }),

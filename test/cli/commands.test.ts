@@ -37,6 +37,9 @@ describe('mistakes', () => {
     ['no model for start', ['start'], /\[start\] got no model/, /npm start -- --model PATH/],
     ['no path to inspect', ['inspect'], /\[inspect\] got no model/, /SWITCHYARD_MODEL/],
     ['a path without a model', ['inspect', '/nowhere/at/all'], /\/nowhere\/at\/all/, /^/],
+    ['a file that is not there', ['inspect', 'no.gguf'], /\[no.gguf\] got no such file or folder/, /^$/],
+    ['no grammar', ['generate', '--grammar', '/no/g'], /\[--grammar\] got '\/no\/g' \(ENOENT\)/, /^$/],
+    ['a context for vectors', ['embed', '--context', '9'], /unknown option '--context'/, /--help/],
     ['an upcycling that makes no sense', ['routes', '--upcycle', '2,8'], /E ≥ K/, /^$/],
   ];
 
@@ -65,10 +68,22 @@ describe('mistakes', () => {
     expect(jsonOf(program)).toEqual({ error: { code: 'ERR_OPTION', message, hint } });
   });
 
-  it('in variables are errors that name them', async () => {
-    const run = await runCli(['generate', '--prompt', 'x'], { env: { SWITCHYARD_DTYPE: 'f33' } });
+  it.each([
+    ['SWITCHYARD_DTYPE', 'f33', 'one of auto'],
+    ['SWITCHYARD_KV_CACHE', 'q4', 'one of auto'],
+    ['SWITCHYARD_DEVICE', 'gpu', 'auto, cpu, cuda or cuda:N'],
+    ['SWITCHYARD_THREADS', 'two', 'a whole number from 1 to 1024'],
+    ['SWITCHYARD_CONTEXT', '0', 'a whole number from 1'],
+  ])('in the variable %s are errors that name it', async (name, value, expected) => {
+    const run = await runCli(['generate', '--prompt', 'x'], { env: { [name]: value } });
     expect(run.code).toBe(1);
-    expect(run.stderr).toMatch(/error: .*'f33', expected one of auto/);
+    expect(run.stderr).toContain(`error: [${name}] got '${value}', expected ${expected}`);
+  });
+
+  it('are none where a variable is set to nothing', async () => {
+    const env = { SWITCHYARD_DTYPE: '', SWITCHYARD_THREADS: '', SWITCHYARD_MODEL: '' };
+    const run = await runCli(['generate', '--prompt', 'x'], { env });
+    expect(run.stderr).toMatch(/got no model, expected --model PATH/);
   });
 });
 

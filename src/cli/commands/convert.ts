@@ -5,7 +5,7 @@ import { loadModel } from '../../generate/handles/load-model.js';
 import { FLOAT_FORMATS, type FloatFormat } from '../../models/write/floats.js';
 import { newCommand, printJson, printLines } from '../command.js';
 import { Interrupt } from '../interrupt.js';
-import { numberOf, oneOf } from '../options.js';
+import { MODEL_PATH, numberOf, oneOf } from '../options.js';
 import { bytesText } from '../terminal/numbers.js';
 import { ByteBar } from '../terminal/progress.js';
 
@@ -20,7 +20,7 @@ const GIGABYTE = 1e9;
 
 export function convertCommand(): Command {
   return newCommand('convert', 'writes a model as a Hugging Face folder or a GGUF file')
-    .argument('<in>', 'GGUF file, Hugging Face folder, packed file or org/name')
+    .argument('<in>', MODEL_PATH)
     .argument('<out>', 'a folder, or a file that ends with .gguf or .switchyard')
     .addOption(
       new Option(

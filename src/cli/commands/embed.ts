@@ -3,12 +3,12 @@ import { SwitchyardError } from '../../core/errors.js';
 import { POOLINGS, type Pooling } from '../../models/stacks/pooling.js';
 import { newCommand, printJson, printLines } from '../command.js';
 import { Interrupt } from '../interrupt.js';
-import { addModelOptions, type ModelFlags, oneOf } from '../options.js';
+import { addPlaceOptions, oneOf, type PlaceFlags } from '../options.js';
 import { openAnyModelOf, requireModel } from '../session.js';
 import { table } from '../terminal/tables.js';
 import { harmless } from '../terminal/text.js';
 
-interface Flags extends ModelFlags {
+interface Flags extends PlaceFlags {
   text?: string[];
   pooling?: Pooling;
 }
@@ -26,7 +26,7 @@ export function embedCommand(): Command {
         oneOf('--pooling', POOLINGS),
       ),
     );
-  return addModelOptions(command).action(embed);
+  return addPlaceOptions(command).action(embed);
 }
 
 async function embed(flags: Flags): Promise<void> {
@@ -36,7 +36,10 @@ async function embed(flags: Flags): Promise<void> {
   const { model } = await openAnyModelOf('embed', flags, interrupt);
   await using _ = model;
   if (model.kind !== 'encoder')
-    throw new SwitchyardError('ERR_UNSUPPORTED', `[embed] got an ${model.kind} model, expected an encoder`);
+    throw new SwitchyardError(
+      'ERR_UNSUPPORTED',
+      `[embed] got ${model.kind === 'decoder' ? 'a' : 'an'} ${model.kind} model, expected an encoder`,
+    );
   const { pooling = model.embedding.pooling } = flags;
   const vectors = await model.embed(texts, { pooling });
   if (flags.json)

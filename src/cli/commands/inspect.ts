@@ -10,7 +10,7 @@ import type { EncoderConfig, EncoderDecoderConfig, StackConfig } from '../../mod
 import { type AnyConfig, stacksOf } from '../../models/stacks.js';
 import { newCommand, printJson, printLines } from '../command.js';
 import { type ModelReport, reportModel } from '../model-report.js';
-import { contextOption, kvCacheOption } from '../options.js';
+import { addContextOption, addKvCacheOption, MODEL_PATH } from '../options.js';
 import { bar } from '../terminal/bars.js';
 import { bytesText, countText, percentText } from '../terminal/numbers.js';
 import { styleFor } from '../terminal/style.js';
@@ -27,14 +27,12 @@ const DEFAULT_CONTEXT = 4096;
 const BAR = 24;
 
 export function inspectCommand(): Command {
-  return newCommand('inspect', 'tells what a model is, from the headers of its files')
-    .argument(
-      '[path]',
-      'GGUF file, Hugging Face folder (config.json will do), packed file or org/name; default: SWITCHYARD_MODEL',
-    )
-    .addOption(contextOption('length for the memory estimate; default: as loading takes it'))
-    .addOption(kvCacheOption())
-    .action(inspect);
+  const command = newCommand('inspect', 'tells what a model is, from the headers of its files').argument(
+    '[path]',
+    `${MODEL_PATH}; of a folder config.json will do; default: SWITCHYARD_MODEL`,
+  );
+  addContextOption(command, 'length for the memory estimate; default: as loading takes it');
+  return addKvCacheOption(command).action(inspect);
 }
 
 function inspect(given: string | undefined, flags: Flags): void {

@@ -14,7 +14,7 @@ import {
 } from '../../quantize/index.js';
 import { newCommand, printJson, printLines } from '../command.js';
 import { Interrupt } from '../interrupt.js';
-import { numberOf, oneOf } from '../options.js';
+import { MODEL_PATH, numberOf, oneOf } from '../options.js';
 import { bytesText, percentText } from '../terminal/numbers.js';
 import { ByteBar } from '../terminal/progress.js';
 import { styleFor } from '../terminal/style.js';
@@ -42,7 +42,7 @@ const RULES: readonly (readonly [name: keyof FormatRules, flag: string, about: s
 
 export function quantizeCommand(): Command {
   const command = newCommand('quantize', 'writes a model in other formats, and measures what that costs')
-    .argument('<in>', 'GGUF file, Hugging Face folder or packed file')
+    .argument('<in>', MODEL_PATH)
     .argument('<out>', 'the packed file to write');
   for (const [, flag, about] of RULES)
     command.addOption(

@@ -15,7 +15,7 @@ console.error = (...words) => said.push(words.join(' '));
 console.warn = console.error;
 const reason = (error) => {
   const fatal = said.splice(0).find((line) => line.includes('[FATAL]'));
-  return fatal ? fatal.replace(/^.*?\\\\.(cc|h):\\\\d+: /, '') : String((error && error.message) || error);
+  return fatal ? fatal.replace(/^.*?\\.(cc|h):\\d+: /, '') : String((error && error.message) || error);
 };
 
 let engine, grammar, compiled;
