@@ -4,6 +4,7 @@ import type { Continuation, GeneratedPart } from './continuation.js';
 import { scored } from './likelihood.js';
 import type { Answer, Ask, Lane, LaneOptions } from './steps/lane.js';
 import type { Memory } from './steps/memory.js';
+import type { Choosing } from './steps/sampling.js';
 import { microtasks, type Scheduler } from './steps/scheduler.js';
 
 /** How a request is decoded: gives out the parts of its text in order, and leaves the rest in its continuation. */
@@ -68,15 +69,28 @@ export class Run {
 
   /** `lane.feed`; may be awaited at any later time. */
   feed(lane: Lane, tokens: readonly number[], ask: Ask): Promise<Answer> {
+    return this.#told(lane.feed(tokens, this.#wanted(ask)));
+  }
+
+  /** `lane.follow`, likewise. */
+  feedNext(lane: Lane, ask: Ask): Promise<Answer> | null {
+    const answer = lane.follow(this.#wanted(ask));
+    return answer && this.#told(answer);
+  }
+
+  #wanted(ask: Ask): Ask {
     const { top } = this.continuation;
-    const wanted = top === undefined || ask.sampling === null ? ask : { ...ask, top };
-    const answer = lane.feed(tokens, wanted).then((given) => {
-      const experts = [...this.#unread.splice(0), ...given.experts];
-      this.answered({ ...given, experts });
+    return top === undefined || ask.sampling === null ? ask : { ...ask, top };
+  }
+
+  #told(answer: Promise<Answer>): Promise<Answer> {
+    const told = answer.then((given) => {
+      const unread = this.#unread.splice(0);
+      this.answered(unread.length === 0 ? given : { ...given, experts: [...unread, ...given.experts] });
       return given;
     });
-    answer.catch(() => undefined);
-    return answer;
+    told.catch(() => undefined);
+    return told;
   }
 
   /** Runs a strategy to its end; all lanes are closed then. */
@@ -119,17 +133,33 @@ export class Run {
   }
 }
 
-/** One token after the other. */
+/** One token after the other. Where it does not need to know a token to ask for the one behind it, it is one question ahead. */
 export async function* plain(run: Run): AsyncGenerator<GeneratedPart> {
   const { continuation } = run;
-  const { sampling } = continuation;
+  const { sampling, maxTokens, tokens, prompt } = continuation;
   const lane = run.open();
-  let pending: Promise<Answer> | null = run.prompt(lane, { sampling });
+  if (continuation.wantsEcho) await run.echo(lane);
+  const question = (chooses: Choosing, ahead: number): Ask => ({
+    sampling: chooses,
+    last: tokens.length + ahead >= maxTokens,
+  });
+  const ahead = (): Promise<Answer> | null => {
+    const next = tokens.length + 2 > maxTokens ? null : sampling.ahead();
+    return next && run.feedNext(lane, question(next, 2));
+  };
+  let pending: Promise<Answer> | null = run.feed(
+    lane,
+    prompt.slice(lane.tokens.length),
+    question(sampling, 1),
+  );
+  let following = ahead();
   while (pending && !continuation.finished) {
     const answer: Answer = await pending;
     const [choice] = answer.results;
     if (!choice) return;
-    pending = continuation.take(choice) ? null : run.feed(lane, [choice.token], { sampling });
+    const last = continuation.take(choice);
+    pending = last ? null : (following ?? run.feed(lane, [choice.token], question(sampling, 1)));
+    following = last ? null : ahead();
     // the next step, of all sequences, starts before any of their tokens is decoded and handed out
     if (pending) await microtasks();
     yield continuation.decode();

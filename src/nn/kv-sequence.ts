@@ -26,18 +26,18 @@ export interface KvSequenceOptions {
 }
 
 export class KvSequence {
-  /** All tokens in the cache. */
+  /** All tokens in the cache, but for the last ones where `reserve` made room for what is not known yet. */
   readonly #tokens: number[] = [];
   readonly #blocks: number[] = [];
   /** The leading full blocks that are known to the pool; stops for good at the first one that is not. */
   readonly #known: FullBlock[] = [];
   /** Blocks written here although the pool knew their content already: the known one takes the place after the step. */
   readonly #twins: { at: number; block: number }[] = [];
-  /** Blocks that this sequence made known since the last commit. */
-  readonly #fresh: FullBlock[] = [];
+  /** Blocks that this sequence made known, which steps write that have not ended. */
+  readonly #fresh: { at: number; known: FullBlock }[] = [];
   readonly #salt: string | null;
-  /** The last block was exchanged for a copy of it since the last commit: until then the old one is held too. */
-  #parted: { readonly at: number; readonly copy: BlockCopy } | null = null;
+  /** A block was exchanged for a copy of it at this length: until the step that writes there has ended the old one is held too. */
+  #parted: { readonly length: number; readonly at: number; readonly copy: BlockCopy } | null = null;
   #length = 0;
 
   constructor(
@@ -82,43 +82,61 @@ export class KvSequence {
 
   /** Makes room for more tokens and returns the slot (block · KV_BLOCK + place) of each. */
   extend(tokens: readonly number[]): number[] {
+    const slots = this.reserve(tokens.length);
+    this.learn(tokens);
+    return slots;
+  }
+
+  /** The same for tokens that are still to be chosen: `learn` tells which they are. */
+  reserve(count: number): number[] {
     const { pool } = this.cache;
-    if (tokens.length > 0 && this.#mustCopy()) this.#part();
+    if (count > 0 && this.#mustCopy()) this.#part();
     const slots: number[] = [];
-    for (const token of tokens) {
+    for (let i = 0; i < count; i++) {
       const place = this.#length % KV_BLOCK;
       if (place === 0) this.#blocks.push(pool.take());
       const block = this.#blocks[this.#blocks.length - 1] as number;
       slots.push(block * KV_BLOCK + place);
-      this.#tokens.push(token);
       this.#length++;
-      if (place === KV_BLOCK - 1) this.#fill(block);
     }
     return slots;
+  }
+
+  /** The tokens of the next places that have room. */
+  learn(tokens: readonly number[]): void {
+    for (const token of tokens) {
+      this.#tokens.push(token);
+      if (this.#tokens.length % KV_BLOCK === 0) this.#fill(this.#tokens.length / KV_BLOCK - 1);
+    }
   }
 
   mark(): SequenceMark {
     return { length: this.#length };
   }
 
-  /** The step that wrote what `extend` made room for has ended well. */
-  commit(): void {
+  /**
+   * The step that wrote what `extend` made room for has ended well.
+   * @param length of the sequence behind that step. Default: no later step was begun
+   */
+  commit(length = this.#length): void {
     const { pool } = this.cache;
-    for (const { at, block } of this.#twins.splice(0)) {
+    while (this.#twins.length > 0 && endOf(this.#twins[0]) <= length) {
+      const { at, block } = this.#twins.shift() as { at: number; block: number };
       pool.letGo(this.#blocks[at] as number);
       this.#blocks[at] = block;
     }
-    this.#fresh.length = 0;
-    if (this.#parted) pool.letGo(this.#parted.copy.from);
+    while (this.#fresh.length > 0 && endOf(this.#fresh[0]) <= length) this.#fresh.shift();
+    if (!this.#parted || this.#parted.length >= length) return;
+    pool.letGo(this.#parted.copy.from);
     this.#parted = null;
   }
 
-  /** It has not: all is as it was at the mark, and what was made findable meanwhile is forgotten. */
+  /** It has not: all is as it was at the mark, and what was made findable behind it is forgotten. */
   rollback({ length }: SequenceMark): void {
     const { pool } = this.cache;
-    for (const { block } of this.#twins.splice(0)) pool.letGo(block);
-    for (const known of this.#fresh.splice(0).reverse()) pool.forget(known);
-    if (this.#parted) {
+    while (endOf(this.#twins.at(-1)) > length) pool.letGo((this.#twins.pop() as { block: number }).block);
+    while (endOf(this.#fresh.at(-1)) > length) pool.forget((this.#fresh.pop() as { known: FullBlock }).known);
+    if (this.#parted && this.#parted.length >= length) {
       const { at, copy } = this.#parted;
       this.#blocks[at] = copy.from;
       pool.letGo(copy.to);
@@ -135,7 +153,7 @@ export class KvSequence {
     const keep = Math.ceil(length / KV_BLOCK);
     while (this.#blocks.length > keep) pool.letGo(this.#blocks.pop() as number);
     this.#known.length = Math.min(this.#known.length, Math.floor(length / KV_BLOCK));
-    this.#tokens.length = length;
+    this.#tokens.length = Math.min(this.#tokens.length, length);
     this.#length = length;
   }
 
@@ -177,24 +195,27 @@ export class KvSequence {
     const to = pool.take();
     const from = this.#blocks.pop() as number;
     const copy = { from, to };
-    this.#parted = { at: this.#blocks.push(to) - 1, copy };
+    this.#parted = { length: this.#length, at: this.#blocks.push(to) - 1, copy };
     this.cache.copyLater(copy);
   }
 
-  #fill(block: number): void {
-    if (this.#salt === null || (this.#known.length + 1) * KV_BLOCK !== this.#length) return;
+  #fill(at: number): void {
+    if (this.#salt === null || this.#known.length !== at) return;
     const { pool } = this.cache;
     const tokens = this.#tokens.slice(-KV_BLOCK);
     const parent = this.#last();
     const same = pool.find(parent, tokens);
     if (same) {
       pool.hold(same.block);
-      this.#twins.push({ at: this.#blocks.length - 1, block: same.block });
+      this.#twins.push({ at, block: same.block });
       this.#known.push(same);
       return;
     }
-    const known = pool.know(parent, tokens, block);
-    this.#fresh.push(known);
+    const known = pool.know(parent, tokens, this.#blocks[at] as number);
+    this.#fresh.push({ at, known });
     this.#known.push(known);
   }
 }
+
+/** Tokens up to the end of a block; 0: there is none. */
+const endOf = (entry: { readonly at: number } | undefined): number => (entry ? (entry.at + 1) * KV_BLOCK : 0);

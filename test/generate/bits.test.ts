@@ -8,8 +8,8 @@ import type { LanguageModel } from '../../src/generate/handles/language-model.js
 import { loadLanguageModel } from '../../src/generate/handles/load-model.js';
 import type { LoadModelOptions } from '../../src/generate/handles/load-options.js';
 import { samplers } from '../../src/generate/samplers/index.js';
-import { MAX_CHUNK } from '../../src/generate/steps/engine.js';
 import { Sampling } from '../../src/generate/steps/sampling.js';
+import { MAX_CHUNK } from '../../src/generate/steps/step-inputs.js';
 import { temporaryFolder } from '../helpers/checkpoint.js';
 import { generator } from '../helpers/random.js';
 import { TINY_VOCABULARY, tinyGguf, writeTinyFolder } from '../helpers/tiny-model.js';

@@ -413,7 +413,8 @@ describe('dispose', () => {
         if (++parts === 3) await other.dispose();
     });
     expect(error).toBeInstanceOf(DisposedError);
-    expect(parts).toBeLessThanOrEqual(4);
+    // two steps may have begun by then
+    expect(parts).toBeLessThanOrEqual(5);
   });
 
   it('during forward passes lets them end or refuses them', async () => {

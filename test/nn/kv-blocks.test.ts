@@ -144,6 +144,7 @@ describe('any sequence of steps, forks, cuts and failures', () => {
   type Act =
     | { kind: 'open'; salt: string | null; length: number; texts: number }
     | { kind: 'step' | 'fail'; who: number; count: number; token: number }
+    | { kind: 'ahead'; who: number; count: number; token: number; fails: 'none' | 'first' | 'second' }
     | { kind: 'fork' | 'release'; who: number }
     | { kind: 'cut'; who: number; share: number };
   const who = fc.nat(7);
@@ -160,6 +161,13 @@ describe('any sequence of steps, forks, cuts and failures', () => {
       count: fc.integer({ min: 1, max: 40 }),
       token: fc.nat(1),
     }),
+    fc.record({
+      kind: fc.constant('ahead' as const),
+      who,
+      count: fc.integer({ min: 1, max: 40 }),
+      token: fc.nat(1),
+      fails: fc.constantFrom('none' as const, 'first' as const, 'second' as const),
+    }),
     fc.record({ kind: fc.constantFrom('fork' as const, 'release' as const), who }),
     fc.record({ kind: fc.constant('cut' as const), who, share: fc.double({ min: 0, max: 1, noNaN: true }) }),
   );
@@ -172,6 +180,48 @@ describe('any sequence of steps, forks, cuts and failures', () => {
       fc.property(fc.array(act, { maxLength: 60 }), (acts) => {
         const memory = new Memory(12, hash);
         const open: { sequence: KvSequence; tokens: number[] }[] = [];
+        type Ran = { entry: (typeof open)[0]; mark: SequenceMark; end: number };
+        const back = (ran: readonly Ran[]): void => {
+          for (const { entry, mark } of ran) entry.sequence.rollback(mark);
+        };
+        /** A step, and before it has ended one more with a token that it chooses. */
+        const runAhead = (chosen: typeof open, next: readonly number[], fails: string): void => {
+          const [first, second]: [Ran[], Ran[]] = [[], []];
+          const parts: { tokens: readonly number[]; slots: number[] }[] = [];
+          for (const entry of chosen) {
+            const mark = entry.sequence.mark();
+            if (memory.pool.free < entry.sequence.blocksFor(next.length)) continue;
+            parts.push({ tokens: next, slots: entry.sequence.extend(next) });
+            first.push({ entry, mark, end: entry.sequence.length });
+          }
+          if (fails !== 'first') memory.step(parts.splice(0));
+          const chosenLast = next.length % 2;
+          for (const { entry } of first) {
+            const mark = entry.sequence.mark();
+            if (memory.pool.free < entry.sequence.blocksFor(1)) continue;
+            parts.push({ tokens: [chosenLast], slots: entry.sequence.reserve(1) });
+            second.push({ entry, mark, end: entry.sequence.length });
+          }
+          if (fails === 'first') {
+            back(second);
+            back(first);
+            return;
+          }
+          for (const { entry, end } of first) {
+            entry.sequence.commit(end);
+            entry.tokens.push(...next);
+          }
+          for (const { entry } of second) entry.sequence.learn([chosenLast]);
+          if (fails === 'second') {
+            back(second);
+            return;
+          }
+          memory.step(parts);
+          for (const { entry, end } of second) {
+            entry.sequence.commit(end);
+            entry.tokens.push(chosenLast);
+          }
+        };
         const run = (chosen: typeof open, wanted: readonly number[][], fails: boolean): void => {
           const marks = chosen.map(({ sequence }) => sequence.mark());
           const parts: { tokens: readonly number[]; slots: number[] }[] = [];
@@ -210,6 +260,8 @@ describe('any sequence of steps, forks, cuts and failures', () => {
               chosen.map(() => next),
               a.kind === 'fail',
             );
+          } else if (a.kind === 'ahead') {
+            runAhead(open.slice(a.who, a.who + 3), text(a.count, a.token), a.fails);
           } else if (a.kind === 'fork') {
             if (open.length < 8) open.push({ sequence: at.sequence.fork(), tokens: [...at.tokens] });
           } else if (a.kind === 'release') {

@@ -16,11 +16,18 @@ import { KV_BLOCK } from '../../nn/kv-blocks.js';
 import { KvCache, type KvWidths } from '../../nn/kv-cache.js';
 import { KvSequence } from '../../nn/kv-sequence.js';
 import { ChainBatch, chainCapacity } from '../samplers/chain-batch.js';
-import { MAX_CHUNK, type StepEngine } from '../steps/engine.js';
+import type { StepEngine } from '../steps/engine.js';
 import { InTurn } from '../steps/in-turn.js';
 import { paddedTokens } from '../steps/padding.js';
 import type { Sampling } from '../steps/sampling.js';
-import { attendOver, fillStep, type StepValues, stepInputs, writeChains } from '../steps/step-inputs.js';
+import {
+  attendOver,
+  fillStep,
+  MAX_CHUNK,
+  type StepValues,
+  stepInputs,
+  writeChains,
+} from '../steps/step-inputs.js';
 import { checkDrafter, type Draft, type DraftContext, type Drafter } from './speculative.js';
 
 export interface PredictionInputs {

@@ -1,9 +1,10 @@
 /** Runs steps of a decoder over a paged cache: prompts, chunks of prompts and single tokens, of one sequence or many. */
-import type { NativeAbort } from '../../core/addon.js';
+import type { NativeAbort, NativeBuffer } from '../../core/addon.js';
 import type { Device } from '../../core/device.js';
 import { DisposedError } from '../../core/errors.js';
 import type { ComputeMode, KvType } from '../../core/format.js';
 import { kvCopy } from '../../core/ops/kv-copy.js';
+import { type NamedTensors, PackedTensors } from '../../core/packed-tensors.js';
 import { BoundProgram } from '../../core/program/bound.js';
 import { Tensor } from '../../core/tensor.js';
 import { KvCache, keepAlive } from '../../nn/kv-cache.js';
@@ -16,19 +17,16 @@ import { SourceMemory } from './memory.js';
 import { paddedRows, paddedTokens } from './padding.js';
 import {
   buildStep,
-  type FormedProgram,
   readStep,
   type StepBase,
   type StepForm,
   type StepOutput,
+  type StepPrograms,
   sameForm,
 } from './step-form.js';
-import { contents, fillStep, type StepRow, writeChains } from './step-inputs.js';
+import { choicesOfStep, contents, fillStep, MAX_CHUNK, type StepRow, writeChains } from './step-inputs.js';
 import type { StepModel } from './step-model.js';
 import { paddedTop } from './top-tokens.js';
-
-/** Tokens of one step at most: large enough for the matrix units, small enough that an abort is quick. */
-export const MAX_CHUNK = 512;
 
 export interface StepOptions {
   abort?: NativeAbort;
@@ -44,18 +42,30 @@ export interface StepOptions {
   top?: number;
 }
 
+/** A step that was begun. */
+export interface BegunStep {
+  /** It took microseconds and has ended. */
+  readonly ended: boolean;
+  readonly output: Promise<StepOutput>;
+}
+
 export class StepEngine implements StepBase {
   readonly cache: KvCache;
   /** What steps attend over besides, where the model has an encoder. */
   readonly memory: SourceMemory | null;
   /** Which experts have a place on the GPU; null: all, or there is none. */
   readonly experts: ExpertCache | null;
+  readonly carried: readonly [NativeBuffer, NativeBuffer] | null;
   /** The one used last stands first. */
-  readonly #programs: { readonly form: StepForm; readonly program: FormedProgram }[] = [];
+  readonly #programs: { readonly form: StepForm; readonly programs: StepPrograms }[] = [];
   readonly #copies = new Map<number, BoundProgram<{ pairs: Tensor }>>();
   readonly #chains = new ChainBatch();
   readonly #hooked: HookedRows;
+  readonly #choices: PackedTensors<NamedTensors> | null;
   readonly #steps = new InTurn();
+  /** Whose turn it is of two programs and of the memory for choices, and the steps that have not ended. */
+  #turn: 0 | 1 = 0;
+  readonly #open: [Promise<unknown> | null, Promise<unknown> | null] = [null, null];
   #disposed = false;
 
   constructor(
@@ -66,25 +76,42 @@ export class StepEngine implements StepBase {
     cacheTokens: number,
     kvCache: KvType,
   ) {
+    this.experts = model.splits.some((split) => split) ? new ExpertCache(model.splits) : null;
+    // A GPU gives results back behind all that was begun; experts move, and twins compute anew, between steps.
+    const waits = device.kind !== 'cpu' || this.experts !== null || device.env.validate;
     this.cache = new KvCache(device, { layers: model.cache, tokens: cacheTokens, type: kvCache });
+    let choices: PackedTensors<NamedTensors> | null = null;
     try {
+      choices = waits ? null : new PackedTensors(device, { one: choicesOfStep(), other: choicesOfStep() });
       this.memory =
         model.memory && new SourceMemory(device, model.memory, compute, contextLength, cacheTokens, kvCache);
     } catch (error) {
       this.cache.dispose();
+      choices?.dispose();
       throw error;
     }
-    this.experts = model.splits.some((split) => split) ? new ExpertCache(model.splits) : null;
+    this.#choices = choices;
+    this.carried = choices && (choices.buffers as [NativeBuffer, NativeBuffer]);
     this.#hooked = new HookedRows(device, model.vocabSize);
+  }
+
+  /** Whether a step may be begun before the one before has ended. */
+  get runsAhead(): boolean {
+    return this.carried !== null;
   }
 
   newSequence(options: KvSequenceOptions = {}): KvSequence {
     return new KvSequence(this.cache, options);
   }
 
-  /** Runs after all steps asked for before. */
-  step(rows: readonly StepRow[], options: StepOptions = {}): Promise<StepOutput> {
-    return this.#steps.run(() => this.#step(rows, options));
+  /** Begins after all steps asked for before, two of which at most have not ended then. */
+  begin(rows: readonly StepRow[], options: StepOptions = {}): Promise<BegunStep> {
+    return this.#steps.run(() => this.#begin(rows, options));
+  }
+
+  /** The same to its end. */
+  async step(rows: readonly StepRow[], options: StepOptions = {}): Promise<StepOutput> {
+    return (await this.begin(rows, options)).output;
   }
 
   /** Builds the programs of usual steps, so that the first tokens need not wait for them. */
@@ -92,13 +119,16 @@ export class StepEngine implements StepBase {
     const flags = { prefix: false, routing: false, logits: false, scores: false, hidden: false, top: -1 };
     const greedy = { sampled: 1, words: chainCapacity(0), ...flags };
     for (const tokens of this.memory ? [1] : [1, 32, MAX_CHUNK])
-      await this.#steps.run(() => this.#program({ tokens, rows: 1, ...greedy }));
+      await this.#steps.run(() => this.#formed({ tokens, rows: 1, ...greedy }));
   }
 
   async dispose(): Promise<void> {
     this.#disposed = true;
     await this.#steps.idle();
-    for (const { program } of this.#programs.splice(0)) program.dispose();
+    await Promise.all(this.#open);
+    for (const { programs } of this.#programs.splice(0))
+      for (const program of new Set(programs)) program.dispose();
+    this.#choices?.dispose();
     for (const program of this.#copies.values()) program.dispose();
     this.#copies.clear();
     this.#hooked.dispose();
@@ -106,10 +136,12 @@ export class StepEngine implements StepBase {
     await this.memory?.dispose();
   }
 
-  async #step(
+  async #begin(
     rows: readonly StepRow[],
     { abort, routing = false, logits = false, scores = false, hidden = false, top }: StepOptions,
-  ): Promise<StepOutput> {
+  ): Promise<BegunStep> {
+    const turn = this.#turn;
+    await this.#open[this.carried ? turn : 1 - turn]; // which uses the same memory
     if (this.#disposed) throw new DisposedError('model');
     const { real, sampling, prefix } = contents(rows);
     const sampled = sampling.length;
@@ -128,29 +160,39 @@ export class StepEngine implements StepBase {
       hidden,
       top: top === undefined || sampled === 0 ? -1 : paddedTop(top, this.model.vocabSize),
     };
-    const program = await this.#program(form);
+    const program = (await this.#formed(form))[turn];
     const { ints } = program.inputs;
     fillStep(ints, rows);
     const spare = chains.copyTo(ints);
     const copies = this.cache.takeCopies();
     if (copies.length > 0) await this.#copy(copies, abort);
-    const large = await program.run({ abort, spare });
-    for (const row of rows) if (!row.slots) row.sequence.commit();
-    const { met } = program.results.ints;
-    if (met) this.experts?.note(met, form.tokens, real, this.model.topK);
-    const output = readStep(this, form, program, large, { real, sampled });
-    if (hooked) await this.#hooked.choose(sampling, output, form.top);
-    return output;
+    const { here, end } = await program.start({ abort, spare });
+    this.#turn = turn === 0 ? 1 : 0;
+    const finish = async (): Promise<StepOutput> => {
+      const large = await end;
+      for (const row of rows) if (!row.slots) row.sequence.commit();
+      const { met } = program.results.ints;
+      if (met) this.experts?.note(met, form.tokens, real, this.model.topK);
+      const output = readStep(this, form, program, large, { real, sampled });
+      if (hooked) await this.#hooked.choose(sampling, output, form.top);
+      return output;
+    };
+    const output = finish();
+    const closed = (): void => {
+      this.#open[turn] = null;
+    };
+    this.#open[turn] = output.then(closed, closed);
+    return { ended: here, output };
   }
 
   /** Called by one step at a time. */
-  async #program(form: StepForm): Promise<FormedProgram> {
-    const programs = this.#programs;
-    const at = programs.findIndex((other) => sameForm(other.form, form));
-    const found = programs[at] ?? { form, program: await buildStep(this, form) };
-    if (at > 0) programs.splice(at, 1);
-    if (at !== 0) programs.unshift(found);
-    return found.program;
+  async #formed(form: StepForm): Promise<StepPrograms> {
+    const known = this.#programs;
+    const at = known.findIndex((other) => sameForm(other.form, form));
+    const found = known[at] ?? { form, programs: await buildStep(this, form) };
+    if (at > 0) known.splice(at, 1);
+    if (at !== 0) known.unshift(found);
+    return found.programs;
   }
 
   /** Copies blocks in all layers. */

@@ -5,7 +5,7 @@ import type { PackedTensors } from '../../core/packed-tensors.js';
 import { BoundProgram } from '../../core/program/bound.js';
 import { Tensor } from '../../core/tensor.js';
 import { ChainBatch, chainCapacity } from '../samplers/chain-batch.js';
-import type { Choice, Sampling } from './sampling.js';
+import type { Choice, Choosing } from './sampling.js';
 import { type LikelyTensors, withLikely } from './top-tokens.js';
 
 /** What a step has chosen, with the logits that it chose from. */
@@ -30,7 +30,7 @@ export class HookedRows {
   ) {}
 
   /** Replaces the results of rows that have hooks. What a hook throws becomes the error of its row. */
-  async choose(sampling: readonly Sampling[], { results, logits }: Chosen, top: number): Promise<void> {
+  async choose(sampling: readonly Choosing[], { results, logits }: Chosen, top: number): Promise<void> {
     for (const [i, one] of sampling.entries()) {
       if (!one.hooked || !logits) continue;
       const raw = logits.subarray(i * this.vocabSize, (i + 1) * this.vocabSize);
@@ -43,7 +43,7 @@ export class HookedRows {
     }
   }
 
-  async #row(sampling: Sampling, logits: Float32Array, top: number): Promise<Choice> {
+  async #row(sampling: Choosing, logits: Float32Array, top: number): Promise<Choice> {
     let scores = logits;
     for (const { write, hook } of sampling.hooks()) {
       const { floats } = await this.#chain('process', scores, write);

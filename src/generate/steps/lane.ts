@@ -2,7 +2,7 @@
 import { SwitchyardError } from '../../core/errors.js';
 import type { KvSequence } from '../../nn/kv-sequence.js';
 import type { Memory } from './memory.js';
-import type { Choice, Sampling } from './sampling.js';
+import type { Choice, Choosing } from './sampling.js';
 
 export interface LaneOptions {
   /** Lanes of a higher priority run first, and may take the blocks of others. Default 0. */
@@ -25,15 +25,17 @@ export interface LaneOptions {
 /** What is asked of the tokens fed last. */
 export interface Ask {
   /** How the token behind the last one is chosen; null: it is not. */
-  readonly sampling: Sampling | null;
+  readonly sampling: Choosing | null;
   /** How the tokens behind the ones before it are: drafts to be checked. */
-  readonly earlier?: readonly Sampling[];
+  readonly earlier?: readonly Choosing[];
   /** Also answer with the logits of each choice. */
   readonly logits?: boolean;
   /** Also answer with the log-probabilities as the chain of each choice leaves them. */
   readonly scores?: boolean;
   /** Also answer with the rank of each choice, and so many of the likeliest tokens. */
   readonly top?: number;
+  /** No question follows, so nobody need wait for one. Default false. */
+  readonly last?: boolean;
 }
 
 export interface Answer {
@@ -73,6 +75,8 @@ export class Lane {
   sequence: KvSequence;
   /** @internal */
   waiting: Waiting | null = null;
+  /** @internal The question about the token behind the one that `waiting` chooses. */
+  following: Waiting | null = null;
   /** @internal Its last step failed together with others: it runs alone, to find out whose fault it was. */
   alone = false;
   /** @internal Whoever got its last answer has not asked again yet. */
@@ -134,6 +138,39 @@ export class Lane {
     });
   }
 
+  /**
+   * Asks about the token behind the one that the question which waits chooses last; that one is fed as soon as it is chosen, by a
+   * step that may begin before the answer is here. null: no question waits, or one stands behind it already.
+   */
+  follow(ask: Ask): Promise<Answer> | null {
+    if (!this.waiting?.ask.sampling || this.following || this.closed) return null;
+    return new Promise((resolve, reject) => {
+      this.following = { ask, experts: [], resolve, reject };
+      this.owner.wake(this);
+    });
+  }
+
+  /** @internal `waiting` has its answer: the next question takes its place, and what was chosen stands before it. */
+  goOn(choice: Choice | undefined): void {
+    const { following, sequence, tokens } = this;
+    this.waiting = following;
+    this.following = null;
+    if (!following) return;
+    if (choice && choice.token >= 0) {
+      tokens.push(choice.token);
+      if (sequence.length >= tokens.length) sequence.learn([choice.token]);
+    } else {
+      this.fail(aborted());
+      sequence.release(); // a step may run that feeds a token in vain
+    }
+  }
+
+  /** @internal Whoever waits for an answer gets the error instead. */
+  fail(error: unknown): void {
+    for (const question of [this.waiting, this.following]) question?.reject(error);
+    this.waiting = this.following = null;
+  }
+
   /** Drops the tokens from `length` on. */
   truncate(length: number): void {
     this.#idle('truncate');
@@ -160,8 +197,7 @@ export class Lane {
     this.#closed ??= this.owner.remove(this).then(() => {
       this.sequence.release();
       this.memory?.release();
-      this.waiting?.reject(aborted());
-      this.waiting = null;
+      this.fail(aborted());
       this.owner.wake(this);
     });
     return this.#closed;

@@ -32,6 +32,18 @@ export interface HookedPart {
   readonly hook: (scores: Float32Array) => void | Promise<void>;
 }
 
+/** How one token is chosen, as a step sees it. */
+export interface Choosing {
+  /** What must be waited for before the next step; null: nothing. */
+  readonly pending: Promise<unknown> | null;
+  /** Whether scores pass through JavaScript. */
+  readonly hooked: boolean;
+  /** The hooks, in order. */
+  hooks(): HookedPart[];
+  /** Adds the row of the token to a batch: from the last hook on, if there is one. */
+  write(batch: ChainBatch): void;
+}
+
 export interface SamplingOptions {
   /** What processors may know of the model; without it ids are not checked and there are no end tokens. */
   context?: SequenceContext;
@@ -46,7 +58,7 @@ const BARE: SequenceContext = { endIds: new Set() };
  * A sampler at work on one sequence. A step reads it and does not change it; `take` notes the token that was chosen, before
  * the next step is asked for. `fork` gives a second sequence the same past: beams, drafts, several answers to one prompt.
  */
-export class Sampling {
+export class Sampling implements Choosing {
   readonly seed: number;
   readonly #running: readonly RunningProcessor[];
   /** Prompt and new tokens; grows by doubling. */
@@ -54,6 +66,8 @@ export class Sampling {
   #length: number;
   readonly #promptLength: number;
   readonly #readsHistory: boolean;
+  /** Whether choices depend on tokens before only by how many there are. */
+  readonly #counts: boolean;
 
   /**
    * @param prompt tokens before the first one that is drawn
@@ -70,6 +84,7 @@ export class Sampling {
     this.#running = past
       ? past.#running.map((running) => running.fork?.() ?? running)
       : sampler.processors.map((p) => p.start(context));
+    this.#counts = !this.#readsHistory && this.#running.every(({ take, hook }) => !take && !hook);
     this.#promptLength = past ? past.#promptLength : prompt.length;
     this.#tokens = past ? past.history.slice() : Int32Array.from(prompt);
     this.#length = this.#tokens.length;
@@ -90,7 +105,6 @@ export class Sampling {
     return this.sampler.processors.some((p) => p.needsChosen === true);
   }
 
-  /** What must be waited for before the next step; null: nothing. */
   get pending(): Promise<unknown> | null {
     const waits: Promise<void>[] = [];
     for (const { pending } of this.#running) if (pending) waits.push(pending);
@@ -111,18 +125,23 @@ export class Sampling {
     return '';
   }
 
-  /** Whether scores pass through JavaScript. */
   get hooked(): boolean {
     return this.#running.some(({ hook }) => hook !== undefined);
   }
 
-  /** Adds the row of the next token to a batch: from the last hook on, if there is one. */
   write(batch: ChainBatch): void {
     const last = this.#running.findLastIndex(({ hook }) => hook !== undefined);
     this.#writePart(batch, last + 1, this.#running.length);
   }
 
-  /** The hooks, in order. */
+  /** How the token behind the next one is chosen, which need not be known for it; null: it must. */
+  ahead(): Choosing | null {
+    if (!this.#counts) return null;
+    const length = this.#length + 1;
+    const write = (batch: ChainBatch): void => this.#writePart(batch, 0, this.#running.length, length);
+    return { pending: null, hooked: false, hooks: () => [], write };
+  }
+
   hooks(): HookedPart[] {
     const parts: HookedPart[] = [];
     let from = 0;
@@ -138,11 +157,11 @@ export class Sampling {
     return parts;
   }
 
-  #writePart(batch: ChainBatch, from: number, to: number): void {
-    const place = { length: this.#length, promptLength: this.#promptLength };
-    batch.open(this.#tokens, this.#readsHistory ? this.#length : 0);
+  #writePart(batch: ChainBatch, from: number, to: number, length = this.#length): void {
+    const place = { length, promptLength: this.#promptLength };
+    batch.open(this.#tokens, this.#readsHistory ? length : 0);
     for (let i = from; i < to; i++) this.#running[i]?.write(batch, place);
-    batch.close(this.seed, this.drawn);
+    batch.close(this.seed, length - this.#promptLength);
   }
 
   /**

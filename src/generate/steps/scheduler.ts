@@ -1,31 +1,16 @@
 /**
  * Continuous batching (Yu et al. 2022): whoever has tokens to feed shares the next step, and each lane comes and goes on its
- * own. Between two steps:
- * 1. All lanes that wait are put in order: priority, then arrival.
- * 2. Each gets blocks for its tokens. Where none are free, lanes behind it, and lanes that wait for nothing, give theirs back
- *    (preemption); they read their tokens again later. A lane that is not in the cache comes in when there is room for all of it.
- * 3. Tokens of decoding lanes come first; what is left of a step of MAX_CHUNK tokens goes to prompts, piece by piece.
+ * own. Between two steps a planner says who takes part (planner.ts). Where it is known before a step has ended, the next one
+ * is begun meanwhile, and native code goes from one to the other without waiting for JavaScript.
  * A token's numbers depend on its own sequence alone (docs/architecture.md, "Bits"): no choice made here changes a text.
  */
 import type { NativeAbort } from '../../core/addon.js';
-import { SwitchyardError } from '../../core/errors.js';
-import { KV_BLOCK } from '../../nn/kv-blocks.js';
-import type { KvSequence, SequenceMark } from '../../nn/kv-sequence.js';
-import { MAX_CHUNK, type StepEngine, type StepOptions } from './engine.js';
-import { Lane, type LaneOptions, type LaneOwner, type Waiting } from './lane.js';
+import type { KvSequence } from '../../nn/kv-sequence.js';
+import type { BegunStep, StepEngine, StepOptions } from './engine.js';
+import { type Answer, Lane, type LaneOptions, type LaneOwner } from './lane.js';
+import { type Planned, Planner } from './planner.js';
 import type { Choice } from './sampling.js';
 import type { StepOutput } from './step-form.js';
-import type { StepRow } from './step-inputs.js';
-
-/** Tokens up to which a lane in the cache counts as decoding: one, or a few drafts. */
-const DECODING = 16;
-
-interface Planned {
-  readonly lane: Lane;
-  readonly waiting: Waiting;
-  readonly mark: SequenceMark;
-  readonly row: StepRow;
-}
 
 export interface SchedulerStatistics {
   /** Steps run. */
@@ -37,25 +22,38 @@ export interface SchedulerStatistics {
   readonly preemptions: number;
 }
 
+/** A step that was begun and whose answers have not been given. */
+interface Step {
+  readonly planned: readonly Planned[];
+  readonly abort: NativeAbort;
+  aborted: boolean;
+  readonly begun: Promise<BegunStep>;
+  /** Resolves when the lanes have left it. */
+  readonly over: Promise<void>;
+  readonly leave: () => void;
+}
+
 export class Scheduler implements LaneOwner {
   readonly #lanes = new Set<Lane>();
-  readonly #statistics = { steps: 0, fedTokens: 0, sharedTokens: 0, preemptions: 0 };
-  /** The running step, what ends it early, and its end. */
-  #step: { readonly planned: readonly Planned[]; readonly abort: NativeAbort } | null = null;
-  #taken: Promise<void> = Promise.resolve();
+  readonly #planner: Planner;
+  readonly #statistics = { steps: 0, fedTokens: 0, sharedTokens: 0 };
+  /** At most two. */
+  readonly #steps = new Set<Step>();
+  /** Making one for each step costs microseconds. */
+  readonly #aborts: NativeAbort[] = [];
   #running = false;
-  /** Of all steps, until one is aborted by it: making one for each step costs microseconds. */
-  #abort: NativeAbort | null = null;
   #opened = 0;
   /** Lanes that were answered and may ask again, what ends the wait for them, and whether it soon ends by itself. */
   #due = 0;
   #goOn: (() => void) | null = null;
   #hurried = false;
 
-  constructor(readonly engine: StepEngine) {}
+  constructor(readonly engine: StepEngine) {
+    this.#planner = new Planner(engine.cache.pool, this.#lanes, (lane, error) => this.#fail(lane, error));
+  }
 
   get statistics(): SchedulerStatistics {
-    return { ...this.#statistics };
+    return { ...this.#statistics, preemptions: this.#planner.preemptions };
   }
 
   open(options: LaneOptions = {}): Lane {
@@ -80,13 +78,13 @@ export class Scheduler implements LaneOwner {
   /** @internal */
   async remove(lane: Lane): Promise<void> {
     this.#lanes.delete(lane);
-    const step = this.#step;
-    if (!step?.planned.some((part) => part.lane === lane)) return;
-    if (step.planned.every((part) => !this.#lanes.has(part.lane))) {
+    const steps = [...this.#steps].filter(({ planned }) => planned.some((part) => part.lane === lane));
+    for (const step of steps) {
+      if (step.planned.some((part) => this.#lanes.has(part.lane))) continue;
+      step.aborted = true;
       this.engine.device.addon.abort(step.abort);
-      this.#abort = null;
     }
-    await this.#taken;
+    await Promise.all(steps.map(({ over }) => over));
   }
 
   /** @internal Starts once all that is about to happen in this turn has happened: calls made together run together. */
@@ -103,17 +101,18 @@ export class Scheduler implements LaneOwner {
   }
 
   async #run(): Promise<void> {
+    let step: Step | null = null;
     try {
       await microtasks();
       for (;;) {
-        const planned = this.#plan();
-        if (planned.length === 0) break;
-        this.#taken = this.#take(planned);
-        await this.#taken;
+        step ??= this.#begin(this.#planner.next());
+        if (!step) break;
+        const next: Step | null = await this.#ahead(step);
+        step = (await this.#finish(step, next)) ? next : null;
         if (this.#due > 0) await this.#asked();
       }
     } catch (error) {
-      for (const lane of this.#lanes) this.#answered(lane)?.reject(error);
+      for (const lane of this.#lanes) this.#fail(lane, error);
     }
     this.#running = false;
   }
@@ -138,132 +137,70 @@ export class Scheduler implements LaneOwner {
     process.nextTick(goOn);
   }
 
-  /** Lanes that wait, in their order; one alone that has to show whether a step fails because of it. */
-  #queue(): Lane[] {
-    const queue: Lane[] = [];
-    for (const lane of this.#lanes) if (lane.waiting) queue.push(lane);
-    queue.sort(inTurn);
-    const suspect = queue.find((lane) => lane.alone);
-    return suspect ? [suspect] : queue;
-  }
-
-  #plan(): Planned[] {
-    const queue = this.#queue();
-    const planned: Planned[] = [];
-    const decoding = queue.map(decodingTokens);
-    let kept = 0; // tokens of decoding lanes that are still to come
-    for (const tokens of decoding) kept += tokens;
-    let room = MAX_CHUNK;
-    let admits = true;
-    for (const [i, lane] of queue.entries()) {
-      if (room === 0) break;
-      const tokens = decoding[i] as number;
-      kept -= tokens;
-      const resident = lane.sequence.length > 0;
-      if (!resident && !admits) continue;
-      const limit = tokens > 0 ? room : Math.max(0, room - kept);
-      const part = limit > 0 ? this.#place(lane, limit, planned) : null;
-      if (part) {
-        planned.push(part);
-        room = Math.max(0, room - part.row.tokens.length);
-      } else if (!resident && limit > 0 && lane.waiting) {
-        admits = false; // those behind it may be smaller, but they came later
-      }
-    }
-    return planned;
-  }
-
-  /** Gives a lane blocks for its next tokens, at most `limit`; null if there is no room now. */
-  #place(lane: Lane, limit: number, planned: readonly Planned[]): Planned | null {
-    const { sequence, tokens } = lane;
-    const { pool } = this.engine.cache;
-    if (tokens.length > pool.blocks * KV_BLOCK) {
-      this.#refuse(lane);
-      return null;
-    }
-    const waiting = lane.waiting as Waiting;
-    const { sampling, earlier = [] } = waiting.ask;
-    const choices = sampling ? earlier.length + 1 : 0;
-    const mark = sequence.mark();
-    const resident = sequence.length > 0;
-    // the tokens with a choice behind them are always fed, and at least one is
-    const shared =
-      lane.routing || lane.hidden
-        ? 0
-        : sequence.adopt(tokens, sequence.length, tokens.length - Math.max(1, choices));
-    const left = tokens.length - sequence.length;
-    const count = pieceOf(left, Math.max(limit, lane.prefixLength - sequence.length), choices);
-    // Coming in takes room for the whole text and a block to grow, lest a lane comes in only to be sent out again.
-    const wanted = resident ? sequence.blocksFor(count) : sequence.blocksFor(left + KV_BLOCK);
-    let fits = wanted <= pool.free;
-    while (!fits && this.#preempt(lane, planned)) fits = wanted <= pool.free;
-    const lonely = planned.length === 0 && this.#alone(lane);
-    if (!fits && !(lonely && sequence.blocksFor(count) <= pool.free)) {
-      sequence.rollback(mark);
-      if (lonely) this.#refuse(lane);
-      return null;
-    }
-    const { prefixLength } = lane;
-    const fed = tokens.slice(sequence.length, sequence.length + count);
-    const slots = sequence.extend(fed);
-    this.#statistics.fedTokens += count;
-    this.#statistics.sharedTokens += shared;
-    const { memory } = lane;
-    const row: StepRow =
-      count === left
-        ? { sequence, tokens: fed, slots, prefixLength, memory, sampling, earlier }
-        : { sequence, tokens: fed, slots, prefixLength, memory, sampling: null };
-    return { lane, waiting, mark, row };
-  }
-
-  /** Sends one lane out of the cache: one that waits for nothing, else the last one behind `lane`. */
-  #preempt(lane: Lane, planned: readonly Planned[]): boolean {
-    const taken = new Set(planned.map((p) => p.lane));
-    const others = [...this.#lanes]
-      .filter((other) => other !== lane && other.sequence.length > 0 && !taken.has(other))
-      .filter((other) => other.waiting === null || inTurn(lane, other) < 0)
-      .sort((a, b) => Number(a.waiting !== null) - Number(b.waiting !== null) || inTurn(b, a));
-    const [victim] = others;
-    if (!victim) return false;
-    victim.sequence.release();
-    this.#statistics.preemptions++;
-    return true;
-  }
-
-  #alone(lane: Lane): boolean {
-    return [...this.#lanes].every((other) => other === lane || other.sequence.length === 0);
-  }
-
-  #refuse(lane: Lane): void {
-    const { blocks } = this.engine.cache;
-    const error = new SwitchyardError(
-      'ERR_CONTEXT_LENGTH',
-      `[generate] got a sequence of ${lane.tokens.length} tokens, expected at most the ${blocks * KV_BLOCK} that the cache holds`,
-      { hint: 'load the model with a larger cacheTokens' },
-    );
-    this.#answered(lane)?.reject(error);
-  }
-
-  async #take(planned: readonly Planned[]): Promise<void> {
+  #begin(planned: readonly Planned[]): Step | null {
+    if (planned.length === 0) return null;
     const { engine } = this;
-    this.#abort ??= engine.device.addon.createAbort();
-    const abort = this.#abort;
-    this.#step = { planned, abort };
+    const abort = this.#aborts.pop() ?? engine.device.addon.createAbort();
     this.#statistics.steps++;
+    for (const { row, shared } of planned) {
+      this.#statistics.fedTokens += row.tokens.length;
+      this.#statistics.sharedTokens += shared;
+    }
+    const begun = engine.begin(
+      planned.map((part) => part.row),
+      wantedOf(planned, abort),
+    );
+    begun.catch(() => undefined); // told by #finish
+    let leave: () => void = () => undefined;
+    const over = new Promise<void>((resolve) => {
+      leave = resolve;
+    });
+    const step = { planned, abort, aborted: false, begun, over, leave };
+    this.#steps.add(step);
+    return step;
+  }
+
+  /** The step behind one that runs, begun already; null: it has to wait. */
+  async #ahead({ begun, planned }: Step): Promise<Step | null> {
+    if (!this.engine.runsAhead) return null;
+    const ended = await begun.then(
+      (step) => step.ended,
+      () => true,
+    );
+    return ended ? null : this.#begin(this.#planner.ahead(planned));
+  }
+
+  /** Gives the answers of a step. false: it failed, and so did `next`, which builds on it. */
+  async #finish(step: Step, next: Step | null): Promise<boolean> {
+    const { planned, begun } = step;
     try {
-      const output = await engine.step(
-        planned.map((p) => p.row),
-        wantedOf(planned, abort),
-      );
-      for (const { lane } of planned) lane.sequence.commit();
-      this.#hand(planned, output);
+      const { output } = await begun;
+      const given = await output;
+      for (const { lane, end } of planned) lane.sequence.commit(end);
+      this.#hand(planned, given);
+      return true;
     } catch (error) {
+      if (next) await this.#drop(next);
       for (const { lane, mark } of planned) lane.sequence.rollback(mark);
       if (planned.length > 1) for (const { lane } of planned) lane.alone = true;
-      else for (const { lane } of planned) this.#answered(lane)?.reject(error);
+      else for (const { lane } of planned) this.#fail(lane, error);
+      return false;
     } finally {
-      this.#step = null;
+      this.#leave(step);
     }
+  }
+
+  /** A step whose results mean nothing. */
+  async #drop(step: Step): Promise<void> {
+    await step.begun.then(({ output }) => output).catch(() => undefined);
+    for (const { lane, mark } of step.planned) lane.sequence.rollback(mark);
+    this.#leave(step);
+  }
+
+  #leave(step: Step): void {
+    this.#steps.delete(step);
+    if (!step.aborted) this.#aborts.push(step.abort);
+    step.leave();
   }
 
   /** Gives each lane its part of a step. */
@@ -271,7 +208,8 @@ export class Scheduler implements LaneOwner {
     const { vocabSize, dModel, topK: k } = this.engine.model;
     let token = 0;
     let result = 0;
-    for (const { lane, waiting, row, mark } of planned) {
+    for (const part of planned) {
+      const { lane, waiting, row, mark, answers } = part;
       const { sampling, earlier = [], tokens } = row;
       const count = sampling ? earlier.length + 1 : 0;
       const end = token + tokens.length;
@@ -285,8 +223,8 @@ export class Scheduler implements LaneOwner {
       const [from, to] = [result * vocabSize, (result + count) * vocabSize];
       result += count;
       lane.alone = false;
-      if (lane.sequence.length < lane.tokens.length) continue;
-      this.#answered(lane)?.resolve({
+      if (!answers) continue;
+      this.#answer(part, {
         results: ask.top === undefined ? own : own.map((choice) => likeliest(choice, ask.top)),
         logits: logits && ask.logits ? logits.slice(from, to) : null,
         scores: scores && ask.scores ? scores.slice(from, to) : null,
@@ -295,15 +233,24 @@ export class Scheduler implements LaneOwner {
     }
   }
 
-  /** Whom to give the lane's answer; null: `close` tells whoever waits. */
-  #answered(lane: Lane): Waiting | null {
-    const { waiting } = lane;
+  #answer({ lane, waiting }: Planned, answer: Answer): void {
+    if (lane.waiting !== waiting || lane.closed) return; // `close` tells whoever waits
+    lane.goOn(answer.results.at(-1));
+    this.#expect(lane);
+    waiting.resolve(answer);
+  }
+
+  #fail(lane: Lane, error: unknown): void {
     lane.alone = false;
-    if (!waiting || lane.closed) return null;
-    lane.waiting = null;
+    if (!lane.waiting || lane.closed) return;
+    lane.fail(error);
+    this.#expect(lane);
+  }
+
+  /** Whoever got an answer may ask again. */
+  #expect(lane: Lane): void {
+    if (!lane.due) this.#due++;
     lane.due = true;
-    this.#due++;
-    return waiting;
   }
 }
 
@@ -323,21 +270,6 @@ function wantedOf(planned: readonly Planned[], abort: NativeAbort): StepOptions 
 }
 
 const likeliest = (choice: Choice, n = 0): Choice => ({ ...choice, top: (choice.top ?? []).slice(0, n) });
-
-const inTurn = (a: Lane, b: Lane): number =>
-  b.priority - a.priority || a.order[0] - b.order[0] || a.order[1] - b.order[1];
-
-/** Tokens that a decoding lane wants to feed; 0 for others. */
-function decodingTokens({ tokens, sequence }: Lane): number {
-  const left = tokens.length - sequence.length;
-  return sequence.length > 0 && left <= DECODING ? left : 0;
-}
-
-/** How many of the `left` tokens are fed: those with choices stay in one piece. */
-function pieceOf(left: number, limit: number, choices: number): number {
-  if (left <= limit || left <= choices) return left;
-  return Math.min(limit, left - choices);
-}
 
 /** Resolves when no microtask is left: everyone who was answered has had the chance to ask again, and the next step runs. */
 export const microtasks = (): Promise<void> => new Promise((resolve) => process.nextTick(resolve));

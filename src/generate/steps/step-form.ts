@@ -5,13 +5,21 @@ import type { Device } from '../../core/device.js';
 import type { ComputeMode } from '../../core/format.js';
 import { logSoftmax } from '../../core/ops/norm.js';
 import { processLogits, sample, tokenLogprobs } from '../../core/ops/sampling.js';
-import { concat } from '../../core/ops/shape.js';
+import { concat, identity } from '../../core/ops/shape.js';
 import { BoundProgram } from '../../core/program/bound.js';
 import type { Tensor } from '../../core/tensor.js';
 import type { KvCache } from '../../nn/kv-cache.js';
 import type { ExpertCache } from './expert-cache.js';
 import type { Choice } from './sampling.js';
-import { attendOver, attendOverMemory, type StepSizes, type StepValues, stepInputs } from './step-inputs.js';
+import {
+  attendOver,
+  attendOverMemory,
+  choicesOfStep,
+  fedTokens,
+  type StepSizes,
+  type StepValues,
+  stepInputs,
+} from './step-inputs.js';
 import type { StepModel } from './step-model.js';
 import { type LikelyTensors, withLikely } from './top-tokens.js';
 
@@ -52,6 +60,8 @@ type Choices = { readonly [name in 'tokens' | 'logprobs' | 'chosen']: Tensor } &
     readonly met?: Tensor;
   };
 export type FormedProgram = BoundProgram<StepValues<Tensor>, Choices>;
+/** Two that take turns, so that the next step may be filled while one runs; the same one twice where it is not. */
+export type StepPrograms = readonly [FormedProgram, FormedProgram];
 
 /** What steps of all forms run on. */
 export interface StepBase {
@@ -64,6 +74,8 @@ export interface StepBase {
   readonly memory: { readonly cache: KvCache } | null;
   /** Gets to know which experts were chosen; null: all lie in one place. */
   readonly experts: ExpertCache | null;
+  /** Where a step leaves its choices for the next one, i32 [MAX_CHUNK] twice; null: each waits for the one before. */
+  readonly carried: readonly [NativeBuffer, NativeBuffer] | null;
 }
 
 /** Such steps have the same program. */
@@ -79,13 +91,14 @@ export const sameForm = (a: StepForm, b: StepForm): boolean =>
   a.hidden === b.hidden &&
   a.top === b.top;
 
-export async function buildStep(base: StepBase, form: StepForm): Promise<FormedProgram> {
-  const { device, model, compute, cache, contextLength, memory, experts } = base;
+export async function buildStep(base: StepBase, form: StepForm): Promise<StepPrograms> {
+  const { device, model, compute, cache, contextLength, memory, experts, carried } = base;
   const sizes: StepSizes = { ...form, contextLength, memory: memory !== null };
   const inputs = stepInputs(sizes);
+  const before = choicesOfStep();
   const out = model.forward(
     {
-      tokens: inputs.tokens,
+      tokens: carried ? fedTokens(inputs.tokens, before) : inputs.tokens,
       positions: inputs.positions,
       attend: (layer) => attendOver(cache, layer, inputs),
       attendMemory: (layer) => attendOverMemory(memory?.cache as KvCache, layer, inputs),
@@ -96,8 +109,10 @@ export async function buildStep(base: StepBase, form: StepForm): Promise<FormedP
   const chains = { rows: inputs.chains, data: inputs.data };
   const large: Tensor[] = [];
   let results: Partial<Choices> = {};
+  let left: Tensor | null = null;
   if (form.sampled > 0) {
     const choice = sample({ logits: out.logits, ...chains });
+    left = identity(choice.tokens);
     const likely = form.top >= 0 ? tokenLogprobs(out.logits, choice.tokens, { n: form.top }) : {};
     results = { ...likely, ...choice };
     if (form.logits) large.push(out.logits);
@@ -109,7 +124,10 @@ export async function buildStep(base: StepBase, form: StepForm): Promise<FormedP
   if (form.routing) large.push(...out.routing.map((r) => r.expertIds));
   if (experts) results = { ...results, met: concat(out.routing.map((r) => r.expertIds)) };
   await turn();
-  return BoundProgram.build(device, inputs, results as Choices, large);
+  if (carried)
+    return BoundProgram.pair(device, inputs, results as Choices, large, { before, left, buffers: carried });
+  const program = await BoundProgram.build(device, inputs, results as Choices, large);
+  return [program, program];
 }
 
 /**

@@ -1,5 +1,7 @@
 /** What a step over a paged cache is told of its rows: the inputs of its program, and how rows fill them. */
 import { type PagedKeys, pagedAttention } from '../../core/ops/attention.js';
+import { less, maximum, sub, where } from '../../core/ops/elementwise.js';
+import { takeRows } from '../../core/ops/indexing.js';
 import { CHAIN_ROW_WORDS } from '../../core/ops/sampling.js';
 import { Tensor } from '../../core/tensor.js';
 import type { Attend } from '../../nn/attention.js';
@@ -10,17 +12,20 @@ import type { KvSequence } from '../../nn/kv-sequence.js';
 import type { ChainBatch } from '../samplers/chain-batch.js';
 import type { Memory } from './memory.js';
 import { paddedRows } from './padding.js';
-import type { Sampling } from './sampling.js';
+import type { Choosing } from './sampling.js';
+
+/** Tokens of one step at most: large enough for the matrix units, small enough that an abort is quick. */
+export const MAX_CHUNK = 512;
 
 /** One sequence's part in a step. */
 export interface StepRow {
   readonly sequence: KvSequence;
-  /** Tokens to feed, at least one. */
+  /** Tokens to feed, at least one; `chosenBefore` for one that the step before chooses. */
   readonly tokens: readonly number[];
   /** How the token behind them is chosen; null: the tokens are only written to the cache. */
-  readonly sampling: Sampling | null;
+  readonly sampling: Choosing | null;
   /** How tokens behind the ones before the last are chosen, the last of them behind the last but one: drafts to be checked. */
-  readonly earlier?: readonly Sampling[];
+  readonly earlier?: readonly Choosing[];
   /** Tokens at the beginning that see each other in both directions; they must come in one step. Default 0. */
   readonly prefixLength?: number;
   /** What the tokens attend over besides, where the model has an encoder. */
@@ -83,6 +88,16 @@ export function stepInputs(sizes: StepSizes): StepValues<Tensor> {
   };
 }
 
+/** Stands for a token that the step before chooses, as its result number so many: it may run still. */
+export const chosenBefore = (result: number): number => -1 - result;
+
+/** i32: what a step leaves for the next one. */
+export const choicesOfStep = (): Tensor => i32(MAX_CHUNK);
+
+/** i32 [N]: the tokens with what stands for another put right; a choice that failed, below 0, is token 0 here. */
+export const fedTokens = (tokens: Tensor, before: Tensor): Tensor =>
+  where(less(tokens, 0), maximum(takeRows(before, maximum(sub(-1, tokens), -1)), 0), tokens);
+
 /** How a layer writes to the cache and mixes values over it. */
 export const attendOver =
   (cache: KvCache, layer: number, { slots, offsets, lengths, table, prefix }: StepValues<Tensor>) =>
@@ -101,8 +116,8 @@ export const attendOverMemory =
   };
 
 /** What rows bring together: so many tokens, these choices, and whether any has a prefix. */
-export function contents(rows: readonly StepRow[]): { real: number; sampling: Sampling[]; prefix: boolean } {
-  const sampling: Sampling[] = [];
+export function contents(rows: readonly StepRow[]): { real: number; sampling: Choosing[]; prefix: boolean } {
+  const sampling: Choosing[] = [];
   let real = 0;
   let prefix = false;
   for (const row of rows) {
@@ -163,7 +178,7 @@ export function fillStep(to: StepValues<Int32Array>, rows: readonly StepRow[]): 
 }
 
 /** Writes the chains of the choices, and of the padding behind them. */
-export function writeChains(chains: ChainBatch, sampling: readonly Sampling[]): void {
+export function writeChains(chains: ChainBatch, sampling: readonly Choosing[]): void {
   chains.clear();
   for (const one of sampling) one.write(chains);
   for (let i = sampling.length; i < paddedRows(sampling.length); i++) chains.padding();

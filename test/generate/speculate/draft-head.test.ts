@@ -17,7 +17,7 @@ import {
 } from '../../../src/generate/speculate/draft-head.js';
 import { drafters } from '../../../src/generate/speculate/drafters.js';
 import type { DraftContext, Drafter } from '../../../src/generate/speculate/speculative.js';
-import { MAX_CHUNK } from '../../../src/generate/steps/engine.js';
+import { MAX_CHUNK } from '../../../src/generate/steps/step-inputs.js';
 import { decoderParts } from '../../../src/models/decoder/build.js';
 import { cacheWidths } from '../../../src/models/decoder/config.js';
 import { Decoder } from '../../../src/models/decoder/decoder.js';

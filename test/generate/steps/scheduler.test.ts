@@ -7,8 +7,8 @@ import type { LanguageModel } from '../../../src/generate/handles/language-model
 import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
 import type { LoadModelOptions } from '../../../src/generate/handles/load-options.js';
 import { samplers } from '../../../src/generate/samplers/index.js';
-import { MAX_CHUNK } from '../../../src/generate/steps/engine.js';
 import { Sampling } from '../../../src/generate/steps/sampling.js';
+import { MAX_CHUNK } from '../../../src/generate/steps/step-inputs.js';
 import { KV_BLOCK } from '../../../src/nn/kv-blocks.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
 import { generator } from '../../helpers/random.js';
@@ -86,8 +86,9 @@ describe('calls made at the same time', () => {
     };
     await follow('short', short, 12);
     await reading;
-    // the third token's step runs already; then come two pieces of the prompt, a token of the short one beside each
-    expect(order.indexOf('long')).toBe(5);
+    // one or two steps have begun already; then come two pieces of the prompt, a token of the short one beside each
+    expect(order.indexOf('long')).toBeGreaterThanOrEqual(5);
+    expect(order.indexOf('long')).toBeLessThanOrEqual(6);
     expect(order.lastIndexOf('short')).toBe(13);
     const result = await run(model, long, { maxTokens: 2 });
     expect(result).toEqual(await alone(long, { maxTokens: 2 }));
