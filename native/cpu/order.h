@@ -8,11 +8,15 @@
 
 namespace switchyard {
 
-// Unsigned order = order of values; -0 equals 0, NaN comes last either way.
+// Unsigned order = order of values; -0 equals 0, NaN comes last either way. Without branches: signs are random.
 inline uint32_t rising_key(float x) {
-  if (x != x) return 0xffffffff;
-  const uint32_t bits = std::bit_cast<uint32_t>(x == 0 ? 0.0f : x);
-  return bits >> 31 ? ~bits : bits | 0x80000000;
+  const uint32_t bits = std::bit_cast<uint32_t>(x + 0.0f);  // -0 + 0 is 0
+  const uint32_t key = bits ^ (uint32_t(int32_t(bits) >> 31) | 0x80000000);
+  return x != x ? 0xffffffff : key;
+}
+// The value of a rising key but NaN's.
+inline float value_of(uint32_t rising) {
+  return std::bit_cast<float>(rising ^ (uint32_t(int32_t(~rising) >> 31) | 0x80000000));
 }
 inline uint32_t falling_key(float x) { return x != x ? 0xffffffff : ~rising_key(x); }
 

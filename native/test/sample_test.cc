@@ -175,17 +175,19 @@ void check_cut(const std::vector<float>& left, const std::vector<double>& p, con
   }
 }
 
-// The tokens that tail-free leaves, by a whole sort.
+// The tokens that tail-free leaves, by a whole sort of those that are no -inf.
 std::vector<bool> before_the_tail(const std::vector<float>& logits, const std::vector<double>& p, double z) {
-  std::vector<size_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
+  std::vector<size_t> order;
+  for (size_t i = 0; i < logits.size(); i++) {
+    if (logits[i] > -INFINITY) order.push_back(i);
+  }
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return logits[a] > logits[b]; });
   std::vector<double> curvature;
   for (size_t i = 0; i + 2 < order.size(); i++) {
     curvature.push_back(std::fabs(p[order[i]] - 2 * p[order[i + 1]] + p[order[i + 2]]));
   }
   const double total = std::accumulate(curvature.begin(), curvature.end(), 0.0);
-  size_t kept = total == 0 ? order.size() : 1;
+  size_t kept = total == 0 ? order.size() : 1;  // also of fewer than three
   for (double spent = 0; kept <= curvature.size() && (spent += curvature[kept - 1]) <= z * total;) kept++;
   std::vector<bool> stays(logits.size());
   for (size_t i = 0; i < kept; i++) stays[order[i]] = true;

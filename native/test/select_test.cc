@@ -2,11 +2,13 @@
 // and four.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "call.h"
 #include "check.h"
 #include "cpu/samplers/select.h"
+#include "cpu/samplers/sort_falling.h"
 
 using namespace switchyard;
 using namespace switchyard::test;
@@ -143,6 +145,85 @@ void test_rounded_cuts() {
   }
 }
 
+// The same, where order is nearness: that of what a pass would have written.
+void test_cuts_by_nearness() {
+  for (int64_t n : {1, 60, 3000, 150000}) {
+    const Memory memory(n);
+    for (float spread : {0.0f, 1e-4f, 0.5f, 8.0f}) {
+      const Floats x = normals(n, 12, spread);
+      Floats w(x.size()), order(x.size());
+      const float top = *std::max_element(x.begin(), x.end());
+      const Nearness nearness{top, 1.5f, -1.25f};
+      double total = 0;
+      for (size_t i = 0; i < x.size(); i++) {
+        w[i] = std::exp2((x[i] - top) * 1.5f);
+        total += double(w[i]);
+        order[i] = nearness.of(x[i]);
+      }
+      for (Tier tier : math_tiers()) {
+        for (double mass : {1e-3, 0.2, 0.9, 0.9999}) {
+          const auto cut = [&](const Candidates& c) {
+            return find_cut(math_table(tier), Passes(nullptr), memory.row, c, total, mass * total);
+          };
+          const float by_nearness = cut({x.data(), w.data(), n, &nearness}).limit, by_order = cut({order.data(), w.data(), n}).limit;
+          if (!CHECK(by_nearness == by_order)) {
+            std::fprintf(stderr, "  n %lld, spread %g, mass %g: %g, %g\n", (long long)n, double(spread), mass,
+                         double(by_nearness), double(by_order));
+          }
+          Floats thinned = w, plain = w;
+          int64_t left, expected;
+          const double sum = math_table(tier).thin(thinned.data(), x.data(), &nearness, n, by_order, &left);
+          CHECK(math_table(tier).thin(plain.data(), order.data(), nullptr, n, by_order, &expected) == sum);
+          CHECK(left == expected && same_bits(thinned, plain));
+        }
+      }
+    }
+  }
+}
+
+void test_sort_falling() {
+  for (int64_t n : {0, 1, 2, 17, 3000, 100000}) {
+    for (int shape = 0; shape < 5; shape++) {
+      Floats x = normals(n, uint32_t(shape), 2);
+      for (size_t i = 0; i < x.size(); i++) {
+        if (shape == 1) x[i] = 0.75f;
+        if (shape == 2) x[i] = std::round(x[i]);  // zeros of both signs
+        if (shape == 3 && i % 3 == 0) x[i] = -INFINITY;
+        if (shape == 4) x[i] = std::ldexp(x[i], int(i % 250) - 140);
+      }
+      Floats expected = x;
+      std::sort(expected.begin(), expected.end(), std::greater<float>());
+      std::vector<uint32_t> keys(2 * x.size());
+      sort_falling(x.data(), n, keys.data());
+      CHECK(x == expected);
+    }
+  }
+}
+
+void test_drops() {
+  for (int64_t n : {1, 15, 16, 100, 5000}) {
+    Floats x = normals(n + 1, 6, 3);
+    if (n > 20) std::fill_n(x.begin() + 4, 3, 0.5f);
+    std::sort(x.begin(), x.end(), std::greater<float>());
+    if (n > 20) x[size_t(n)] = x[size_t(n) - 1] = -INFINITY;
+    for (Tier tier : math_tiers()) {
+      const MathTable& math = math_table(tier);
+      Floats w(x.size()), y(static_cast<size_t>(n), -1);
+      const float rate = 1.25f, top = x[0];
+      math.weigh(w.data(), nullptr, x.data(), n + 1, top, rate);
+      math.drops(y.data(), w.data(), x.data(), n, rate);
+      double bends = 0;
+      for (size_t i = 0; i < y.size(); i++) {
+        const auto exact = [&](size_t j) { return x[j] == -INFINITY ? 0 : std::exp2((double(x[j]) - double(top)) * double(rate)); };
+        const double drop = exact(i) - exact(i + 1);
+        CHECK(std::fabs(double(y[i]) - drop) <= 1e-5 * drop && (x[i] > x[i + 1] || y[i] == 0));
+        if (i + 1 < y.size()) bends += double(std::fabs(y[i] - y[i + 1]));
+      }
+      CHECK(std::fabs(math.bend_sum(y.data(), n - 1) - bends) <= 1e-6 * bends);
+    }
+  }
+}
+
 void test_infinite_order() {
   const int64_t n = 30000;
   const Memory memory(n);
@@ -179,22 +260,23 @@ void test_weigh() {
       const MathTable& math = math_table(tier);
       Floats y(x.size(), -1);
       const float rate = 1.7f;
-      const double sum = math.weigh(y.data(), x.data(), n, 60, rate);
-      CHECK(math.weigh(nullptr, x.data(), n, 60, rate) == sum);
+      const double sum = math.weigh(y.data(), nullptr, x.data(), n, 60, rate);
+      CHECK(math.weigh(nullptr, nullptr, x.data(), n, 60, rate) == sum);
+      Floats again(x.size()), products(x.size());
+      CHECK(math.weigh(again.data(), products.data(), x.data(), n, 60, rate) == sum && same_bits(again, y));
       double expected = 0, moment = 0;
       for (size_t i = 0; i < x.size(); i++) {
         const double t = (double(x[i]) - 60) * double(rate), w = t < -125 ? 0 : std::exp2(t);
         expected += w;
-        if (w > 0) moment += double(y[i]) * t;
+        if (w > 0) moment += double(y[i]) * (double(x[i]) - 60);
+        CHECK(products[i] == (y[i] == 0 ? 0 : y[i] * (x[i] - 60)));
         // One ulp of the polynomial, and on a tier without fused multiply-add one of the exponent.
         CHECK(std::fabs(double(y[i]) - w) <= w * (4e-7 + std::min(-t, 125.0) * 2e-7) + 3e-38);
       }
       CHECK(y[0] == 1 && (n < 2 || y[size_t(n - 1)] == 0));
       CHECK(std::fabs(sum - expected) <= 1e-6 * expected);
-      CHECK(std::fabs(math.moment(y.data(), x.data(), n, 60, rate) - moment) <= 1e-5 * (1 + std::fabs(moment)));
-      Floats near(x.size(), 1);
-      math.nearness(near.data(), x.data(), n, 60, rate, -9);
-      for (size_t i = 0; i < x.size(); i++) CHECK(near[i] == -std::fabs((x[i] - 60) * rate + 9));
+      CHECK(std::fabs(math.moment(y.data(), x.data(), n, 60) - moment) <= 1e-5 * (1 + std::fabs(moment)));
+      CHECK(math.moment(y.data(), x.data(), n, 60) == math.row_sum(products.data(), n));
       if (tier != Tier::kScalar && first.empty()) first = y;
       if (tier != Tier::kScalar) CHECK(same_bits(y, first));
     }
@@ -210,7 +292,7 @@ void test_thin_and_survey() {
       const MathTable& math = math_table(tier);
       Floats w = weights, twice;
       int64_t count, left = 0;
-      double sum = math.thin(w.data(), order.data(), n, -0.5f, &count), expected = 0;
+      double sum = math.thin(w.data(), order.data(), nullptr, n, -0.5f, &count), expected = 0;
       for (size_t i = 0; i < w.size(); i++) {
         CHECK(order[i] > -0.5f ? w[i] == weights[i] : w[i] == 0 && std::signbit(w[i]));
         left += order[i] > -0.5f;
@@ -218,7 +300,7 @@ void test_thin_and_survey() {
       }
       CHECK(count == left && std::fabs(sum - expected) <= 1e-6 * expected);
       // What is gone stays gone, and is not counted again.
-      math.thin(w.data(), order.data(), n, -1, &count);
+      math.thin(w.data(), order.data(), nullptr, n, -1, &count);
       CHECK(count == left);
       Floats values(w.size() + 16);
       std::vector<int32_t> ids(w.size() + 16);
@@ -231,7 +313,7 @@ void test_thin_and_survey() {
         Floats kept(order.size() + 16), kept_weights(order.size() + 16);
         double above;
         const int64_t near =
-            math.survey(kept.data(), kept_weights.data(), order.data(), by, n, -0.25f, 0.5f, &above);
+            math.survey(kept.data(), kept_weights.data(), order.data(), nullptr, by, n, -0.25f, 0.5f, &above);
         double over = 0;
         int64_t at = 0;
         for (size_t i = 0; i < order.size(); i++) {
@@ -253,6 +335,9 @@ int main() {
   test_weigh();
   test_thin_and_survey();
   test_place_of_equal();
+  test_cuts_by_nearness();
+  test_sort_falling();
+  test_drops();
   test_infinite_order();
   test_exact_cuts();
   test_rounded_cuts();

@@ -1,5 +1,6 @@
 // Vector code behind function pointers: one table per instruction set, chosen by the tier of a Context.
 #pragma once
+#include <cmath>
 #include <cstdint>
 
 #include "runtime/tier.h"
@@ -63,6 +64,12 @@ constexpr int kElementOps = static_cast<int>(ElementOp::kCount);
 // How many values share one entry of block_maxima.
 constexpr int64_t kMaximumBlock = 256;
 
+// An order of scores: -|(x - top)·rate - centre|.
+struct Nearness {
+  float top, rate, centre;
+  float of(float x) const { return -std::fabs((x - top) * rate - centre); }
+};
+
 constexpr int kMaxGemmRows = 14;
 constexpr int kMaxGemmVectors = 2;
 
@@ -99,18 +106,21 @@ struct MathTable {
   // Scores of a vocabulary. Maxima of blocks of kMaximumBlock (the last may be shorter); returns the largest, NaN
   // passes.
   float (*block_maxima)(float* maxima, const float* x, int64_t n);
-  // y = 2^((x - top)·rate) unless null, 0 below 2^-125; returns the sum of y. top >= x, no NaN.
-  double (*weigh)(float* y, const float* x, int64_t n, float top, float rate);
-  // The sum of w·(x - top)·rate; where w is 0 a term is 0.
-  double (*moment)(const float* w, const float* x, int64_t n, float top, float rate);
-  // y = -|(x - top)·rate - centre|
-  void (*nearness)(float* y, const float* x, int64_t n, float top, float rate, float centre);
+  // y = 2^((x - top)·rate) unless null, 0 below 2^-125, and unless null products = y·(x - top), 0 where y is 0; returns the
+  // sum of y. top >= x, no NaN.
+  double (*weigh)(float* y, float* products, const float* x, int64_t n, float top, float rate);
+  // The sum of w·(x - top); where w is 0 a term is 0.
+  double (*moment)(const float* w, const float* x, int64_t n, float top);
+  // Of falling x[0…n] and their weights w: y[0…n) = w[i] - w[i + 1]. And the sum of |x[i] - x[i + 1]| over i < n.
+  void (*drops)(float* y, const float* w, const float* x, int64_t n, float rate);
+  double (*bend_sum)(const float* x, int64_t n);
+  // The order of thin() and survey() is x, or if not null the nearness of x.
   // w >= 0 becomes -0, which marks what was removed, unless order > limit. Returns the sum of w; `count`: how many stay.
-  double (*thin)(float* w, const float* order, int64_t n, float limit, int64_t* count);
-  // Packs order and weights of low < order <= high, in order of places; both with room for 16 more, and they may be order and
-  // weights. `above`: the sum of weights of order > high. weights: null (each is 1), or `order` (packed once), or others.
-  int64_t (*survey)(float* kept_order, float* kept_weights, const float* order, const float* weights, int64_t n,
-                    float low, float high, double* above);
+  double (*thin)(float* w, const float* x, const Nearness* nearness, int64_t n, float limit, int64_t* count);
+  // Packs order and weights of low < order <= high, in order of places; both with room for 16 more, and they may be x and
+  // weights. `above`: the sum of weights of order > high. weights: null (each is 1), or x (packed once), or others.
+  int64_t (*survey)(float* kept_order, float* kept_weights, const float* x, const Nearness* nearness, const float* weights,
+                    int64_t n, float low, float high, double* above);
   int64_t (*count_above)(const float* x, int64_t n, float limit);
   // values and ids become those of x > limit, in order: from[i], or first + i where `from` is null. They may be x and
   // `from`; each has room for what is kept and, where they are others, 16 more. Returns how many.

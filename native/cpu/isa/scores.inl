@@ -45,54 +45,82 @@ struct WeightOf {
     return select(lt(shifted, set1(12582912.0f - 125.0f)), zero(), y);
   }
 };
-template <bool kStore>
+// (x - top), where it is of use: where the weight is 0, x may be -inf, and a product must be 0.
+SY_INLINE F below_top(F x, F top) { return max2(x - top, set1(-3e38f)); }
+
+template <bool kStore, bool kProducts>
 struct Weights {
-  float* y;
+  float *y, *products;
   const float* x;
   WeightOf weight;
   F at(int64_t i) const {
-    const F w = weight(load(x + i));
+    const F v = load(x + i), w = weight(v);
     if constexpr (kStore) store(y + i, w);
+    if constexpr (kProducts) store(products + i, w * below_top(v, weight.top));
     return w;
   }
   F tail(int64_t i, int n) const {
-    const F w = weight(load_n(x + i, n));
+    const F v = load_n(x + i, n), w = weight(v);
     if constexpr (kStore) store_n(y + i, w, n);
+    if constexpr (kProducts) store_n(products + i, w * below_top(v, weight.top), n);
     return keep_n(w, n);
   }
 };
-static double weigh(float* y, const float* x, int64_t n, float top, float rate) {
+static double weigh(float* y, float* products, const float* x, int64_t n, float top, float rate) {
   const WeightOf weight{set1(top), set1(rate)};
-  return y ? sum_blocks(Weights<true>{y, x, weight}, n) : sum_blocks(Weights<false>{nullptr, x, weight}, n);
+  if (products) return sum_blocks(Weights<true, true>{y, products, x, weight}, n);
+  if (y) return sum_blocks(Weights<true, false>{y, nullptr, x, weight}, n);
+  return sum_blocks(Weights<false, false>{nullptr, nullptr, x, weight}, n);
 }
 
-// w·(x - top)·rate; where w is 0 (x may be -inf) the term is 0.
 struct Moments {
   const float* w;
   const float* x;
-  F top, rate;
-  F term(F v, F s) const { return select(eq(v, zero()), zero(), v * ((s - top) * rate)); }
-  F at(int64_t i) const { return term(load(w + i), load(x + i)); }
-  F tail(int64_t i, int n) const { return term(load_n(w + i, n), load_n(x + i, n)); }
+  F top;
+  F at(int64_t i) const { return load(w + i) * below_top(load(x + i), top); }
+  F tail(int64_t i, int n) const { return load_n(w + i, n) * below_top(load_n(x + i, n), top); }
 };
-static double moment(const float* w, const float* x, int64_t n, float top, float rate) {
-  return sum_blocks(Moments{w, x, set1(top), set1(rate)}, n);
+static double moment(const float* w, const float* x, int64_t n, float top) { return sum_blocks(Moments{w, x, set1(top)}, n); }
+
+// Differences of falling weights w = 2^((x - top)·rate), from the difference of scores where they are near: there the weights
+// themselves have but a few bits that differ. 2^t - 1 for t < 1/2 is our own weighted minimax fit, 3e-8 of the value.
+static constexpr float kDoubling[] = {6.931471905e-01f, 2.402254865e-01f, 5.552060505e-02f, 9.525771995e-03f,
+                                      1.540900250e-03f};
+static void drops(float* y, const float* w, const float* x, int64_t n, float rate) {
+  const auto drop = [&](F w0, F w1, F x0, F x1) {
+    const F t = (x0 - x1) * set1(rate);
+    return select(lt(t, set1(0.5f)), w1 * (polynomial(t, kDoubling) * t), w0 - w1);
+  };
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) store(y + i, drop(load(w + i), load(w + i + 1), load(x + i), load(x + i + 1)));
+  const int m = int(n - i);
+  if (m > 0) store_n(y + i, drop(load_n(w + i, m), load_n(w + i + 1, m), load_n(x + i, m), load_n(x + i + 1, m)), m);
 }
 
-static void nearness(float* y, const float* x, int64_t n, float top, float rate, float centre) {
-  const F t = set1(top), r = set1(rate), c = set1(centre);
-  for (int64_t i = 0; i < n; i += 16) {
-    const int m = n - i < 16 ? int(n - i) : 16;
-    store_n(y + i, neg(abs((load_n(x + i, m) - t) * r - c)), m);
-  }
-}
+struct Bends {
+  const float* x;
+  F at(int64_t i) const { return abs(load(x + i) - load(x + i + 1)); }
+  F tail(int64_t i, int n) const { return abs(load_n(x + i, n) - load_n(x + i + 1, n)); }
+};
+static double bend_sum(const float* x, int64_t n) { return sum_blocks(Bends{x}, n); }
+
+// Orders of candidates.
+struct ByScore {
+  F operator()(F x) const { return x; }
+};
+struct ByNearness {
+  F top, rate, centre;
+  explicit ByNearness(const Nearness& by) : top(set1(by.top)), rate(set1(by.rate)), centre(set1(by.centre)) {}
+  F operator()(F x) const { return neg(abs((x - top) * rate - centre)); }
+};
 
 // A removed weight is -0: sums do not feel it, and its sign tells it from a weight of 0.
-static double thin(float* w, const float* order, int64_t n, float limit, int64_t* count) {
+template <class Order>
+SY_INLINE double thin_blocks(float* w, const float* x, const Order& order, int64_t n, float limit, int64_t* count) {
   const F l = set1(limit), removed = set1(-0.0f);
   I kept = iset1(0);
   const auto step = [&](F v, F o) {
-    const F out = select(lt(l, o), v, removed);
+    const F out = select(lt(l, order(o)), v, removed);
     kept = kept + ones(ilt(iset1(-1), bits(out)));
     return out;
   };
@@ -104,7 +132,7 @@ static double thin(float* w, const float* order, int64_t n, float limit, int64_t
     for (; i + 64 <= end; i += 64) {
       for (int k = 0; k < 4; k++) {
         const int64_t at = i + 16 * k;
-        const F out = step(load(w + at), load(order + at));
+        const F out = step(load(w + at), load(x + at));
         store(w + at, out);
         s[k] = s[k] + out;
       }
@@ -112,7 +140,7 @@ static double thin(float* w, const float* order, int64_t n, float limit, int64_t
     for (; i < end; i += 16) {
       const int m = end - i < 16 ? int(end - i) : 16;
       const M inside = ilt(lane_index(), iset1(m));
-      const F out = step(select(inside, load_n(w + i, m), removed), load_n(order + i, m));
+      const F out = step(select(inside, load_n(w + i, m), removed), load_n(x + i, m));
       store_n(w + i, out, m);
       s[0] = s[0] + out;
     }
@@ -124,12 +152,16 @@ static double thin(float* w, const float* order, int64_t n, float limit, int64_t
   for (const int32_t lane : lanes) *count += lane;
   return total;
 }
+static double thin(float* w, const float* x, const Nearness* nearness, int64_t n, float limit, int64_t* count) {
+  if (nearness) return thin_blocks(w, x, ByNearness(*nearness), n, limit, count);
+  return thin_blocks(w, x, ByScore(), n, limit, count);
+}
 
-// Where the weights are others than the order, they are packed, too; where there are none, each is 1.
-enum class Weighed { kByOrder, kByOne, kByOthers };
-template <Weighed kBy>
-SY_INLINE int64_t survey_blocks(float* kept_order, float* kept_weights, const float* order, const float* weights,
-                                int64_t n, float low, float high, double* above) {
+// Where the weights are others than the scores, they are packed, too; where there are none, each is 1.
+enum class Weighed { kByScore, kByOne, kByOthers };
+template <Weighed kBy, class Order>
+SY_INLINE int64_t survey_blocks(float* kept_order, float* kept_weights, const float* x, const Order& order,
+                                const float* weights, int64_t n, float low, float high, double* above) {
   const F l = set1(low), h = set1(high);
   int64_t kept = 0;
   *above = 0;
@@ -143,34 +175,36 @@ SY_INLINE int64_t survey_blocks(float* kept_order, float* kept_weights, const fl
       if constexpr (kBy == Weighed::kByOthers) pack_floats(kept_weights + kept, w, between);
       kept += count;
     };
-    const auto weight = [&](int64_t i, F o, int m) {
-      if constexpr (kBy == Weighed::kByOrder) return o;
+    const auto weight = [&](int64_t i, F v, int m) {
+      if constexpr (kBy == Weighed::kByScore) return v;
       if constexpr (kBy == Weighed::kByOne) return set1(1.0f);
       return m == 16 ? load(weights + i) : load_n(weights + i, m);
     };
     const M all = ilt(lane_index(), iset1(16));
     int64_t i = start;
     for (; i + 32 <= end; i += 32) {
-      const F a = load(order + i), b = load(order + i + 16);
-      step(a, weight(i, a, 16), all, s[0]);
-      step(b, weight(i + 16, b, 16), all, s[1]);
+      const F a = load(x + i), b = load(x + i + 16), c = weight(i, a, 16), d = weight(i + 16, b, 16);
+      step(order(a), c, all, s[0]);
+      step(order(b), d, all, s[1]);
     }
     for (; i < end; i += 16) {
       const int m = end - i < 16 ? int(end - i) : 16;
-      const F o = load_n(order + i, m);
-      step(o, weight(i, o, m), ilt(lane_index(), iset1(m)), s[0]);
+      const F v = load_n(x + i, m);
+      step(order(v), weight(i, v, m), ilt(lane_index(), iset1(m)), s[0]);
     }
     *above += double(reduce_add(s[0] + s[1]));
   }
   return kept;
 }
-static int64_t survey(float* kept_order, float* kept_weights, const float* order, const float* weights, int64_t n,
-                      float low, float high, double* above) {
-  if (weights == order)
-    return survey_blocks<Weighed::kByOrder>(kept_order, kept_weights, order, weights, n, low, high, above);
+static int64_t survey(float* kept_order, float* kept_weights, const float* x, const Nearness* nearness,
+                      const float* weights, int64_t n, float low, float high, double* above) {
+  if (nearness)
+    return survey_blocks<Weighed::kByOthers>(kept_order, kept_weights, x, ByNearness(*nearness), weights, n, low, high, above);
+  if (weights == x)
+    return survey_blocks<Weighed::kByScore>(kept_order, kept_weights, x, ByScore(), weights, n, low, high, above);
   if (weights == nullptr)
-    return survey_blocks<Weighed::kByOne>(kept_order, kept_weights, order, weights, n, low, high, above);
-  return survey_blocks<Weighed::kByOthers>(kept_order, kept_weights, order, weights, n, low, high, above);
+    return survey_blocks<Weighed::kByOne>(kept_order, kept_weights, x, ByScore(), weights, n, low, high, above);
+  return survey_blocks<Weighed::kByOthers>(kept_order, kept_weights, x, ByScore(), weights, n, low, high, above);
 }
 
 static int64_t count_above(const float* x, int64_t n, float limit) {

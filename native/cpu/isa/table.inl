@@ -45,7 +45,8 @@ static MathTable make_table() {
   t.block_maxima = block_maxima;
   t.weigh = weigh;
   t.moment = moment;
-  t.nearness = nearness;
+  t.drops = drops;
+  t.bend_sum = bend_sum;
   t.thin = thin;
   t.survey = survey;
   t.count_above = count_above;

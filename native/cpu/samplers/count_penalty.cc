@@ -17,8 +17,7 @@ void count_penalty(Row& row, Record& record) {
   }
   for (const int32_t id : ids) {
     if (!row.has(id) || counts[id] == 0) continue;
-    float* score = row.edit(id);
-    *score = float(double(*score) - (counts[id] * frequency + presence));
+    row.set_score(id, float(double(row.score_of(id)) - (counts[id] * frequency + presence)));
     counts[id] = 0;
   }
 }

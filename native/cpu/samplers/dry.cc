@@ -55,7 +55,7 @@ void dry(Row& row, Record& record) {
   for (const int32_t id : ids) {
     if (!row.has(id) || longest[id] < std::max(allowed, 1)) continue;
     const double cost = multiplier * std::pow(base, double(longest[id] - allowed));
-    *row.edit(id) -= float(std::clamp(cost, -kMost, kMost));
+    row.set_score(id, row.score_of(id) - float(std::clamp(cost, -kMost, kMost)));
     longest[id] = 0;
   }
 }

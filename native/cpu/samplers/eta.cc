@@ -9,9 +9,9 @@ namespace switchyard::samplers {
 void eta(Row& row, Record& record) {
   const double e = record.number();
   if (!(e > 0 && e < 1)) fail(ErrorCode::kOption, "[sample] got eta %g, expected more than 0, less than 1", e);
-  row.weigh();
+  const double mean = row.mean_log_weight();
   if (row.size() == 0) return;
-  const double entropy = std::log(row.total()) - row.mean_log_weight();
+  const double entropy = std::log(row.total()) - mean;
   row.keep_weights_from(std::min(e, std::sqrt(e) * std::exp(-entropy)) * row.total());
 }
 

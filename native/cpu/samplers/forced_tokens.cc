@@ -12,7 +12,7 @@ void forced_tokens(Row& row, Record& record) {
       fail(ErrorCode::kOption, "[sample] got forced token %d, expected rising ids from 0 to %lld", id,
            (long long)row.vocabulary - 1);
     }
-    *row.edit(id) = 0;
+    row.set_score(id, 0);
     row.memory.ids[kept++] = id;
   }
   row.list(kept);

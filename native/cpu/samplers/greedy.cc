@@ -7,8 +7,7 @@ namespace switchyard::samplers {
 void greedy(Row& row, Record&) {
   const float top = row.largest();
   if (top == -INFINITY) return;
-  row.keep_scores_above(below(top));
-  row.keep_only(row.id(0));
+  row.keep_only(row.first_above(below(top)));
 }
 
 }  // namespace switchyard::samplers

@@ -15,7 +15,7 @@ void min_p(Row& row, Record& record) {
     if (!std::isfinite(top)) return;
     const float margin = 1e-3f * (1 + std::fabs(top));
     const float limit = (top + std::log(float(p)) - margin) * row.divisor();
-    if (!row.many_above(limit)) row.keep_scores_above(limit);
+    if (!row.many_above(limit)) row.keep_scores({limit});
     row.weigh();
   }
   row.keep_weights_from(p * double(row.largest_weight()));

@@ -15,7 +15,7 @@ void no_repeat_ngram(Row& row, Record& record) {
   for (size_t i = 0; i + n <= ids.size(); i++) {
     const int32_t last = ids[i + n - 1];
     if (!row.has(last) || !std::equal(end.begin(), end.end(), ids.begin() + i)) continue;
-    *row.edit(last) = -INFINITY;
+    row.set_score(last, -INFINITY);
   }
 }
 

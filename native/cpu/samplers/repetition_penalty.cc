@@ -15,8 +15,8 @@ void repetition_penalty(Row& row, Record& record) {
   }
   for (const int32_t id : ids) {
     if (!row.has(id) || seen[id]++ > 0) continue;
-    float* score = row.edit(id);
-    *score = *score < 0 ? *score * penalty : *score / penalty;
+    const float score = row.score_of(id);
+    row.set_score(id, score < 0 ? score * penalty : score / penalty);
   }
 }
 

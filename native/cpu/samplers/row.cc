@@ -8,10 +8,6 @@
 
 namespace switchyard::samplers {
 
-namespace {
-constexpr float kLog2e = std::numbers::log2e_v<float>;
-}  // namespace
-
 // One pass: the copy, the maxima, and for the log-probability of whatever will be chosen the sum of exponentials. A
 // block's sum is relative to its own maximum, while it is in the nearest cache.
 Row::Row(const MathTable& math, const Context* shared, const RowMemory& memory, const float* logits, int64_t v,
@@ -22,7 +18,7 @@ Row::Row(const MathTable& math, const Context* shared, const RowMemory& memory, 
   float* tops = memory.gathered;  // of sum blocks; free until the first gather
   passes.blocks(v, [&](int64_t b, int64_t i, int64_t length) {
     tops[b] = math.block_maxima(memory.maxima + i / kMaximumBlock, logits + i, length);
-    memory.sums[b] = std::isfinite(tops[b]) ? math.weigh(nullptr, logits + i, length, tops[b], kLog2e) : 0;
+    memory.sums[b] = std::isfinite(tops[b]) ? math.weigh(nullptr, nullptr, logits + i, length, tops[b], rate()) : 0;
     if (edits) std::memcpy(scores_ + i, logits + i, size_t(length) * 4);
   });
   raw_max_ = -INFINITY;
@@ -83,23 +79,33 @@ float Row::largest() {
   return top;
 }
 
+int32_t Row::first_above(float limit) {
+  list_thinned();
+  if (state_ == State::kAll) return int32_t(math.next_above(base_, 0, n_, limit));
+  int64_t slot = 0;
+  while (!(score(slot) > limit)) slot++;
+  return id(slot);
+}
+
 const float* Row::gather() {
   if (state_ != State::kListed) return base_;
   for (int64_t i = 0; i < n_; i++) memory.gathered[i] = score(i);
   return memory.gathered;
 }
 
-void Row::weigh() {
+void Row::weigh(bool moments) {
   refresh();
   if (weighed_) return;
   top_ = largest();
-  rate_ = kLog2e / divisor_;
+  rate_ = rate();
   weighed_ = true;
   largest_weight_ = 1;
   if (!std::isfinite(top_ / divisor_)) return listed(0);  // nothing is left
   const float* x = gather();
   passes.blocks(n_, [&](int64_t b, int64_t i, int64_t length) {
-    memory.sums[b] = math.weigh(memory.weights + i, x + i, length, top_, rate_);
+    float products[kSumBlock];
+    memory.sums[b] = math.weigh(memory.weights + i, moments ? products : nullptr, x + i, length, top_, rate_);
+    if (moments) memory.moments[b] = math.row_sum(products, length);
   });
   total_ = 0;
   for (int64_t b = 0; b < parts(n_, kSumBlock); b++) total_ += memory.sums[b];
@@ -111,20 +117,17 @@ float Row::largest_weight() {
 }
 
 double Row::mean_log_weight() {
-  const float* x = gather();
-  passes.segments(slots(), [&](int64_t s, int64_t begin, int64_t end) {
-    memory.above[s] = math.moment(memory.weights + begin, x + begin, end - begin, top_, rate_);
-  });
+  if (!weighed()) {
+    weigh(true);
+  } else {
+    const float* x = gather();
+    passes.blocks(slots(), [&](int64_t b, int64_t i, int64_t length) {
+      memory.moments[b] = math.moment(memory.weights + i, x + i, length, top_);
+    });
+  }
   double moment = 0;
-  for (int64_t s = 0; s < parts(slots(), kSegment); s++) moment += memory.above[s];
-  return moment * std::numbers::ln2 / total_;
-}
-
-void Row::order_by_nearness(double centre) {
-  const float* x = gather();
-  passes.segments(slots(), [&](int64_t, int64_t begin, int64_t end) {
-    math.nearness(memory.order + begin, x + begin, end - begin, top_, rate_, float(centre / std::numbers::ln2));
-  });
+  for (int64_t b = 0; b < parts(slots(), kSumBlock); b++) moment += memory.moments[b];
+  return moment * double(rate_) * std::numbers::ln2 / total_;
 }
 
 int64_t Row::pick(double u) {

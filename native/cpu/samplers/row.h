@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numbers>
 #include <span>
 
 #include "cpu/isa/math_table.h"
@@ -44,11 +45,16 @@ class Row {
   // --- Editing. Call settle() first: after a temperature, edits are of divided scores.
   void settle();
   bool has(int32_t id) const { return id >= 0 && id < vocabulary; }
-  // The score of a token, to be changed.
-  float* edit(int32_t id) {
-    memory.stale[id / kMaximumBlock] = 1;
+  float score_of(int32_t id) const { return base_[id]; }  // before the division
+  void set_score(int32_t id, float score) {
+    float& maximum = memory.maxima[id / kMaximumBlock];
+    if (score >= maximum) {
+      maximum = score;
+    } else if (scores_[id] == maximum) {
+      memory.stale[id / kMaximumBlock] = 1;
+    }
     stale_ = true;
-    return scores_ + id;
+    scores_[id] = score;
   }
 
   // --- Candidates.
@@ -57,42 +63,47 @@ class Row {
   // Lists them where they were thinned: what walks over candidates calls it first.
   void list_thinned();
   int32_t id(int64_t slot) const { return state_ == State::kListed ? memory.ids[slot] : int32_t(slot); }
-  float score(int64_t slot) const { return base_[id(slot)]; }  // before the division
+  float score(int64_t slot) const { return score_of(id(slot)); }
   float divisor() const { return divisor_; }
   void divide(float divisor);
   // Largest score before the division; -inf where nothing is left.
   float largest();
+  // The lowest id of a score above `limit`; there is one.
+  int32_t first_above(float limit);
 
   bool weighed() {
     refresh();
     return weighed_;
   }
   // Computes weights and their sum; the largest weight is 1. No-op where they are known.
-  void weigh();
+  void weigh() { weigh(false); }
   int64_t slots() const { return state_ == State::kListed ? n_ : vocabulary; }
   const float* weights() const { return memory.weights; }
+  Candidates by_weight() const { return {memory.weights, memory.weights, slots()}; }
   double total() const { return total_; }
   // The largest weight: 1, unless a filter has removed it since they were computed.
   float largest_weight();
-  // The mean of log(weight) under the candidates' distribution.
+  // The mean of log(weight) under the candidates' distribution; weighs them. NaN where none is left.
   double mean_log_weight();
-  // order[slot] = -|log(weight) - centre|
-  void order_by_nearness(double centre);
+  // How near the log of a slot's weight is to `centre`, by its score.
+  Nearness nearness_to(double centre) const { return {top_, rate_, float(centre / std::numbers::ln2)}; }
   // Scores of the candidates side by side, -inf where one was removed.
   const float* gather();
+  // A weight is 2^((score - largest)·rate).
+  float rate() const { return std::numbers::log2e_v<float> / divisor_; }
 
   // Whether so many scores may be above `limit` that it costs less to weigh all than to list them first.
   bool many_above(float limit);
 
   // --- Filters; candidates stay in order.
-  // Of the scores before the division, those above `limit`.
-  void keep_scores_above(float limit);
+  // What a cut by falling score before the division takes.
+  void keep_scores(const Cut& cut);
   // Of the weights, those of at least `least`, and the largest.
   void keep_weights_from(double least);
   // What a cut by falling weight takes.
   void keep(const Cut& cut);
-  // Slots whose order (memory.order) is above `limit`; the likeliest may go.
-  void keep_order_above(float limit);
+  // Slots whose score, as gather() gives it, is nearer than `limit`; the likeliest may go.
+  void keep_nearer(const float* scores, const Nearness& nearness, float limit);
   // Weights above `limit` go, but one slot's, which is of them.
   void remove_above(float limit, int64_t but);
   // keep(slot) for each candidate in order; the likeliest may go.
@@ -119,10 +130,12 @@ class Row {
   enum class State { kAll, kThinned, kListed };
 
   void refresh();
+  void weigh(bool moments);
   void listed(int64_t n);
   void keep_weights_above(float limit);
+  int64_t pack_above(float* values, const float* x, float limit, float bound);
   void add_up();
-  void thin(const float* order, int64_t place, float first, float rest);
+  void thin(const Candidates& by, int64_t place, float first, float rest);
   void likeliest_gone(float now);
 
   const float* logits_;

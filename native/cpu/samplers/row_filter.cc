@@ -10,6 +10,8 @@ namespace {
 // Where the weights that are left are together less than this, those next to nothing beside the likeliest of old may be much
 // beside that of now: they are computed again.
 constexpr double kFaint = 1e-9;
+// A list of more than this part of the vocabulary costs more than weights for all of it.
+constexpr int64_t kManyShare = 16;
 }  // namespace
 
 void Row::listed(int64_t n) {
@@ -32,13 +34,13 @@ void Row::list_thinned() {
 }
 
 // Slots up to the place stay where their order is above `first`, those behind it where it is above `rest`.
-void Row::thin(const float* order, int64_t place, float first, float rest) {
+void Row::thin(const Candidates& by, int64_t place, float first, float rest) {
   passes.segments(vocabulary, [&](int64_t s, int64_t begin, int64_t end) {
     memory.lengths[s] = 0;
     const auto part = [&](int64_t from, int64_t to, float limit) {
       if (from >= to) return 0.0;
       int64_t kept;
-      const double sum = math.thin(memory.weights + from, order + from, to - from, limit, &kept);
+      const double sum = math.thin(memory.weights + from, by.order + from, by.nearness, to - from, limit, &kept);
       memory.lengths[s] += kept;
       return sum;
     };
@@ -68,25 +70,39 @@ bool Row::many_above(float limit) {
   return dense() && math.count_above(memory.maxima, blocks, limit) > blocks / 4;
 }
 
-void Row::keep_scores_above(float limit) {
+// Values and ids become those of x > limit, of blocks whose largest score is above `bound`; returns how many.
+int64_t Row::pack_above(float* values, const float* x, float limit, float bound) {
+  int64_t kept = 0;
+  for (int64_t i = 0; i < vocabulary; i += kMaximumBlock) {
+    if (!(memory.maxima[i / kMaximumBlock] > bound)) continue;
+    const int64_t length = std::min(kMaximumBlock, vocabulary - i);
+    kept += math.keep_above(values + kept, memory.ids + kept, x + i, nullptr, int32_t(i), length, limit);
+  }
+  return kept;
+}
+
+void Row::keep_scores(const Cut& cut) {
   refresh();
   list_thinned();
-  int64_t kept = 0;
-  if (state_ == State::kListed) {
-    for (int64_t i = 0; i < n_; i++) {
-      memory.weights[kept] = memory.weights[i];
-      memory.ids[kept] = memory.ids[i];
-      kept += score(i) > limit;
-    }
-    return listed(kept);
+  const float limit = below(cut.limit);
+  if (many_above(limit) && math.count_above(base_, vocabulary, limit) > vocabulary / kManyShare) {
+    weigh();
+    if (!dense()) return;  // nothing is left
+    const int64_t place = cut.equal == 0 ? vocabulary : place_of_equal(math, base_, vocabulary, cut.limit, cut.equal);
+    return thin({base_, memory.weights, vocabulary}, place, limit, cut.limit);
   }
-  for (int64_t i = 0; i < n_; i += kMaximumBlock) {
-    if (!(memory.maxima[i / kMaximumBlock] > limit)) continue;
-    const int64_t length = std::min(kMaximumBlock, n_ - i);
-    kept += math.keep_above(memory.gathered + kept, memory.ids + kept, base_ + i, nullptr, int32_t(i), length, limit);
+  if (dense()) {
+    const int64_t kept = pack_above(memory.gathered, base_, limit, limit);
+    for (int64_t i = 0; i < kept && weighed_; i++) memory.weights[i] = memory.weights[memory.ids[i]];
+    listed(kept);
+    if (cut.equal == 0) return;
   }
-  if (weighed_) {
-    for (int64_t i = 0; i < kept; i++) memory.weights[i] = memory.weights[memory.ids[i]];
+  int64_t kept = 0, equal = cut.equal == 0 ? n_ : cut.equal;
+  for (int64_t i = 0; i < n_; i++) {
+    const float x = score(i);
+    memory.weights[kept] = memory.weights[i];
+    memory.ids[kept] = memory.ids[i];
+    kept += x > cut.limit || (x == cut.limit && equal-- > 0);
   }
   listed(kept);
 }
@@ -102,29 +118,23 @@ void Row::keep_weights_above(float limit) {
   }
   const float top = top_ / divisor_, margin = 1e-3f * (1 + std::fabs(top));
   const float bound = (top + std::log(limit) - margin) * divisor_;  // no score below it has such a weight
-  if (!dense() || many_above(bound)) return thin(memory.weights, vocabulary, limit, limit);
-  int64_t kept = 0;
-  for (int64_t i = 0; i < vocabulary; i += kMaximumBlock) {
-    if (!(memory.maxima[i / kMaximumBlock] > bound)) continue;
-    const int64_t length = std::min(kMaximumBlock, vocabulary - i);
-    kept += math.keep_above(memory.weights + kept, memory.ids + kept, memory.weights + i, nullptr, int32_t(i), length, limit);
-  }
-  listed(kept);
+  if (!dense() || many_above(bound)) return thin(by_weight(), vocabulary, limit, limit);
+  listed(pack_above(memory.weights, memory.weights, limit, bound));
 }
 
 void Row::keep(const Cut& cut) {
   if (cut.equal == 0) return keep_weights_above(below(cut.limit));
   const int64_t place = place_of_equal(math, memory.weights, slots(), cut.limit, cut.equal), front = place + 1;
-  if (state_ != State::kListed) return thin(memory.weights, place, below(cut.limit), cut.limit);
+  if (state_ != State::kListed) return thin(by_weight(), place, below(cut.limit), cut.limit);
   const float* w = memory.weights;
   int64_t kept = math.keep_above(memory.weights, memory.ids, w, memory.ids, 0, front, below(cut.limit));
   kept += math.keep_above(memory.weights + kept, memory.ids + kept, w + front, memory.ids + front, 0, n_ - front, cut.limit);
   listed(kept);
 }
 
-void Row::keep_order_above(float limit) {
-  if (state_ == State::kListed) return keep_if([&](int64_t i) { return memory.order[i] > limit; });
-  thin(memory.order, vocabulary, limit, limit);
+void Row::keep_nearer(const float* scores, const Nearness& nearness, float limit) {
+  if (state_ == State::kListed) return keep_if([&](int64_t i) { return nearness.of(scores[i]) > limit; });
+  thin({scores, memory.weights, vocabulary, &nearness}, vocabulary, limit, limit);
   likeliest_gone(NAN);
 }
 

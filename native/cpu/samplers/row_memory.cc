@@ -24,6 +24,7 @@ int64_t RowMemory::lay_out(std::byte* at, int64_t v) {
   take(counts, room);
   near_weights = reinterpret_cast<float*>(counts);
   take(sums, parts(v, kSumBlock));
+  take(moments, parts(v, kSumBlock));
   take(above, parts(v, kSegment));
   take(lengths, parts(v, kSegment));
   take(maxima, blocks);

@@ -16,10 +16,11 @@ struct RowMemory {
   int32_t* counts;      // of tokens of the history
   float* near_weights;  // of those near a cut; the memory of counts, which no filter needs
   double* sums;         // of blocks of kSumBlock weights
+  double* moments;      // of such blocks
   double* above;        // of segments
   int64_t* lengths;     // of segments
   float* maxima;        // of blocks of kMaximumBlock scores
-  uint8_t* stale;       // those blocks that were edited since
+  uint8_t* stale;       // those blocks whose largest score an edit has lowered since
 
   static int64_t bytes(int64_t v);
   RowMemory(std::byte* at, int64_t v);

@@ -1,6 +1,6 @@
 // 1. A sample tells between which two orders the cut lies, give or take what a sample of that size strays. 2. One pass adds up
-// what lies above and packs what lies between; it also proves the guess or tells the side. 3. So on among those, until so few
-// are left that they can be ordered.
+// what lies above and packs what lies between; it also proves the guess or tells the side. 3. So on among those: where the
+// sample is all of them, the guess is a bucket. 4. Until one order is left, or so few candidates that they are sorted.
 #include "cpu/samplers/select.h"
 
 #include <algorithm>
@@ -13,9 +13,9 @@ namespace switchyard::samplers {
 
 namespace {
 
-// Up to this many candidates are ordered as they are.
-constexpr int64_t kFew = 2048;
-// A round leaves a tenth or two. Rounds end before where a guess fails again and again.
+// Up to this many candidates are sorted as they are.
+constexpr int64_t kFew = 64;
+// A round leaves a tenth or two of a vocabulary, or one bucket. Rounds end before where a guess fails again and again.
 constexpr int kRounds = 8;
 
 // (low, high]
@@ -23,8 +23,6 @@ struct Bracket {
   float low = -INFINITY, high = INFINITY;
   bool one_value() const { return std::nextafter(low, INFINITY) == high; }
 };
-
-float value_of(uint32_t rising) { return std::bit_cast<float>(rising >> 31 ? rising ^ 0x80000000 : ~rising); }
 
 // Buckets of keys from `base` on, 2^shift each.
 struct Scale {
@@ -39,50 +37,64 @@ struct Scale {
   }
 };
 
-Bracket guess(const Candidates& c, double rest) {
-  constexpr int64_t kSample = 1024;
-  constexpr uint32_t kBuckets = 4096;
-  constexpr double kSigmas = 3;
-  const int64_t stride = std::max<int64_t>(c.n / kSample, 1) | 1;  // odd: rows of an even length are no trap
-  uint32_t keys[2 * kSample];
-  uint32_t lowest = UINT32_MAX, highest = 0;
-  int64_t count = 0;
-  for (int64_t i = stride / 2; i < c.n; i += stride) {
-    const uint32_t key = rising_key(c.order[i]);
-    lowest = std::min(lowest, key);
-    highest = std::max(highest, key);
-    keys[count++] = key;
+// The weights of a sample by the buckets of its orders.
+class Sample {
+ public:
+  explicit Sample(const Candidates& c) {
+    const int64_t stride = std::max<int64_t>(c.n / kSize, 1) | 1;  // odd: rows of an even length are no trap
+    uint32_t keys[2 * kSize], lowest = UINT32_MAX;
+    int64_t count = 0;
+    for (int64_t i = stride / 2; i < c.n; i += stride) {
+      const uint32_t key = rising_key(c.order_of(i));
+      lowest = std::min(lowest, key);
+      highest_ = std::max(highest_, key);
+      keys[count++] = key;
+    }
+    all_ = stride == 1;
+    part_ = double(c.n) / double(count);
+    const int bits = std::bit_width(uint64_t(std::min(kBuckets, 4 * count)) - 1);
+    scale_ = {lowest, std::max(0, int(std::bit_width(highest_ - lowest)) - bits)};
+    last_ = scale_.bucket(highest_);
+    std::fill_n(buckets_, last_ + 1, Bucket{});
+    for (int64_t s = 0; s < count; s++) {
+      const float w = c.weights ? c.weights[stride / 2 + s * stride] : 1;
+      Bucket& b = buckets_[scale_.bucket(keys[s])];
+      b.sum += w;
+      b.squares += w * w;
+    }
   }
-  const Scale scale{lowest, std::max(0, int(std::bit_width(highest - lowest)) - int(std::bit_width(kBuckets - 1)))};
+
+  // Where those below the cut weigh `rest`. From below: there a sample is good even where few candidates hold most of the
+  // mass. `sharp`: just the bucket, which may be wrong.
+  Bracket guess(double rest, bool sharp) const {
+    constexpr double kSigmas = 3;
+    const double want = rest / part_, margin = sharp || all_ ? 0 : kSigmas * kSigmas;
+    Bracket bracket;
+    double sum = 0, squares = 0;
+    for (uint32_t b = 0; b <= last_; b++) {
+      if (buckets_[b].squares == 0 && buckets_[b].sum == 0) continue;
+      squares += double(buckets_[b].squares);
+      const double off = want - sum;
+      if (off >= 0 && off * off >= margin * squares) bracket.low = scale_.edge(b);
+      sum += double(buckets_[b].sum);
+      if (sum <= want || (sum - want) * (sum - want) < margin * squares) continue;
+      bracket.high = b == last_ ? value_of(highest_) : scale_.edge(b + 1);
+      break;
+    }
+    return bracket;
+  }
+
+ private:
+  static constexpr int64_t kSize = 1024, kBuckets = 4096;
   struct Bucket {
     float sum, squares;
   };
-  Bucket buckets[kBuckets] = {};
-  for (int64_t s = 0; s < count; s++) {
-    const float w = c.weights ? c.weights[stride / 2 + s * stride] : 1;
-    Bucket& b = buckets[scale.bucket(keys[s])];
-    b.sum += w;
-    b.squares += w * w;
-  }
-  // From below: there a sample is good even where few candidates hold most of the mass.
-  const double part = double(c.n) / double(count), want = rest / part;
-  const uint32_t last = scale.bucket(highest);
-  Bracket bracket;
-  double sum = 0, squares = 0;
-  for (uint32_t b = 0; b <= last; b++) {
-    if (buckets[b].sum == 0 && buckets[b].squares == 0) continue;
-    const double strays = kSigmas * kSigmas * (squares + buckets[b].squares), off = want - sum;
-    if (off >= 0 && off * off >= strays) {
-      bracket.low = scale.edge(b);
-    } else if (off < 0 && off * off >= strays) {
-      bracket.high = scale.edge(b);
-      break;
-    }
-    sum += double(buckets[b].sum);
-    squares += double(buckets[b].squares);
-  }
-  return bracket;
-}
+  Bucket buckets_[kBuckets];
+  Scale scale_;
+  uint32_t highest_ = 0, last_;
+  bool all_;
+  double part_;  // how many candidates one of the sample stands for
+};
 
 // Moves the runs that segments have packed, each at its segment's begin, side by side.
 int64_t close_up(float* x, const int64_t* lengths, int64_t segments) {
@@ -103,11 +115,12 @@ Survey survey(const MathTable& math, const Passes& passes, const RowMemory& memo
               float* order) {
   float* weights = memory.near_weights;
   passes.segments(c.n, [&](int64_t s, int64_t begin, int64_t end) {
-    memory.lengths[s] = math.survey(order + begin, weights + begin, c.order + begin, c.weights ? c.weights + begin : nullptr,
-                                    end - begin, bracket.low, bracket.high, memory.above + s);
+    memory.lengths[s] = math.survey(order + begin, weights + begin, c.order + begin, c.nearness,
+                                    c.weights ? c.weights + begin : nullptr, end - begin, bracket.low, bracket.high,
+                                    memory.above + s);
   });
   const int64_t segments = parts(c.n, kSegment);
-  Survey found{{order, nullptr, 0}, 0, 0};
+  Survey found{{order, nullptr, 0, nullptr}, 0, 0};
   for (int64_t s = 0; s < segments; s++) found.above += memory.above[s];
   found.near.n = close_up(order, memory.lengths, segments);
   found.mass = double(found.near.n);
@@ -118,33 +131,19 @@ Survey survey(const MathTable& math, const Passes& passes, const RowMemory& memo
   return found;
 }
 
-// By halving, so that only what lies around the cut is ordered.
-Cut order_few(const Candidates& c, double target, uint64_t* words) {
-  const auto weight = [&](uint64_t word) { return c.weights ? double(c.weights[place_of(word)]) : 1.0; };
-  for (int64_t i = 0; i < c.n; i++) words[i] = falling_word(c.order[i], i);
-  int64_t low = 0, high = c.n;
+Cut sort_few(const Candidates& c, double target, uint64_t* words) {
+  for (int64_t i = 0; i < c.n; i++) words[i] = falling_word(c.order_of(i), i);
+  std::sort(words, words + c.n);
   double sum = 0;
-  while (high - low > 32) {
-    const int64_t middle = low + (high - low) / 2;
-    std::nth_element(words + low, words + middle, words + high);
-    double part = 0;
-    for (int64_t i = low; i < middle; i++) part += weight(words[i]);
-    if (sum + part >= target) {
-      high = middle;
-    } else {
-      sum += part;
-      low = middle;
-    }
-  }
-  std::sort(words + low, words + high);
-  for (; low + 1 < high; low++) {
-    sum += weight(words[low]);
+  int64_t last = 0;
+  for (; last + 1 < c.n; last++) {
+    sum += c.weights ? double(c.weights[place_of(words[last])]) : 1.0;
     if (sum >= target) break;
   }
-  const int64_t place = place_of(words[low]);
-  Cut cut{c.order[place], 0};
-  for (int64_t i = 0; i <= place; i++) cut.equal += c.order[i] == cut.limit;
-  if (std::find(c.order + place + 1, c.order + c.n, cut.limit) == c.order + c.n) cut.equal = 0;
+  const auto same = [&](int64_t i) { return words[i] >> 32 == words[last] >> 32; };
+  Cut cut{c.order_of(place_of(words[last])), 0};
+  if (last + 1 == c.n || !same(last + 1)) return cut;
+  while (cut.equal <= last && same(last - cut.equal)) cut.equal++;
   return cut;
 }
 
@@ -163,11 +162,12 @@ Cut find_cut(const MathTable& math, const Passes& passes, const RowMemory& memor
   if (all.n == 0) return {};
   if (target <= 0) return {math.row_max(all.order, all.n), 1};
   float* order = all.order == memory.gathered ? memory.order : memory.gathered;
-  Candidates c = all;    // those of the bracket
+  Candidates c = all;  // those of the bracket
   Bracket bracket;
   double over = 0, mass = total;  // the weights above the bracket, and those in it
+  bool sharp = false;
   for (int round = 0; round < kRounds && c.n > kFew; round++) {
-    const Bracket guessed = guess(c, over + mass - target);
+    const Bracket guessed = Sample(c).guess(over + mass - target, sharp);
     const Bracket part{std::max(guessed.low, bracket.low), std::min(guessed.high, bracket.high)};
     Survey found = survey(math, passes, memory, c, part, order);
     if (over + found.above >= target) {
@@ -176,6 +176,7 @@ Cut find_cut(const MathTable& math, const Passes& passes, const RowMemory& memor
       if (part.low == -INFINITY) return {};  // what is left weighs nothing
       bracket.high = part.low;
     } else {
+      sharp = found.near.n > c.n / 2;  // one order has much
       bracket = part;
       over += found.above;
       c = found.near;
@@ -189,7 +190,7 @@ Cut find_cut(const MathTable& math, const Passes& passes, const RowMemory& memor
     c = found.near;
     mass = found.mass;
   }
-  return c.n == 0 ? Cut{} : order_few(c, target - over, memory.words);
+  return c.n == 0 ? Cut{} : sort_few(c, target - over, memory.words);
 }
 
 int64_t place_of_equal(const MathTable& math, const float* x, int64_t n, float value, int64_t nth) {

@@ -19,6 +19,9 @@ struct Candidates {
   const float* order;    // no NaN
   const float* weights;  // >= 0; may be `order`; null: each weighs 1
   int64_t n;
+  const Nearness* nearness = nullptr;  // where the order is not `order` itself, but how near that is
+
+  float order_of(int64_t i) const { return nearness ? nearness->of(order[i]) : order[i]; }
 };
 
 struct Cut {
@@ -27,7 +30,7 @@ struct Cut {
 };
 
 // Candidates are taken by falling order, equal ones by rising place, until their weights, `total` all together, reach the
-// target; where rounding keeps them from it, all are taken. The memory's `gathered` (`order`, if all.order is `gathered`),
+// target (above 0, where they go by nearness); where rounding keeps them from it, all are taken. The memory's `gathered` (`order`, if all.order is `gathered`),
 // near_weights and words are overwritten.
 Cut find_cut(const MathTable& math, const Passes& passes, const RowMemory& memory, const Candidates& all, double total,
              double target);

@@ -16,7 +16,8 @@ void sequence_bias(Row& row, Record& record) {
     const auto tokens = sequences.take(length);
     if (length == 0 || length - 1 > ids.size() || !row.has(tokens[length - 1])) continue;
     const auto end = ids.last(length - 1);
-    if (std::equal(end.begin(), end.end(), tokens.begin())) *row.edit(tokens[length - 1]) += bias;
+    const int32_t last = tokens[length - 1];
+    if (std::equal(end.begin(), end.end(), tokens.begin())) row.set_score(last, row.score_of(last) + bias);
   }
 }
 

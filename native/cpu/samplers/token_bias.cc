@@ -9,7 +9,7 @@ void token_bias(Row& row, Record& record) {
   while (!pairs.done()) {
     const int32_t id = pairs.word();
     const float bias = pairs.bias();
-    if (row.has(id)) *row.edit(id) += bias;
+    if (row.has(id)) row.set_score(id, row.score_of(id) + bias);
   }
 }
 

@@ -27,7 +27,7 @@ void token_mask(Row& row, Record& record) {
   for (int64_t from = 0; from < row.vocabulary; from += 32) {
     for (uint32_t rest = ~word_of(from); rest != 0; rest &= rest - 1) {
       const int64_t id = from + std::countr_zero(rest);
-      if (id < row.vocabulary) *row.edit(int32_t(id)) = -INFINITY;
+      if (id < row.vocabulary) row.set_score(int32_t(id), -INFINITY);
     }
   }
 }

@@ -9,7 +9,7 @@ void top_p(Row& row, Record& record) {
   if (p == 1 || row.size() < 2) return;
   row.weigh();
   if (row.size() == 0) return;
-  row.keep(find_cut(row.math, row.passes, row.memory, {row.weights(), row.weights(), row.slots()}, row.total(), p * row.total()));
+  row.keep(find_cut(row.math, row.passes, row.memory, row.by_weight(), row.total(), p * row.total()));
 }
 
 }  // namespace switchyard::samplers

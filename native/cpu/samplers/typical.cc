@@ -10,12 +10,13 @@ void typical(Row& row, Record& record) {
     fail(ErrorCode::kOption, "[sample] got typical mass %g, expected more than 0, at most 1", mass);
   }
   if (mass == 1) return;
-  row.weigh();
+  const double centre = row.mean_log_weight();  // surprise - entropy is this less the log of the token's weight
   if (row.size() == 0) return;
-  // Surprise - entropy is the mean of log(weight) less that of the token.
-  row.order_by_nearness(row.mean_log_weight());
-  const Candidates all{row.memory.order, row.weights(), row.slots()};
-  row.keep_order_above(below(find_cut(row.math, row.passes, row.memory, all, row.total(), mass * row.total()).limit));
+  const Nearness nearness = row.nearness_to(centre);
+  const float* scores = row.gather();
+  const Candidates all{scores, row.weights(), row.slots(), &nearness};
+  const Cut cut = find_cut(row.math, row.passes, row.memory, all, row.total(), mass * row.total());
+  row.keep_nearer(scores, nearness, below(cut.limit));
 }
 
 }  // namespace switchyard::samplers
