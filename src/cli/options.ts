@@ -5,6 +5,7 @@ import { ioCode } from '../checkpoint/file-reader.js';
 import { DEVICE_NAMES, type DeviceName, parseDeviceName, VARIABLES } from '../core/env.js';
 import { mismatch, SwitchyardError, unknownOption } from '../core/errors.js';
 import { COMPUTE_MODES, type ComputeMode, KV_TYPES, type KvType } from '../core/format.js';
+import { JSON_LAYOUTS, type JsonLayout } from '../generate/constrain/grammar.js';
 import type { GenerateOptions } from '../generate/generation.js';
 
 interface Range {
@@ -134,6 +135,7 @@ export interface SamplingFlags {
   regex?: string;
   grammar?: string;
   jsonSchema?: Readonly<Record<string, unknown>>;
+  jsonLayout?: JsonLayout;
 }
 
 const SAMPLING = [
@@ -151,6 +153,7 @@ const SAMPLING = [
   'regex',
   'grammar',
   'jsonSchema',
+  'jsonLayout',
 ] as const;
 
 export function addSamplingOptions(command: Command, maxTokens: number | undefined): Command {
@@ -197,6 +200,11 @@ export function addSamplingOptions(command: Command, maxTokens: number | undefin
     )
     .option('--json-schema <file>', 'the text is JSON of a schema', (file) =>
       readJsonFile('--json-schema', file),
+    )
+    .option(
+      '--json-layout <layout>',
+      "line: JSON on one line, with ', ' and ': '; free (default): blanks as the model likes",
+      oneOf('--json-layout', JSON_LAYOUTS),
     );
 }
 

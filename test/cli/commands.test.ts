@@ -30,6 +30,18 @@ describe('mistakes', () => {
     ],
     ['an option without a value', ['generate', '--prompt'], /without a value/, /generate --help/],
     ['too many arguments', ['inspect', 'a', 'b'], /\[inspect\] got arguments/, /inspect --help/],
+    [
+      'an odd layout',
+      ['generate', '--json-layout', 'wide'],
+      /\[--json-layout\] got 'wide', expected .*free.*line/,
+      /^$/,
+    ],
+    [
+      'an echo that nobody sees',
+      ['generate', '--model', 'x', '--prompt', 'x', '--echo'],
+      /--echo without --json/,
+      /^$/,
+    ],
     ['no number', ['generate', '--top-k', 'x'], /\[--top-k\] got 'x', expected a whole number/, /^$/],
     ['a number out of range', ['generate', '--top-p', '1.5'], /from 0 to 1/, /^$/],
     ['a misspelled dtype', ['generate', '--dtype', 'bf-16x'], /\[--dtype\] got 'bf-16x'/, /bf16/],
@@ -215,6 +227,30 @@ describe.skipIf(!fixturesFolder)('with a model', () => {
       const more = ['--regex', '[a-f]{4}', '--min-p', '0.01', '--presence-penalty', '-1', '--stop', 'never'];
       const run = await runCli(['generate', '--model', llama, '--prompt', 'a', '--json', ...more]);
       expect(jsonOf(run).text).toMatch(/^[a-f]{4}$/);
+    });
+
+    it('writes JSON of a schema on one line', async () => {
+      const file = join(mkdtempSync(join(tmpdir(), 'switchyard-')), 'schema.json');
+      writeFileSync(
+        file,
+        JSON.stringify({ type: 'array', items: { enum: ['a', 'b'] }, minItems: 3, maxItems: 3 }),
+      );
+      const more = ['--json-schema', file, '--json-layout', 'line', '--max-tokens', '40'];
+      const run = await runCli(['generate', '--model', llama, '--prompt', 'a', '--json', ...more]);
+      expect(jsonOf(run).text).toMatch(/^\["[ab]", "[ab]", "[ab]"\]$/);
+    });
+
+    it('echoes the prompt', async () => {
+      const echo = ['generate', '--model', llama, '--prompt', 'the cat', '--max-tokens', '0', '--echo'];
+      const { prompt, tokens } = jsonOf(await runCli([...echo, '--json'])) as unknown as {
+        prompt: { text: string; tokens: number[]; logprobs: (number | null)[] };
+        tokens: number[];
+      };
+      expect(tokens).toEqual([]);
+      expect(prompt.text).toContain('the cat');
+      expect(prompt.logprobs).toHaveLength(prompt.tokens.length);
+      expect(prompt.logprobs[0]).toBeNull();
+      expect(prompt.logprobs.slice(1).every((x) => typeof x === 'number' && x < 0)).toBe(true);
     });
 
     it('names a schema file that is no JSON', async () => {

@@ -5,7 +5,8 @@ import { mismatch, SwitchyardError } from '../../core/errors.js';
 /** A schema as JSON (draft 2020-12), or a zod type, of which the result then has the type. */
 export type JsonSchema<T = unknown> = z.ZodType<T> | Readonly<Record<string, unknown>>;
 
-export type JsonLayout = 'free' | 'line';
+export const JSON_LAYOUTS = ['free', 'line'] as const;
+export type JsonLayout = (typeof JSON_LAYOUTS)[number];
 
 export interface ConstraintOptions<T = unknown> {
   /** The text is JSON of this schema; `json` of the result is its value. */
@@ -53,7 +54,7 @@ export function constraintOf(options: ConstraintOptions): Constraint | null {
   if (given.length > 1)
     throw mismatch('ERR_OPTION', 'generate', `${given.join(' together with ')}`, 'one of them');
   const { jsonSchema, jsonLayout, regex, grammar } = options;
-  if (jsonLayout !== undefined && (jsonSchema === undefined || !['free', 'line'].includes(jsonLayout)))
+  if (jsonLayout !== undefined && (jsonSchema === undefined || !JSON_LAYOUTS.includes(jsonLayout)))
     throw mismatch(
       'ERR_OPTION',
       'generate',
