@@ -31,7 +31,7 @@ export interface GeneratedPart {
 export type FinishReason = 'stop' | 'length' | 'abort';
 
 /** One of the sequences that a search returns. */
-export interface Hypothesis {
+export interface Hypothesis<T = unknown> {
   readonly text: string;
   /** New tokens, an end token included. */
   readonly tokens: readonly number[];
@@ -39,6 +39,10 @@ export interface Hypothesis {
   readonly logprobs: readonly number[];
   /** By which the search compares; of a beam search the sum of the log-probabilities divided by length^lengthPenalty. */
   readonly score: number;
+  /** With `topLogprobs`: of each token. */
+  readonly alternatives?: readonly Alternatives[];
+  /** With `jsonSchema`: the value of the text, if it came to its end and a zod type does not refuse it. */
+  readonly json?: T;
 }
 
 /** How well a drafter guessed. */
@@ -120,6 +124,7 @@ export class Continuation {
   readonly #decoder: StreamDecoder;
   readonly #constraint: Constraint | null;
   readonly #stops: StopStrings;
+  readonly #stopTexts: readonly string[];
   readonly #echo: boolean;
 
   /** @throws SwitchyardError ERR_OPTION or ERR_CONTEXT_LENGTH for a prompt or options that cannot be run */
@@ -146,7 +151,8 @@ export class Continuation {
       ...(seed === undefined ? {} : { seed }),
     });
     this.#decoder = new StreamDecoder(host.tokenizer, { skipSpecialTokens: true });
-    this.#stops = new StopStrings([stop].flat());
+    this.#stopTexts = [stop].flat();
+    this.#stops = new StopStrings(this.#stopTexts);
     if (this.maxTokens === 0) this.finishReason = 'length';
   }
 
@@ -208,10 +214,25 @@ export class Continuation {
     return this.finished;
   }
 
-  /** The text of new tokens, without an end token. */
-  textOf(tokens: readonly number[]): string {
+  /** What new tokens say, up to an end token or a stop string, and its value as JSON if it is one. */
+  read(tokens: readonly number[]): { text: string; json?: unknown } {
     const ends = this.endTokens.has(tokens.at(-1) as number);
-    return this.tokenizer.decode(ends ? tokens.slice(0, -1) : tokens, { skipSpecialTokens: true });
+    const all = this.tokenizer.decode(ends ? tokens.slice(0, -1) : tokens, { skipSpecialTokens: true });
+    const { text, stopped } = new StopStrings(this.#stopTexts).push(all);
+    if (stopped || !ends || !this.#constraint) return { text: stopped ? text : all };
+    try {
+      const json = finishedValue(this.#constraint, all);
+      return json === undefined ? { text: all } : { text: all, json };
+    } catch {
+      return { text: all }; // a zod type may ask more than a schema can say
+    }
+  }
+
+  /** Whether the text of new tokens holds a stop string. */
+  stopped(tokens: readonly number[]): boolean {
+    if (this.#stopTexts.length === 0) return false;
+    const text = this.tokenizer.decode([...tokens], { skipSpecialTokens: true });
+    return new StopStrings(this.#stopTexts).push(text).stopped;
   }
 
   /** The text of the token taken last; after it `finished` is final. */

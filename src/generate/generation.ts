@@ -79,7 +79,7 @@ export interface GenerationResult<T = unknown> {
   /** With `jsonSchema`: the value of the text, if it came to its end. */
   readonly json?: T;
   /** What a search returns, best first; the best one is `text` and `tokens`. */
-  readonly hypotheses?: readonly Hypothesis[];
+  readonly hypotheses?: readonly Hypothesis<T>[];
   /** With `speculation`. */
   readonly speculation?: SpeculationStatistics;
   readonly timings: Timings;

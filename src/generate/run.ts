@@ -80,7 +80,8 @@ export class Run {
 
   #wanted(ask: Ask): Ask {
     const { top } = this.continuation;
-    return top === undefined || ask.sampling === null ? ask : { ...ask, top };
+    // who asks for logits finds the likeliest tokens there
+    return top === undefined || ask.sampling === null || ask.logits ? ask : { ...ask, top };
   }
 
   #told(answer: Promise<Answer>): Promise<Answer> {

@@ -24,9 +24,6 @@ export const STRATEGY_OPTIONS = ['beams', 'contrastive', 'speculation'] as const
 const CHOOSES = CHOICE_OPTIONS.filter(
   (name) => !([...EDIT_OPTIONS, ...CONSTRAINT_OPTIONS] as readonly string[]).includes(name),
 );
-/** What a search has no use for: besides, it edits log-probabilities natively. */
-const NOT_SEARCHED = [...CHOOSES, 'logitsHook', 'topLogprobs'] as const;
-
 /** @throws SwitchyardError ERR_OPTION */
 export function strategyOf(options: StrategyOptions & ContinuationOptions): Strategy {
   const { beams, contrastive, speculation } = options;
@@ -35,12 +32,11 @@ export function strategyOf(options: StrategyOptions & ContinuationOptions): Stra
     throw mismatch('ERR_OPTION', 'generate', named.join(' together with '), 'one of them');
   if (speculation !== undefined) return speculative(checkDrafter(speculation));
   if (contrastive !== undefined) {
-    refuse('contrastive', options, NOT_SEARCHED);
+    refuse('contrastive', options, CHOOSES);
     return contrastiveSearch(contrastiveSettings(contrastive));
   }
   if (beams === undefined) return plain;
-  // a stop string would have to be looked for in each beam
-  refuse('beams', options, [...NOT_SEARCHED, 'stop']);
+  refuse('beams', options, CHOOSES);
   const settings = beamSettings(beams);
   return settings.groups > 1 ? diverseBeamSearch(settings) : beamSearch(settings);
 }

@@ -3,12 +3,13 @@
  * those that ended (Wu et al. 2016, eq. 14 with the plain power of the length).
  */
 import { checkOptions, checkWhole, mismatch, type SwitchyardError } from '../../core/errors.js';
-import type { Continuation, GeneratedPart } from '../continuation.js';
+import type { Alternatives, Continuation, GeneratedPart } from '../continuation.js';
+import { logSumExp } from '../log-sum-exp.js';
 import type { Run, Strategy } from '../run.js';
 import { samplers } from '../samplers/index.js';
 import type { Answer, Ask, Lane } from '../steps/lane.js';
 import { Sampling } from '../steps/sampling.js';
-import { type Candidate, likeliest, logSumExp } from './likeliest.js';
+import { alternativesTo, type Candidate, likeliest } from './likeliest.js';
 
 export interface BeamOptions {
   /** Sequences kept at each step, 1 to 64. */
@@ -68,6 +69,8 @@ export function beamSettings(options: number | BeamOptions): BeamSettings {
 interface Path {
   readonly tokens: readonly number[];
   readonly logprobs: readonly number[];
+  /** Of each token, if they were asked for. */
+  readonly alternatives: readonly Alternatives[];
   /** What is compared: log-probabilities, less penalties. */
   readonly sum: number;
 }
@@ -84,16 +87,20 @@ export interface Ended extends Path {
 /** What may follow an open path, likeliest first: `logprob` is what counts, `raw` what the model says. */
 export interface Step extends Candidate {
   readonly raw: number;
+  /** What else might have stood in its place, where that is asked for. */
+  alternatives?(): Alternatives;
 }
 
 export interface BeamRules extends Pick<BeamSettings, 'beams' | 'lengthPenalty' | 'earlyStopping'> {
   readonly maxTokens: number;
   readonly endTokens: ReadonlySet<number>;
+  /** Whether the last of the tokens completes a stop string. Default: there are none. */
+  stopped?(tokens: readonly number[]): boolean;
 }
 
 /** The paths of one search, without a model. */
 export class BeamState {
-  open: readonly Open[] = [{ tokens: [], logprobs: [], sum: 0, parent: 0 }];
+  open: readonly Open[] = [{ tokens: [], logprobs: [], alternatives: [], sum: 0, parent: 0 }];
   /** Best first, at most `beams`. */
   ended: readonly Ended[] = [];
   done = false;
@@ -109,24 +116,29 @@ export class BeamState {
 
   /** Goes one token further. @param steps for each open path, `wanted` of them or the whole vocabulary */
   advance(steps: readonly (readonly Step[])[]): void {
-    const { beams, lengthPenalty, earlyStopping, maxTokens, endTokens } = this.rules;
+    const { beams, lengthPenalty, earlyStopping, maxTokens } = this.rules;
     const length = (this.open[0] as Open).tokens.length + 1;
     const candidates = this.open
       .flatMap(({ sum }, parent) =>
         (steps[parent] ?? []).map((step) => ({ parent, step, sum: sum + step.logprob })),
       )
       .sort((a, b) => b.sum - a.sum)
-      .slice(0, this.wanted);
+      .slice(0, this.wanted)
+      .map((candidate) => ({ ...candidate, ends: this.#ends(candidate, length) }));
     const pathOf = ({ parent, step, sum }: (typeof candidates)[number]): Open => {
-      const { tokens, logprobs } = this.open[parent] as Open;
-      return { parent, sum, tokens: [...tokens, step.token], logprobs: [...logprobs, step.raw] };
+      const before = this.open[parent] as Open;
+      return {
+        parent,
+        sum,
+        tokens: [...before.tokens, step.token],
+        logprobs: [...before.logprobs, step.raw],
+        alternatives: step.alternatives ? [...before.alternatives, step.alternatives()] : [],
+      };
     };
-    const ends = ({ step }: (typeof candidates)[number]): boolean =>
-      length >= maxTokens || endTokens.has(step.token);
     const full = this.ended.length === beams;
     // the candidates behind the first `beams` are there to keep enough paths open, not to win
     if (this.#improvable && !(full && earlyStopping === true)) {
-      const fresh = candidates.slice(0, beams).filter(ends);
+      const fresh = candidates.slice(0, beams).filter((c) => c.ends);
       this.ended = [
         ...this.ended,
         ...fresh.map((c) => ({ ...pathOf(c), score: c.sum / length ** lengthPenalty })),
@@ -134,7 +146,7 @@ export class BeamState {
         .sort((a, b) => b.score - a.score)
         .slice(0, beams);
     }
-    const next = candidates.filter((c) => !ends(c)).slice(0, beams);
+    const next = candidates.filter((c) => !c.ends).slice(0, beams);
     this.open = next.map(pathOf);
     const allEnded = this.ended.length === beams;
     if (allEnded && this.open.length > 0) {
@@ -143,6 +155,12 @@ export class BeamState {
       this.#improvable &&= best > (this.ended[beams - 1] as Ended).score;
     }
     this.done = this.open.length === 0 || !this.#improvable || (allEnded && earlyStopping === true);
+  }
+
+  #ends({ parent, step }: { parent: number; step: Step }, length: number): boolean {
+    const { maxTokens, endTokens, stopped } = this.rules;
+    if (length >= maxTokens || endTokens.has(step.token)) return true;
+    return stopped?.([...(this.open[parent] as Open).tokens, step.token]) ?? false;
   }
 }
 
@@ -201,31 +219,52 @@ export const nothingLeft = (where: string): SwitchyardError =>
     hint: 'bans, forced tokens and a grammar together leave nothing: loosen one of them',
   });
 
-const behind = ({ logits, scores }: Answer): Behind => ({ logits: logits as Float32Array, scores });
+/** @throws what a hook has thrown */
+export function behind({ logits, scores, results }: Answer): Behind {
+  const error = results.at(-1)?.error;
+  if (error !== undefined) throw error;
+  return { logits: logits as Float32Array, scores };
+}
 
-/** The likeliest continuations, `penalties` subtracted. */
+export interface StepsOptions {
+  /** Subtracted from the log-probabilities of these tokens before they are compared. */
+  penalties?: ReadonlyMap<number, number>;
+  /** So many of the likeliest tokens in the place of each, and its rank. Default: neither. */
+  top?: number | undefined;
+}
+
+/** The likeliest continuations, penalties subtracted. */
 export function stepsOf(
   { logits, scores }: Behind,
   count: number,
-  penalties?: ReadonlyMap<number, number>,
+  { penalties, top }: StepsOptions = {},
 ): Step[] {
   const norm = logSumExp(logits);
   const candidates = scores
     ? likeliest(scores, count, penalties, 0)
     : likeliest(logits, count, penalties, norm);
-  return candidates.map((c) => ({ ...c, raw: (logits[c.token] as number) - norm }));
+  const others = (token: number) =>
+    top === undefined ? {} : { alternatives: () => alternativesTo(logits, token, top) };
+  return candidates.map((c) => ({ ...c, raw: (logits[c.token] as number) - norm, ...others(c.token) }));
 }
+
+/** When paths of a continuation end. */
+export const rulesOf = (continuation: Continuation) => ({
+  maxTokens: continuation.maxTokens,
+  endTokens: continuation.endTokens,
+  stopped: (tokens: readonly number[]) => continuation.stopped(tokens),
+});
 
 /** Searches with `beams` paths; the best one is handed out when the search has ended. */
 export function beamSearch(settings: BeamSettings): Strategy {
   return async function* search(run) {
     const { continuation } = run;
-    const { maxTokens, endTokens } = continuation;
-    const state = new BeamState({ ...settings, maxTokens, endTokens });
+    const { top } = continuation;
+    const state = new BeamState({ ...settings, ...rulesOf(continuation) });
     const lanes = new BeamLanes(run);
     let rows = [await lanes.start()];
     for (;;) {
-      state.advance(rows.map((row) => stepsOf(row, state.wanted)));
+      state.advance(rows.map((row) => stepsOf(row, state.wanted, { top })));
       if (state.done) break;
       rows = await lanes.next(
         state.open.map(({ parent, tokens }) => ({ parent, token: tokens.at(-1) as number })),
@@ -237,17 +276,18 @@ export function beamSearch(settings: BeamSettings): Strategy {
 
 /** Gives out the best path as if it had been generated token by token, and all of them with their texts. */
 export function* handOut(continuation: Continuation, paths: readonly Ended[]): Generator<GeneratedPart> {
-  continuation.hypotheses = paths.map(({ tokens, logprobs, score }) => ({
-    text: continuation.textOf(tokens),
+  continuation.hypotheses = paths.map(({ tokens, logprobs, score, alternatives }) => ({
+    ...continuation.read(tokens),
     tokens,
     logprobs,
     score,
+    ...(continuation.top === undefined ? {} : { alternatives }),
   }));
   const [best] = paths;
   if (!best) throw nothingLeft('beams');
   for (const [i, token] of best.tokens.entries()) {
     const logprob = best.logprobs[i] as number;
-    continuation.take({ token, logprob, chosen: logprob });
+    continuation.take({ token, logprob, chosen: logprob, ...best.alternatives[i] });
     yield continuation.decode();
   }
 }

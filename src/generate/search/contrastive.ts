@@ -8,10 +8,11 @@
  * probability is of what they leave.
  */
 import { checkOptions, mismatch } from '../../core/errors.js';
+import { logSumExp } from '../log-sum-exp.js';
 import type { Strategy } from '../run.js';
 import type { Answer, Lane } from '../steps/lane.js';
-import { askOf, nothingLeft } from './beam.js';
-import { type Candidate, likeliest, logSumExp } from './likeliest.js';
+import { askOf, behind, nothingLeft } from './beam.js';
+import { alternativesTo, type Candidate, likeliest } from './likeliest.js';
 
 export interface ContrastiveOptions {
   /** Candidates, 1 to 64. Default 4. */
@@ -38,13 +39,12 @@ export function contrastiveSearch({ topK, penalty }: Required<ContrastiveOptions
     const { continuation } = run;
     let lane = run.open({ hidden: true });
     let edits = continuation.edits();
-    const prompt = await run.prompt(lane, askOf(edits));
-    let row = prompt.scores ?? prompt.logits;
-    let logits = prompt.logits as Float32Array;
+    let { logits, scores } = behind(await run.prompt(lane, askOf(edits)));
+    const { top } = continuation;
     const units = statesOf(lane).map(unit);
     while (!continuation.finished) {
       const norm = logSumExp(logits);
-      const candidates = likeliest(row as Float32Array, topK);
+      const candidates = likeliest(scores ?? logits, topK);
       if (candidates.length === 0) throw nothingLeft('contrastive');
       const paths = candidates.map(({ token }, i) => {
         const after = edits?.fork() ?? null;
@@ -59,12 +59,11 @@ export function contrastiveSearch({ topK, penalty }: Required<ContrastiveOptions
       await Promise.all(paths.filter((_, i) => i !== best).map((path) => run.close(path.lane)));
       const { token } = candidates[best] as Candidate;
       const logprob = (logits[token] as number) - norm;
-      continuation.take({ token, logprob, chosen: logprob });
+      const others = top === undefined ? {} : alternativesTo(logits, token, top);
+      continuation.take({ token, logprob, chosen: logprob, ...others });
       yield continuation.decode();
       ({ lane, edits } = paths[best] as (typeof paths)[number]);
-      const answer = answers[best] as Answer;
-      row = answer.scores ?? answer.logits;
-      logits = answer.logits as Float32Array;
+      ({ logits, scores } = behind(answers[best] as Answer));
       units.push(states[best] as Float32Array);
     }
   };

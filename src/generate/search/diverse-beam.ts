@@ -4,15 +4,15 @@
  */
 
 import type { Strategy } from '../run.js';
-import { BeamLanes, type BeamSettings, BeamState, type Ended, handOut, stepsOf } from './beam.js';
+import { BeamLanes, type BeamSettings, BeamState, type Ended, handOut, rulesOf, stepsOf } from './beam.js';
 
 /** The sequences returned are the best of all groups. */
 export function diverseBeamSearch(settings: BeamSettings): Strategy {
   return async function* search(run) {
     const { continuation } = run;
-    const { maxTokens, endTokens } = continuation;
     const { groups, diversityPenalty, returned } = settings;
-    const rules = { ...settings, beams: settings.beams / groups, maxTokens, endTokens };
+    const { top } = continuation;
+    const rules = { ...settings, ...rulesOf(continuation), beams: settings.beams / groups };
     const states = Array.from({ length: groups }, () => new BeamState(rules));
     const lanes = new BeamLanes(run);
     const prompt = await lanes.start();
@@ -23,7 +23,7 @@ export function diverseBeamSearch(settings: BeamSettings): Strategy {
       const chosen = new Map<number, number>();
       for (const [g, state] of states.entries()) {
         if (state.done) continue;
-        state.advance((rows[g] ?? []).map((row) => stepsOf(row, state.wanted, chosen)));
+        state.advance((rows[g] ?? []).map((row) => stepsOf(row, state.wanted, { penalties: chosen, top })));
         for (const { tokens } of state.open) {
           const token = tokens.at(-1) as number;
           chosen.set(token, (chosen.get(token) ?? 0) + diversityPenalty);

@@ -1,5 +1,8 @@
 /** The likeliest next tokens and their log-probabilities. */
 
+import type { Alternatives } from '../continuation.js';
+import { logSumExp } from '../log-sum-exp.js';
+
 export interface Candidate {
   readonly token: number;
   readonly logprob: number;
@@ -24,13 +27,12 @@ export function likeliest(
   return best.slice(0, count);
 }
 
-/** log Σ exp(x), in double precision. */
-export function logSumExp(x: Float32Array): number {
-  let max = -Infinity;
-  for (const v of x) if (v > max) max = v;
-  let sum = 0;
-  for (const v of x) sum += Math.exp(v - max);
-  return max + Math.log(sum);
+/** What else might have stood in a token's place, as `topLogprobs` has it: `count` of the likeliest, and how many are likelier. */
+export function alternativesTo(logits: Float32Array, token: number, count: number): Alternatives {
+  const own = logits[token] as number;
+  let rank = 1;
+  for (const v of logits) if (v > own) rank++;
+  return { rank, top: likeliest(logits, count) };
 }
 
 /** Places of the `count` largest values, falling, ties to the lower place. */

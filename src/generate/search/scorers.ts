@@ -2,10 +2,10 @@
 import { checkOptions, mismatch, SwitchyardError } from '../../core/errors.js';
 import type { Tensor } from '../../core/tensor.js';
 import type { BatchResult } from '../batch.js';
+import { logSumExp } from '../log-sum-exp.js';
 import { samplers } from '../samplers/index.js';
 import type { Lane, LaneOptions } from '../steps/lane.js';
 import { Sampling } from '../steps/sampling.js';
-import { logSumExp } from './likeliest.js';
 
 /**
  * Says how good answers are: a number each, larger is better. All answers come at once, so that a model that scores can take

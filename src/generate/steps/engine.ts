@@ -143,7 +143,7 @@ export class StepEngine implements StepBase {
     const turn = this.#turn;
     await this.#open[this.carried ? turn : 1 - turn]; // which uses the same memory
     if (this.#disposed) throw new DisposedError('model');
-    const { real, sampling, prefix } = contents(rows);
+    const { real, sampling, scored, prefix } = contents(rows);
     const sampled = sampling.length;
     const hooked = sampling.some((one) => one.hooked);
     const chains = this.#chains;
@@ -174,7 +174,7 @@ export class StepEngine implements StepBase {
       const { met } = program.results.ints;
       if (met) this.experts?.note(met, form.tokens, real, this.model.topK);
       const output = readStep(this, form, program, large, { real, sampled });
-      if (hooked) await this.#hooked.choose(sampling, output, form.top);
+      if (hooked) await this.#hooked.choose(sampling, output, { top: form.top, scored });
       return output;
     };
     const output = finish();

@@ -4,14 +4,16 @@ import { CHAIN_ROW_WORDS, processLogits, sample, tokenLogprobs } from '../../cor
 import type { PackedTensors } from '../../core/packed-tensors.js';
 import { BoundProgram } from '../../core/program/bound.js';
 import { Tensor } from '../../core/tensor.js';
+import { logSumExp } from '../log-sum-exp.js';
 import { ChainBatch, chainCapacity } from '../samplers/chain-batch.js';
 import type { Choice, Choosing } from './sampling.js';
 import { type LikelyTensors, withLikely } from './top-tokens.js';
 
-/** What a step has chosen, with the logits that it chose from. */
+/** What a step has chosen, with the logits that it chose from and, if asked for, what chains make of their log-probabilities. */
 interface Chosen {
   readonly results: Choice[];
   readonly logits: Float32Array | null;
+  readonly scores: Float32Array | null;
 }
 
 type Named<K extends string> = { readonly [name in K]: Tensor };
@@ -29,27 +31,52 @@ export class HookedRows {
     readonly vocabSize: number,
   ) {}
 
-  /** Replaces the results of rows that have hooks. What a hook throws becomes the error of its row. */
-  async choose(sampling: readonly Choosing[], { results, logits }: Chosen, top: number): Promise<void> {
+  /**
+   * Replaces the results of rows that have hooks, or the scores of those that ask for these: a search chooses by itself. What a
+   * hook throws becomes the error of its row.
+   */
+  async choose(
+    sampling: readonly Choosing[],
+    { results, logits, scores }: Chosen,
+    { top, scored }: { top: number; scored: readonly boolean[] },
+  ): Promise<void> {
+    const v = this.vocabSize;
+    const failed = (error: unknown): Choice => ({ token: -1, logprob: 0, chosen: 0, error });
     for (const [i, one] of sampling.entries()) {
       if (!one.hooked || !logits) continue;
-      const raw = logits.subarray(i * this.vocabSize, (i + 1) * this.vocabSize);
-      results[i] = await this.#row(one, raw, top).catch((error) => ({
-        token: -1,
-        logprob: 0,
-        chosen: 0,
-        error,
-      }));
+      const raw = logits.subarray(i * v, (i + 1) * v);
+      try {
+        if (scores && scored[i]) scores.set(await this.#scores(one, raw), i * v);
+        else results[i] = await this.#row(one, raw, top);
+      } catch (error) {
+        results[i] = failed(error);
+      }
     }
   }
 
-  async #row(sampling: Choosing, logits: Float32Array, top: number): Promise<Choice> {
-    let scores = logits;
+  /** Log-probabilities as the chain leaves them. */
+  async #scores(sampling: Choosing, logits: Float32Array): Promise<Float32Array> {
+    const norm = logSumExp(logits);
+    const before = await this.#hooks(
+      sampling,
+      logits.map((x) => x - norm),
+    );
+    return (await this.#chain('process', before, (batch) => sampling.write(batch))).floats.scores;
+  }
+
+  /** What the hooks, and the parts of the chain before them, make of scores. */
+  async #hooks(sampling: Choosing, given: Float32Array): Promise<Float32Array> {
+    let scores = given;
     for (const { write, hook } of sampling.hooks()) {
       const { floats } = await this.#chain('process', scores, write);
       scores = floats.scores.slice();
       await hook(scores);
     }
+    return scores;
+  }
+
+  async #row(sampling: Choosing, logits: Float32Array, top: number): Promise<Choice> {
+    const scores = await this.#hooks(sampling, logits);
     const { ints, floats } = await this.#chain('sample', scores, (batch) => sampling.write(batch));
     const choice = { token: ints.token[0] as number, logprob: 0, chosen: floats.chosen[0] as number };
     if (choice.token < 0) return choice;

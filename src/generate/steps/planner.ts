@@ -163,8 +163,9 @@ export class Planner {
     const fed = known ?? [chosenBefore(after as number)];
     const { prefixLength, memory } = lane;
     const answers = count === left;
+    const scored = waiting.ask.scores === true;
     const row: StepRow = answers
-      ? { sequence, tokens: fed, slots, prefixLength, memory, sampling, earlier }
+      ? { sequence, tokens: fed, slots, prefixLength, memory, sampling, earlier, scored }
       : { sequence, tokens: fed, slots, prefixLength, memory, sampling: null };
     const result = results + (answers ? choices : 0) - 1;
     return { lane, waiting, mark, end: sequence.length, row, answers, result, shared };

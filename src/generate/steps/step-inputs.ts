@@ -26,6 +26,8 @@ export interface StepRow {
   readonly sampling: Choosing | null;
   /** How tokens behind the ones before the last are chosen, the last of them behind the last but one: drafts to be checked. */
   readonly earlier?: readonly Choosing[];
+  /** The choices themselves do not matter, only the scores that their chains leave. Default false. */
+  readonly scored?: boolean;
   /** Tokens at the beginning that see each other in both directions; they must come in one step. Default 0. */
   readonly prefixLength?: number;
   /** What the tokens attend over besides, where the model has an encoder. */
@@ -115,17 +117,26 @@ export const attendOverMemory =
     return pagedAttention(q, keys, offsets, { ...options, causal: false });
   };
 
-/** What rows bring together: so many tokens, these choices, and whether any has a prefix. */
-export function contents(rows: readonly StepRow[]): { real: number; sampling: Choosing[]; prefix: boolean } {
+interface Contents {
+  readonly real: number;
+  readonly sampling: Choosing[];
+  readonly scored: boolean[];
+  readonly prefix: boolean;
+}
+
+/** What rows bring together: so many tokens, these choices, which of them only want scores, and whether any row has a prefix. */
+export function contents(rows: readonly StepRow[]): Contents {
   const sampling: Choosing[] = [];
+  const scored: boolean[] = [];
   let real = 0;
   let prefix = false;
   for (const row of rows) {
     real += row.tokens.length;
     if (row.sampling) sampling.push(...(row.earlier ?? []), row.sampling);
+    while (scored.length < sampling.length) scored.push(row.scored === true);
     prefix ||= (row.prefixLength ?? 0) > 0;
   }
-  return { real, sampling, prefix };
+  return { real, sampling, scored, prefix };
 }
 
 /** `to.set(values, at)`, which takes longer than this for lists of a few numbers. */

@@ -63,9 +63,12 @@ describe('beams', () => {
     const options = { jsonSchema: ROUTER_OR_EXPERT, beams, maxTokens: 120 };
     const { json, text, hypotheses = [] } = await model.generate(prompt, options).result();
     expect(json).toEqual(JSON.parse(text));
-    for (const hypothesis of hypotheses)
-      if (hypothesis.tokens.at(-1) === END)
-        expect(Object.keys(JSON.parse(hypothesis.text))).toEqual(['kind', 'size']);
+    expect(hypotheses[0]?.json).toEqual(json);
+    for (const hypothesis of hypotheses) {
+      const whole = hypothesis.tokens.at(-1) === END;
+      expect(hypothesis.json).toEqual(whole ? JSON.parse(hypothesis.text) : undefined);
+      if (whole) expect(Object.keys(hypothesis.json as object)).toEqual(['kind', 'size']);
+    }
   });
 
   it('of one are greedy', async () => {

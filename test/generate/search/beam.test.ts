@@ -4,8 +4,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { GenerateOptions } from '../../../src/generate/generation.js';
 import type { LanguageModel } from '../../../src/generate/handles/language-model.js';
 import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
+import { logSumExp } from '../../../src/generate/log-sum-exp.js';
 import { type BeamOptions, type BeamRules, BeamState, stepsOf } from '../../../src/generate/search/beam.js';
-import { likeliest, logSumExp } from '../../../src/generate/search/likeliest.js';
+import { likeliest } from '../../../src/generate/search/likeliest.js';
 import { abortAtStep } from '../../helpers/abort-at-step.js';
 import { temporaryFolder } from '../../helpers/checkpoint.js';
 import { writeTinyFolder } from '../../helpers/tiny-model.js';
@@ -179,8 +180,6 @@ describe('beams', () => {
     ['a penalty without groups', { beams: 4, diversityPenalty: 1 }, {}, /diversityPenalty 1/],
     ['a misspelt option', { beams: 2, length_penalty: 1 }, {}, /length_penalty/],
     ['a sampler beside', 2, { temperature: 1 }, /beams together with temperature/],
-    ['a hook beside', 2, { logitsHook: () => undefined }, /beams together with logitsHook/],
-    ['a stop string beside', 2, { stop: 'x' }, /beams together with stop/],
   ])('%s: refused', async (_, beams, options, message) => {
     const run = async () => search(beams as number, options);
     await expect(run()).rejects.toMatchObject({
