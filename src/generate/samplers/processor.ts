@@ -49,7 +49,7 @@ export interface Processor {
   readonly name: string;
   /** Whether records of it read the tokens so far. */
   readonly readsHistory: boolean;
-  /** Whether its state follows the tokens that are drawn, so that no draft can be taken ahead. */
+  /** Whether its state follows how likely the tokens were that are drawn: behind a guess it is known only after the step. */
   readonly needsChosen?: boolean;
   /** @throws SwitchyardError ERR_OPTION where the processor and the sequence do not fit */
   start(context: SequenceContext): RunningProcessor;

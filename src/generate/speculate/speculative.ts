@@ -60,13 +60,6 @@ export function speculative(drafter: Drafter): Strategy {
     const { continuation } = run;
     const { sampling, maxTokens } = continuation;
     const { vocabSize } = run.scheduler.engine.model;
-    if (sampling.needsChosen)
-      throw mismatch(
-        'ERR_OPTION',
-        'generate',
-        'speculation together with mirostat',
-        'a sampler that can run ahead',
-      );
     const draft = drafter.start(run);
     const counts = { steps: 0, drafted: 0, accepted: 0 };
     try {
@@ -143,7 +136,7 @@ async function along(
     if (!last.allows(token)) break;
     earlier.push(last);
     last = last.fork();
-    last.take({ token });
+    last.guess(token);
   }
   return { ask: { earlier, sampling: last }, held: guesses.slice(0, earlier.length) };
 }

@@ -1,4 +1,4 @@
-/** Rows whose scores pass through JavaScript on their way to a token. */
+/** Rows whose scores pass through JavaScript on their way to a token, or that must know what the rows before have chosen. */
 import type { Device } from '../../core/device.js';
 import { CHAIN_ROW_WORDS, processLogits, sample, tokenLogprobs } from '../../core/ops/sampling.js';
 import type { PackedTensors } from '../../core/packed-tensors.js';
@@ -32,7 +32,7 @@ export class HookedRows {
   ) {}
 
   /**
-   * Replaces the results of rows that have hooks, or the scores of those that ask for these: a search chooses by itself. What a
+   * Replaces the results of such rows, or the scores of those that ask for these: a search chooses by itself. What a
    * hook throws becomes the error of its row.
    */
   async choose(
@@ -46,6 +46,7 @@ export class HookedRows {
       if (!one.hooked || !logits) continue;
       const raw = logits.subarray(i * v, (i + 1) * v);
       try {
+        one.learn?.(results.slice(0, i));
         if (scores && scored[i]) scores.set(await this.#scores(one, raw), i * v);
         else results[i] = await this.#row(one, raw, top);
       } catch (error) {
@@ -78,13 +79,18 @@ export class HookedRows {
   async #row(sampling: Choosing, logits: Float32Array, top: number): Promise<Choice> {
     const scores = await this.#hooks(sampling, logits);
     const { ints, floats } = await this.#chain('sample', scores, (batch) => sampling.write(batch));
-    const choice = { token: ints.token[0] as number, logprob: 0, chosen: floats.chosen[0] as number };
-    if (choice.token < 0) return choice;
+    const choice = {
+      token: ints.token[0] as number,
+      logprob: floats.logprob[0] as number, // of the logits themselves, where no hook has changed them
+      chosen: floats.chosen[0] as number,
+    };
+    if (choice.token < 0 || (scores === logits && top < 0)) return choice;
     const likely = await this.#program('likely', Math.max(0, top));
     likely.inputs.floats.logits.set(logits);
     likely.inputs.ints.token[0] = choice.token;
     await likely.run();
-    const full = { ...choice, logprob: likely.results.floats.logprob[0] as number };
+    const full =
+      scores === logits ? choice : { ...choice, logprob: likely.results.floats.logprob[0] as number };
     return top < 0 ? full : withLikely(full, likely.results, top, 0);
   }
 
@@ -125,8 +131,8 @@ export class HookedRows {
     const row = { logits, rows: chains, data };
     const inputs = { logits, chains, data };
     if (what === 'process') return BoundProgram.build(this.device, inputs, { scores: processLogits(row) });
-    const { tokens, chosen } = sample(row);
-    return BoundProgram.build(this.device, inputs, { token: tokens, chosen });
+    const { tokens, chosen, logprobs } = sample(row);
+    return BoundProgram.build(this.device, inputs, { token: tokens, chosen, logprob: logprobs });
   }
 
   dispose(): void {

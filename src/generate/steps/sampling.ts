@@ -36,10 +36,12 @@ export interface HookedPart {
 export interface Choosing {
   /** What must be waited for before the next step; null: nothing. */
   readonly pending: Promise<unknown> | null;
-  /** Whether scores pass through JavaScript. */
+  /** Whether the row is chosen for behind the step: scores pass through JavaScript, or it must `learn` first. */
   readonly hooked: boolean;
   /** The hooks, in order. */
   hooks(): HookedPart[];
+  /** Gets to know what was chosen in the rows before, in place of guesses. */
+  learn?(before: readonly Choice[]): void;
   /** Adds the row of the token to a batch: from the last hook on, if there is one. */
   write(batch: ChainBatch): void;
 }
@@ -65,6 +67,8 @@ export class Sampling implements Choosing {
   #tokens: Int32Array;
   #length: number;
   readonly #promptLength: number;
+  /** Tokens at the end that are guessed. */
+  #guesses: number;
   readonly #readsHistory: boolean;
   /** Whether choices depend on tokens before only by how many there are. */
   readonly #counts: boolean;
@@ -85,6 +89,7 @@ export class Sampling implements Choosing {
       ? past.#running.map((running) => running.fork?.() ?? running)
       : sampler.processors.map((p) => p.start(context));
     this.#counts = !this.#readsHistory && this.#running.every(({ take, hook }) => !take && !hook);
+    this.#guesses = past ? past.#guesses : 0;
     this.#promptLength = past ? past.#promptLength : prompt.length;
     this.#tokens = past ? past.history.slice() : Int32Array.from(prompt);
     this.#length = this.#tokens.length;
@@ -98,11 +103,6 @@ export class Sampling implements Choosing {
   /** Number of tokens drawn before: the place in the random stream of the seed. */
   get drawn(): number {
     return this.#length - this.#promptLength;
-  }
-
-  /** Whether what comes next depends on tokens that are drawn, so that no draft can be taken ahead. */
-  get needsChosen(): boolean {
-    return this.sampler.processors.some((p) => p.needsChosen === true);
   }
 
   get pending(): Promise<unknown> | null {
@@ -126,7 +126,12 @@ export class Sampling implements Choosing {
   }
 
   get hooked(): boolean {
-    return this.#running.some(({ hook }) => hook !== undefined);
+    return (this.#guesses > 0 && this.#needsChosen) || this.#running.some(({ hook }) => hook !== undefined);
+  }
+
+  /** Whether what comes next depends on how likely the tokens before were when they were drawn. */
+  get #needsChosen(): boolean {
+    return this.sampler.processors.some((p) => p.needsChosen === true);
   }
 
   write(batch: ChainBatch): void {
@@ -171,13 +176,33 @@ export class Sampling implements Choosing {
   take(choice: Taken): void {
     const { token } = choice;
     if (token < 0) throw choice.error ?? noToken(token);
+    this.#push(token);
+    for (const running of this.#running) running.take?.(choice);
+  }
+
+  /** Notes a token that is only guessed; `learn` follows before anything is chosen behind it. */
+  guess(token: number): void {
+    this.#push(token);
+    this.#guesses++;
+    for (const [i, running] of this.#running.entries())
+      if (!this.sampler.processors[i]?.needsChosen) running.take?.({ token });
+  }
+
+  learn(before: readonly Choice[]): void {
+    if (this.#guesses === 0) return;
+    for (const choice of before.slice(-this.#guesses))
+      for (const [i, running] of this.#running.entries())
+        if (this.sampler.processors[i]?.needsChosen) running.take?.(choice);
+    this.#guesses = 0;
+  }
+
+  #push(token: number): void {
     if (this.#length === this.#tokens.length) {
       const larger = new Int32Array(Math.max(64, 2 * this.#length));
       larger.set(this.#tokens);
       this.#tokens = larger;
     }
     this.#tokens[this.#length++] = token;
-    for (const running of this.#running) running.take?.(choice);
   }
 
   fork(): Sampling {
