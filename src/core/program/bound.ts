@@ -13,13 +13,11 @@ export interface BoundRunOptions {
   spare?: number;
 }
 
-/** A run that was handed over. */
-export interface StartedRun {
-  /** It took place on the JavaScript thread and has ended. */
-  readonly here: boolean;
-  /** One buffer for each large output, to be disposed of by the caller; `results` are those of this run until the next one. */
-  readonly end: Promise<NativeBuffer[]>;
-}
+/**
+ * A run that was handed over: one buffer for each large output, to be disposed of by the caller, where it took place on the
+ * JavaScript thread and has ended; else a promise of them. `results` are those of this run until the next one.
+ */
+export type StartedRun = { readonly end: NativeBuffer[] | Promise<NativeBuffer[]> };
 
 /** What a run leaves in native memory for the next one, whichever program that is: two buffers that take turns. */
 export interface Carried {
@@ -145,24 +143,37 @@ export class BoundProgram<I extends NamedTensors, O extends NamedTensors = Recor
     if (held && this.#here) await eventLoop.turn();
     inputs.write(spare);
     const large = held && !this.#here ? null : addon.runHere(native, abort);
-    const here = large !== null;
-    this.#here = here;
+    this.#here = large !== null;
+    if (large && !this.executable.watched) return { end: this.#read(large) };
     const end = this.#end(large ?? addon.start(native, abort));
     end.catch(() => undefined); // whoever waits for it may do so later
-    return { here, end };
+    return { end };
   }
 
   async #end(run: NativeBuffer[] | Promise<NativeBuffer[]>): Promise<NativeBuffer[]> {
-    const { executable, bound, results } = this;
-    const large = Array.isArray(run) ? run : await run;
+    const { executable, bound } = this;
+    const large = await run;
     try {
       if (executable.watched) await executable.watch(bound.read, [...bound.written, ...large]);
-      results.read();
-      return large;
     } catch (error) {
-      for (const buffer of large) executable.device.addon.disposeBuffer(buffer);
+      this.#drop(large);
       throw error;
     }
+    return this.#read(large);
+  }
+
+  #read(large: NativeBuffer[]): NativeBuffer[] {
+    try {
+      this.results.read();
+      return large;
+    } catch (error) {
+      this.#drop(large);
+      throw error;
+    }
+  }
+
+  #drop(large: readonly NativeBuffer[]): void {
+    for (const buffer of large) this.executable.device.addon.disposeBuffer(buffer);
   }
 
   dispose(): void {

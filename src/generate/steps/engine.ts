@@ -42,11 +42,9 @@ export interface StepOptions {
   top?: number;
 }
 
-/** A step that was begun. */
+/** A step that was begun: what it gave, where it took microseconds and has ended; else a promise of it. */
 export interface BegunStep {
-  /** It took microseconds and has ended. */
-  readonly ended: boolean;
-  readonly output: Promise<StepOutput>;
+  readonly output: StepOutput | Promise<StepOutput>;
 }
 
 export class StepEngine implements StepBase {
@@ -141,7 +139,8 @@ export class StepEngine implements StepBase {
     { abort, routing = false, logits = false, scores = false, hidden = false, top }: StepOptions,
   ): Promise<BegunStep> {
     const turn = this.#turn;
-    await this.#open[this.carried ? turn : 1 - turn]; // which uses the same memory
+    const same = this.#open[this.carried ? turn : 1 - turn]; // which uses the same memory
+    if (same) await same;
     if (this.#disposed) throw new DisposedError('model');
     const { real, sampling, scored, prefix } = contents(rows);
     const sampled = sampling.length;
@@ -166,14 +165,17 @@ export class StepEngine implements StepBase {
     const spare = chains.copyTo(ints);
     const copies = this.cache.takeCopies();
     if (copies.length > 0) await this.#copy(copies, abort);
-    const { here, end } = await program.start({ abort, spare });
+    const { end } = await program.start({ abort, spare });
     this.#turn = turn === 0 ? 1 : 0;
-    const finish = async (): Promise<StepOutput> => {
-      const large = await end;
+    const read = (large: NativeBuffer[]): StepOutput => {
       for (const row of rows) if (!row.slots) row.sequence.commit();
       const { met } = program.results.ints;
       if (met) this.experts?.note(met, form.tokens, real, this.model.topK);
-      const output = readStep(this, form, program, large, { real, sampled });
+      return readStep(this, form, program, large, { real, sampled });
+    };
+    if (Array.isArray(end) && !hooked) return { output: read(end) };
+    const finish = async (): Promise<StepOutput> => {
+      const output = read(await end);
       if (hooked) await this.#hooked.choose(sampling, output, { top: form.top, scored });
       return output;
     };
@@ -182,7 +184,7 @@ export class StepEngine implements StepBase {
       this.#open[turn] = null;
     };
     this.#open[turn] = output.then(closed, closed);
-    return { ended: here, output };
+    return { output };
   }
 
   /** Called by one step at a time. */

@@ -28,9 +28,8 @@ interface Step {
   readonly abort: NativeAbort;
   aborted: boolean;
   readonly begun: Promise<BegunStep>;
-  /** Resolves when the lanes have left it. */
-  readonly over: Promise<void>;
-  readonly leave: () => void;
+  /** Who waits until the lanes have left it. */
+  readonly leaving: (() => void)[];
 }
 
 export class Scheduler implements LaneOwner {
@@ -84,7 +83,7 @@ export class Scheduler implements LaneOwner {
       step.aborted = true;
       this.engine.device.addon.abort(step.abort);
     }
-    await Promise.all(steps.map(({ over }) => over));
+    await Promise.all(steps.map(({ leaving }) => new Promise<void>((resolve) => leaving.push(resolve))));
   }
 
   /** @internal Starts once all that is about to happen in this turn has happened: calls made together run together. */
@@ -107,7 +106,7 @@ export class Scheduler implements LaneOwner {
       for (;;) {
         step ??= this.#begin(this.#planner.next());
         if (!step) break;
-        const next: Step | null = await this.#ahead(step);
+        const next: Step | null = this.engine.runsAhead ? await this.#ahead(step) : null;
         step = (await this.#finish(step, next)) ? next : null;
         if (this.#due > 0) await this.#asked();
       }
@@ -151,23 +150,15 @@ export class Scheduler implements LaneOwner {
       wantedOf(planned, abort),
     );
     begun.catch(() => undefined); // told by #finish
-    let leave: () => void = () => undefined;
-    const over = new Promise<void>((resolve) => {
-      leave = resolve;
-    });
-    const step = { planned, abort, aborted: false, begun, over, leave };
+    const step = { planned, abort, aborted: false, begun, leaving: [] };
     this.#steps.add(step);
     return step;
   }
 
   /** The step behind one that runs, begun already; null: it has to wait. */
   async #ahead({ begun, planned }: Step): Promise<Step | null> {
-    if (!this.engine.runsAhead) return null;
-    const ended = await begun.then(
-      (step) => step.ended,
-      () => true,
-    );
-    return ended ? null : this.#begin(this.#planner.ahead(planned));
+    const step = await begun.catch(() => null); // told by #finish
+    return step?.output instanceof Promise ? this.#begin(this.#planner.ahead(planned)) : null;
   }
 
   /** Gives the answers of a step. false: it failed, and so did `next`, which builds on it. */
@@ -200,7 +191,7 @@ export class Scheduler implements LaneOwner {
   #leave(step: Step): void {
     this.#steps.delete(step);
     if (!step.aborted) this.#aborts.push(step.abort);
-    step.leave();
+    for (const resolve of step.leaving) resolve();
   }
 
   /** Gives each lane its part of a step. */

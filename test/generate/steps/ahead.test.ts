@@ -45,7 +45,7 @@ async function mostOpen(act: () => Promise<unknown>): Promise<number> {
     most = Math.max(most, ++open);
     const step = await begin(...given);
     const ended = (): void => void open--;
-    step.output.then(ended, ended);
+    void Promise.resolve(step.output).then(ended, ended);
     return step;
   };
   await act();
@@ -114,7 +114,7 @@ describe('texts of steps that do not wait', () => {
     engine.begin = async (...given) => {
       const step = await begin(...given);
       if (--left !== 0) return step;
-      const output = step.output.then(() => Promise.reject(new Error('broken')));
+      const output = Promise.resolve(step.output).then(() => Promise.reject(new Error('broken')));
       return { ...step, output };
     };
     const options = { maxTokens: 70 };
@@ -132,7 +132,10 @@ describe('texts of steps that do not wait', () => {
     engine.begin = async (...given) => {
       const step = await begin(...given);
       engine.begin = begin;
-      return { ...step, output: step.output.then(() => Promise.reject(new Error('broken'))) };
+      return {
+        ...step,
+        output: Promise.resolve(step.output).then(() => Promise.reject(new Error('broken'))),
+      };
     };
     await expect(model.generate(ids(4), { maxTokens: 5 }).result()).rejects.toThrow('broken');
   });
