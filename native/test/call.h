@@ -3,10 +3,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <random>
 #include <vector>
 
 #include "runtime/kernel.h"
+#include "test/values.h"
 
 namespace switchyard::test {
 
@@ -99,17 +99,5 @@ class Call {
   std::vector<std::unique_ptr<Operand>> operands_;
   std::vector<Bytes> memory_;
 };
-
-inline std::vector<float> normals(int64_t n, uint32_t seed, float scale = 1) {
-  std::mt19937 engine(seed);
-  std::normal_distribution<float> d(0, scale);
-  std::vector<float> v(static_cast<size_t>(n));
-  for (float& x : v) x = d(engine);
-  return v;
-}
-
-inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 4) == 0;
-}
 
 }  // namespace switchyard::test

@@ -12,12 +12,12 @@
 #include <string>
 #include <vector>
 
-#include "formats/float8.h"
 #include "formats/format_table.h"
 #include "formats/half.h"
 #include "runtime/kernel.h"
 #include "runtime/weight.h"
 #include "test/check.h"
+#include "test/random_weight.h"
 #include "test/tiers.h"
 
 namespace switchyard {
@@ -31,73 +31,8 @@ ThreadPool& pool() {
   return p;
 }
 
-void put(std::byte* p, uint16_t h) { std::memcpy(p, &h, 2); }
-
-// Random stored rows: any codes, scales of about 0.05.
-std::vector<std::byte> random_rows(Format f, int64_t rows, int64_t columns) {
-  std::vector<std::byte> bytes(rows * stored_row_bytes(f, columns));
-  if (is_float_format(f)) {
-    for (size_t i = 0; i < bytes.size() / format_info(f).bytes_per_block; i++) {
-      const float v = random_float();
-      if (f == Format::kF32) std::memcpy(&bytes[4 * i], &v, 4);
-      else put(&bytes[2 * i], f == Format::kF16 ? f32_to_f16(v) : f32_to_bf16(v));
-    }
-    return bytes;
-  }
-  for (std::byte& b : bytes) b = static_cast<std::byte>(random_bits());
-  if (f == Format::kF8E4M3) {
-    for (std::byte& b : bytes)
-      if (is_float8_nan(std::to_integer<uint8_t>(b))) b = std::byte{0x3f};
-    return bytes;
-  }
-  const int64_t size = format_info(f).bytes_per_block;
-  for (size_t at = 0; at < bytes.size(); at += size) {
-    if (format_info(f).scales == ScaleKind::kExponent) {
-      bytes[at] = static_cast<std::byte>(118 + random_bits() % 8);
-      continue;
-    }
-    const bool last = f == Format::kQ2_K || f == Format::kQ3_K || f == Format::kQ6_K || f == Format::kTQ1_0 ||
-                      f == Format::kTQ2_0;  // scales stand at the end
-    const int halves = format_info(f).scales == ScaleKind::kScaleMin || format_info(f).scales == ScaleKind::kSuperMin ? 2 : 1;
-    for (int h = 0; h < halves; h++) {
-      put(&bytes[at + (last ? size - 2 * halves : 0) + 2 * h], f32_to_f16(0.05f * random_float()));
-    }
-  }
-  return bytes;
-}
-
-std::shared_ptr<Weight> pack(Format f, int64_t experts, int64_t rows, int64_t columns,
-                             const std::vector<std::byte>& bytes, std::optional<Format> as = {}) {
-  WeightSource source;
-  source.name = "w";
-  source.stored = f;
-  source.as = as;
-  source.experts = experts;
-  source.rows = rows;
-  source.columns = columns;
-  WeightPart part;
-  part.rows = experts * rows;
-  part.memory = bytes.data();
-  part.bytes = static_cast<int64_t>(bytes.size());
-  std::vector<float> scales;
-  if (f == Format::kF8E4M3) {  // a scale for 8 rows and 128 columns of each expert
-    scales.resize(experts * ((rows + 7) / 8) * ((columns + 127) / 128));
-    for (float& s : scales) s = 1e-3f * random_float();
-    ScaleGrid& grid = part.grid.emplace();
-    grid.memory = reinterpret_cast<const std::byte*>(scales.data());
-    grid.bytes = static_cast<int64_t>(scales.size() * sizeof(float));
-    grid.block_rows = 8;
-    grid.block_columns = 128;
-    grid.rows = rows;
-    grid.columns = columns;
-  }
-  source.parts.push_back(part);
-  return Weight::pack(source, pool(), 2);
-}
-
 std::shared_ptr<Weight> random_weight(Format f, int64_t experts, int64_t rows, int64_t columns) {
-  const Format stored = is_packed_only(f) ? Format::kF32 : f;
-  return pack(stored, experts, rows, columns, random_rows(stored, experts * rows, columns), f);
+  return test::random_weight(f, experts, rows, columns, static_cast<uint32_t>(random_bits()));
 }
 
 std::vector<float> random_matrix(int64_t rows, int64_t columns) {
@@ -456,10 +391,10 @@ void test_decoding() {
     std::memcpy(&h, p, 2);
     return f16_to_f32(h);
   };
-  const std::vector<std::byte> q4 = random_rows(Format::kQ4_1, 3, 64), q8 = random_rows(Format::kQ8_0, 3, 64);
-  const std::vector<std::byte> q6 = random_rows(Format::kQ6_K, 1, 256);
+  const std::vector<std::byte> q4 = test::random_rows(Format::kQ4_1, 3, 64, 1, 1), q8 = test::random_rows(Format::kQ8_0, 3, 64, 2, 1);
+  const std::vector<std::byte> q6 = test::random_rows(Format::kQ6_K, 1, 256, 3, 1);
   std::vector<float> got(3 * 64);
-  pack(Format::kQ4_1, 1, 3, 64, q4)->read(0, 0, 3, got.data());
+  test::pack_rows(Format::kQ4_1, 1, 3, 64, q4, Format::kQ4_1)->read(0, 0, 3, got.data());
   bool ok = true;
   for (int i = 0; i < 3 * 64; i++) {
     const std::byte* b = &q4[i / 32 * 20];
@@ -467,7 +402,7 @@ void test_decoding() {
     ok = ok && got[i] == half(b) * static_cast<float>(code) + half(b + 2);
   }
   CHECK(ok);
-  pack(Format::kQ8_0, 1, 3, 64, q8)->read(0, 0, 3, got.data());
+  test::pack_rows(Format::kQ8_0, 1, 3, 64, q8, Format::kQ8_0)->read(0, 0, 3, got.data());
   ok = true;
   for (int i = 0; i < 3 * 64; i++) {
     const std::byte* b = &q8[i / 32 * 34];
@@ -475,7 +410,7 @@ void test_decoding() {
   }
   CHECK(ok);
   got.resize(256);
-  pack(Format::kQ6_K, 1, 1, 256, q6)->read(0, 0, 1, got.data());
+  test::pack_rows(Format::kQ6_K, 1, 1, 256, q6, Format::kQ6_K)->read(0, 0, 1, got.data());
   ok = true;
   for (int i = 0; i < 256; i++) {
     const int l = i % 32, part = i / 32 % 4, half_block = i / 128;

@@ -10,6 +10,7 @@
 #include "formats/format_table.h"
 #include "formats/half.h"
 #include "opcode.h"
+#include "random_weight.h"
 #include "run_kernel.h"
 #include "runtime/weight.h"
 #include "tiers.h"
@@ -21,7 +22,6 @@ namespace {
 
 using Ids = std::vector<int32_t>;
 using Floats = std::vector<float>;
-using WeightPtr = std::shared_ptr<Weight>;
 
 ThreadPool& pool_of(int threads) {
   static std::map<int, std::unique_ptr<ThreadPool>> pools;
@@ -30,46 +30,8 @@ ThreadPool& pool_of(int threads) {
   return *pool;
 }
 
-WeightPtr random_weight(Format packed, int64_t E, int64_t rows, int64_t columns, uint32_t seed) {
-  const Format f = is_packed_only(packed) ? Format::kF32 : packed;
-  std::mt19937 engine(seed);
-  const auto put = [](std::byte* p, uint16_t h) { std::memcpy(p, &h, 2); };
-  std::vector<std::byte> bytes(static_cast<size_t>(E * rows * stored_row_bytes(f, columns)));
-  if (is_float_format(f)) {
-    const Floats values = normals(E * rows * columns, seed, 0.1f);
-    for (size_t i = 0; i < values.size(); i++) {
-      if (f == Format::kF32) std::memcpy(&bytes[4 * i], &values[i], 4);
-      if (f != Format::kF32) put(&bytes[2 * i], f == Format::kF16 ? f32_to_f16(values[i]) : f32_to_bf16(values[i]));
-    }
-  } else if (f == Format::kF8E4M3) {  // of either sign, below 0.25: there are no scales
-    for (std::byte& b : bytes) b = static_cast<std::byte>((engine() & 0x80) | engine() % 0x28);
-  } else {
-    for (std::byte& b : bytes) b = static_cast<std::byte>(engine());
-    const size_t size = static_cast<size_t>(format_info(f).bytes_per_block);
-    const bool last = f == Format::kQ2_K || f == Format::kQ3_K || f == Format::kQ6_K || f == Format::kTQ1_0 ||
-                      f == Format::kTQ2_0;  // where the scales stand
-    const bool exponent = format_info(f).scales == ScaleKind::kExponent;
-    const bool two = format_info(f).scales == ScaleKind::kScaleMin || format_info(f).scales == ScaleKind::kSuperMin;
-    for (size_t at = 0; at < bytes.size(); at += size) {
-      if (exponent) bytes[at] = static_cast<std::byte>(116 + engine() % 4);
-      for (size_t i = 0; i < (exponent ? 0u : two ? 2u : 1u); i++) {
-        put(&bytes[at + (last ? size - (two ? 4 : 2) : 0) + 2 * i], f32_to_f16(0.002f * (1 + static_cast<float>(engine() % 8))));
-      }
-    }
-  }
-  WeightSource source;
-  source.name = "w";
-  source.stored = f;
-  source.as = packed;
-  source.experts = E;
-  source.rows = rows;
-  source.columns = columns;
-  WeightPart part;
-  part.rows = E * rows;
-  part.memory = bytes.data();
-  part.bytes = static_cast<int64_t>(bytes.size());
-  source.parts.push_back(part);
-  return Weight::pack(source, pool_of(2), 2);
+WeightPtr small_weight(Format f, int64_t experts, int64_t rows, int64_t columns, uint32_t seed) {
+  return random_weight(f, experts, rows, columns, seed, 0.1f);
 }
 
 struct Layer {
@@ -208,7 +170,7 @@ void formats() {
   std::map<Format, std::pair<WeightPtr, WeightPtr>> weights;
   const auto pair_of = [&](Format f) {
     auto& w = weights[f];
-    if (!w.first) w = {random_weight(f, E, F, D, 1), random_weight(f, E, F, D, 2)};
+    if (!w.first) w = {small_weight(f, E, F, D, 1), small_weight(f, E, F, D, 2)};
     return w;
   };
   const int count = static_cast<int>(Format::kCount);
@@ -235,8 +197,8 @@ void formats() {
 
 void activations_and_odd_sizes() {
   const int64_t E = 3, D = 37, F = 53;
-  const WeightPtr gate = random_weight(Format::kF32, E, F, D, 1), up = random_weight(Format::kF16, E, F, D, 2),
-                  down = random_weight(Format::kBF16, E, D, F, 3);
+  const WeightPtr gate = small_weight(Format::kF32, E, F, D, 1), up = small_weight(Format::kF16, E, F, D, 2),
+                  down = small_weight(Format::kBF16, E, D, F, 3);
   for (Tier tier : tested_tiers()) {
     for (int activation : {0, 1, 2, 3}) {
       for (int compute : {0, 1}) {
@@ -252,9 +214,9 @@ void activations_and_odd_sizes() {
 // One expert of many, all rows to one, all dropped, more rows than a tile holds.
 void uneven_routing() {
   const int64_t E = 4, D = 64, F = 64;
-  const WeightPtr q = random_weight(Format::kQ8_0, E, F, D, 1), f = random_weight(Format::kF16, E, F, D, 2);
-  const WeightPtr wide = random_weight(Format::kInt4G128, E, F, D, 7), narrower = random_weight(Format::kInt4G64, E, F, D, 8);
-  const WeightPtr down = random_weight(Format::kQ8_0, E, D, F, 3), float_down = random_weight(Format::kF32, E, D, F, 4);
+  const WeightPtr q = small_weight(Format::kQ8_0, E, F, D, 1), f = small_weight(Format::kF16, E, F, D, 2);
+  const WeightPtr wide = small_weight(Format::kInt4G128, E, F, D, 7), narrower = small_weight(Format::kInt4G64, E, F, D, 8);
+  const WeightPtr down = small_weight(Format::kQ8_0, E, D, F, 3), float_down = small_weight(Format::kF32, E, D, F, 4);
   for (Tier tier : tested_tiers()) {
     for (int compute : {0, 1, 2}) {
       for (int64_t N : {1, 150, 2100}) {
@@ -269,15 +231,15 @@ void uneven_routing() {
       same_as_composed("all dropped", make_layer(5, 2, E, D, F, q, q, down, Ids(10, -1)), 0, compute, tier);
     }
   }
-  const WeightPtr same = random_weight(Format::kQ8_0, 1, F, D, 5)->repeated(E);
+  const WeightPtr same = small_weight(Format::kQ8_0, 1, F, D, 5)->repeated(E);
   same_as_composed("equal experts", make_layer(20, 2, E, D, F, same, same, down, random_ids(40, E, 0, 6)), 0, 2, best_tier());
 }
 
 // Each bias alone and all of them; an empty expert, dropped tokens, few rows and more than a tile holds.
 void biases() {
   const int64_t E = 4, D = 37, F = 53;
-  const WeightPtr gate = random_weight(Format::kF32, E, F, D, 1), up = random_weight(Format::kF32, E, F, D, 2),
-                  down = random_weight(Format::kBF16, E, D, F, 3);
+  const WeightPtr gate = small_weight(Format::kF32, E, F, D, 1), up = small_weight(Format::kF32, E, F, D, 2),
+                  down = small_weight(Format::kBF16, E, D, F, 3);
   for (Tier tier : tested_tiers()) {
     for (int compute : {0, 1}) {
       for (int64_t N : {1, 40, 900}) {
@@ -309,8 +271,8 @@ void many_rows() {
   } cases[] = {{Format::kInt8, 2}, {Format::kInt8G64, 2}, {Format::kInt4G128, 2}, {Format::kQ8_0, 2},
                {Format::kQ4_1, 2}, {Format::kQ4_0, 0},    {Format::kBF16, 1},     {Format::kF32, 1}};
   for (const auto& c : cases) {
-    const WeightPtr gate = random_weight(c.format, E, F, D, 1), up = random_weight(c.format, E, F, D, 2),
-                    down = random_weight(c.format, E, D, F, 3);
+    const WeightPtr gate = small_weight(c.format, E, F, D, 1), up = small_weight(c.format, E, F, D, 2),
+                    down = small_weight(c.format, E, D, F, 3);
     for (Tier tier : tested_tiers()) {
       const int64_t N = tier == best_tier() ? 700 : 160;
       Ids ids = random_ids(N * K, E - 1, 5, 3);
@@ -326,7 +288,7 @@ void many_rows() {
   }
   const int64_t wide = 1056;  // 4100 rows of it are more than 16 MiB; and of one value more, which is not a multiple of 4
   for (int64_t width : {wide, wide + 1}) {
-    const WeightPtr up = random_weight(Format::kBF16, 4, 32, width, 1), down = random_weight(Format::kBF16, 4, width, 32, 2);
+    const WeightPtr up = small_weight(Format::kBF16, 4, 32, width, 1), down = small_weight(Format::kBF16, 4, width, 32, 2);
     same_as_composed("large outputs", make_layer(2050, 2, 4, width, 32, up, up, down, random_ids(4100, 4, 0, 3)), 0, 1,
                      best_tier());
   }
@@ -335,7 +297,7 @@ void many_rows() {
 // A token alone gives the bits it has in a batch.
 void alone_as_in_a_batch(Format f, int64_t D) {
   const int64_t N = 64, K = 3, E = 6, F = 64;
-  const WeightPtr w = random_weight(f, E, F, D, 1), down = random_weight(f, E, D, F, 2);
+  const WeightPtr w = small_weight(f, E, F, D, 1), down = small_weight(f, E, D, F, 2);
   const Ids ids = random_ids(N * K, E, 5, 3);
   const Layer batch = make_layer(N, K, E, D, F, w, w, down, ids);
   for (Tier tier : tested_tiers()) {
@@ -353,7 +315,7 @@ void alone_as_in_a_batch(Format f, int64_t D) {
 }
 
 void errors() {
-  const WeightPtr w = random_weight(Format::kF32, 2, 8, 8, 1);
+  const WeightPtr w = small_weight(Format::kF32, 2, 8, 8, 1);
   const Layer good = make_layer(3, 2, 2, 8, 8, w, w, w, {0, 1, 1, 0, 0, 1});
   const auto error = [](const Layer& l) { return error_of([&] { fused(l, 0, 0, 1, best_tier()); }); };
   CHECK(error(good).empty());
@@ -374,7 +336,7 @@ void errors() {
   l.gate = nullptr;
   CHECK(holds(error(l), "gate bias without a gate"));
   l = good;
-  l.down = random_weight(Format::kF32, 2, 8, 9, 2);
+  l.down = small_weight(Format::kF32, 2, 8, 9, 2);
   CHECK(holds(error(l), "columns of down"));
   CHECK(holds(error_of([&] { fused(good, kClamped + 1, 0, 1, best_tier()); }), "unknown activation"));
 }
@@ -382,7 +344,7 @@ void errors() {
 void bench() {
   const int64_t E = 64, K = 8, D = 2048, F = 1024;
   for (Format f : {Format::kQ8_0, Format::kQ4_0}) {
-    const WeightPtr gate = random_weight(f, E, F, D, 1), up = random_weight(f, E, F, D, 2), down = random_weight(f, E, D, F, 3);
+    const WeightPtr gate = small_weight(f, E, F, D, 1), up = small_weight(f, E, F, D, 2), down = small_weight(f, E, D, F, 3);
     for (int64_t N : {1, 8, 64, 512, 2048}) {
       Layer l = make_layer(N, K, E, D, F, gate, up, down, random_ids(N * K, E, 0, 7));
       Floats y;

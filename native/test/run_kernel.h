@@ -4,11 +4,11 @@
 #include <cstring>
 #include <memory>
 #include <new>
-#include <random>
 #include <type_traits>
 #include <vector>
 
 #include "runtime/kernel.h"
+#include "test/values.h"
 
 namespace switchyard::test {
 
@@ -142,18 +142,5 @@ class KernelCall {
   std::vector<std::shared_ptr<void>> kept_;  // copies of the inputs
   std::unique_ptr<AlignedBytes> shared_, workers_;
 };
-
-inline std::vector<float> normals(int64_t n, uint32_t seed, float scale = 1) {
-  std::mt19937 engine(seed);
-  std::normal_distribution<float> normal(0, scale);
-  std::vector<float> values(static_cast<size_t>(n));
-  for (float& v : values) v = normal(engine);
-  return values;
-}
-
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
-}
 
 }  // namespace switchyard::test
