@@ -8,18 +8,18 @@ namespace switchyard::samplers {
 
 // Arrays one behind the other from `at` on, each on a cache line of its own; returns how many bytes.
 int64_t RowMemory::lay_out(std::byte* at, int64_t v) {
-  constexpr int64_t kRoom = 16, kLine = 64;
+  constexpr int64_t kLine = 64;
   int64_t used = 0;
   const auto take = [&](auto*& array, int64_t count) {
     array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(at ? at + used : nullptr);
     used += parts(checked_mul(count, int64_t(sizeof(*array)), "sample"), kLine) * kLine;
   };
-  const int64_t room = v + kRoom, blocks = parts(v, kMaximumBlock);
-  take(words, room);
+  const int64_t room = v + kPackingRoom, blocks = parts(v, kMaximumBlock);
   take(scores, room);
   take(gathered, room);
   take(weights, room);
   take(order, room);
+  take(spare, 2 * room);
   take(ids, room);
   take(counts, room);
   near_weights = reinterpret_cast<float*>(counts);

@@ -5,18 +5,21 @@
 
 namespace switchyard::samplers {
 
-// Where nothing else is said, an array has a place for each of v tokens and for 16 more, which packing may write.
+// Places that packing may write behind what it packs.
+constexpr int64_t kPackingRoom = 16;
+
+// Where nothing else is said, an array has a place for each of v tokens and kPackingRoom.
 struct RowMemory {
-  uint64_t* words;      // sort keys
   float* scores;        // a copy, if the chain edits
-  float* gathered;      // scores of listed candidates; else those near a cut
+  float* gathered;      // of listed candidates
   float* weights;
-  float* order;         // what a cut goes by, where that is not the weight
+  float* order;         // of candidates near a cut; scores that are sorted
+  float* spare;         // twice as long: more of candidates near a cut; sort keys, and what tail-free makes of what is sorted
   int32_t* ids;         // of listed candidates
   int32_t* counts;      // of tokens of the history
   float* near_weights;  // of those near a cut; the memory of counts, which no filter needs
   double* sums;         // of blocks of kSumBlock weights
-  double* moments;      // of such blocks
+  double* moments;      // of such blocks; other sums of a filter
   double* above;        // of segments
   int64_t* lengths;     // of segments
   float* maxima;        // of blocks of kMaximumBlock scores

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "cpu/order.h"
 
@@ -106,44 +108,49 @@ int64_t close_up(float* x, const int64_t* lengths, int64_t segments) {
   return kept;
 }
 
+// Where what lies near a cut is packed.
+struct Buffer {
+  float *order, *weights;
+};
+
 struct Survey {
   Candidates near;      // in the bracket
   double mass, above;   // of their weights, and of those above the bracket
 };
 
 Survey survey(const MathTable& math, const Passes& passes, const RowMemory& memory, const Candidates& c, Bracket bracket,
-              float* order) {
-  float* weights = memory.near_weights;
+              const Buffer& to) {
   passes.segments(c.n, [&](int64_t s, int64_t begin, int64_t end) {
-    memory.lengths[s] = math.survey(order + begin, weights + begin, c.order + begin, c.nearness,
+    memory.lengths[s] = math.survey(to.order + begin, to.weights + begin, c.order + begin, c.nearness,
                                     c.weights ? c.weights + begin : nullptr, end - begin, bracket.low, bracket.high,
                                     memory.above + s);
   });
   const int64_t segments = parts(c.n, kSegment);
-  Survey found{{order, nullptr, 0, nullptr}, 0, 0};
+  Survey found{{to.order, nullptr, 0}, 0, 0};
   for (int64_t s = 0; s < segments; s++) found.above += memory.above[s];
-  found.near.n = close_up(order, memory.lengths, segments);
+  found.near.n = close_up(to.order, memory.lengths, segments);
   found.mass = double(found.near.n);
   if (!c.weights) return found;
-  if (c.weights != c.order) close_up(weights, memory.lengths, segments);
-  found.near.weights = c.weights == c.order ? order : weights;
+  if (c.weights != c.order) close_up(to.weights, memory.lengths, segments);
+  found.near.weights = c.weights == c.order ? to.order : to.weights;
   found.mass = math.row_sum(found.near.weights, found.near.n);
   return found;
 }
 
-Cut sort_few(const Candidates& c, double target, uint64_t* words) {
-  for (int64_t i = 0; i < c.n; i++) words[i] = falling_word(c.order_of(i), i);
-  std::sort(words, words + c.n);
+Cut sort_few(const Candidates& c, double target) {
+  std::vector<uint64_t> words(static_cast<size_t>(c.n));
+  for (int64_t i = 0; i < c.n; i++) words[size_t(i)] = falling_word(c.order_of(i), i);
+  std::sort(words.begin(), words.end());
   double sum = 0;
-  int64_t last = 0;
-  for (; last + 1 < c.n; last++) {
+  size_t last = 0;
+  for (; last + 1 < words.size(); last++) {
     sum += c.weights ? double(c.weights[place_of(words[last])]) : 1.0;
     if (sum >= target) break;
   }
-  const auto same = [&](int64_t i) { return words[i] >> 32 == words[last] >> 32; };
+  const auto same = [&](size_t i) { return words[i] >> 32 == words[last] >> 32; };
   Cut cut{c.order_of(place_of(words[last])), 0};
-  if (last + 1 == c.n || !same(last + 1)) return cut;
-  while (cut.equal <= last && same(last - cut.equal)) cut.equal++;
+  if (last + 1 == words.size() || !same(last + 1)) return cut;
+  while (size_t(cut.equal) <= last && same(last - size_t(cut.equal))) cut.equal++;
   return cut;
 }
 
@@ -161,36 +168,35 @@ Cut find_cut(const MathTable& math, const Passes& passes, const RowMemory& memor
              double target) {
   if (all.n == 0) return {};
   if (target <= 0) return {math.row_max(all.order, all.n), 1};
-  float* order = all.order == memory.gathered ? memory.order : memory.gathered;
+  Buffer to{memory.order, memory.near_weights}, next{memory.spare, memory.spare + all.n + kPackingRoom};
   Candidates c = all;  // those of the bracket
   Bracket bracket;
+  if (all.weights == all.order && target < total) bracket.low = 0;  // the cut is none of those that weigh nothing
   double over = 0, mass = total;  // the weights above the bracket, and those in it
   bool sharp = false;
   for (int round = 0; round < kRounds && c.n > kFew; round++) {
     const Bracket guessed = Sample(c).guess(over + mass - target, sharp);
     const Bracket part{std::max(guessed.low, bracket.low), std::min(guessed.high, bracket.high)};
-    Survey found = survey(math, passes, memory, c, part, order);
-    if (over + found.above >= target) {
+    Survey found = survey(math, passes, memory, c, part, to);
+    // A wrong guess shows the side, no more.
+    const bool higher = over + found.above >= target, lower = !higher && over + found.above + found.mass < target;
+    if (lower && part.low == -INFINITY) return {};  // what is left weighs nothing
+    if (higher) {
       bracket.low = part.high;
-    } else if (over + found.above + found.mass < target) {
-      if (part.low == -INFINITY) return {};  // what is left weighs nothing
+    } else if (lower) {
       bracket.high = part.low;
     } else {
-      sharp = found.near.n > c.n / 2;  // one order has much
       bracket = part;
-      over += found.above;
-      c = found.near;
-      mass = found.mass;
-      if (bracket.one_value()) return among_equal(c, target - over);
-      continue;
     }
-    // A wrong guess has shown the side, no more.
-    found = survey(math, passes, memory, all, bracket, order);
-    over = found.above;
+    if (higher || lower) found = survey(math, passes, memory, c, bracket, to);
+    sharp = found.near.n > c.n / 2;  // one order has much
+    over += found.above;
     c = found.near;
     mass = found.mass;
+    if (bracket.one_value()) return among_equal(c, target - over);
+    std::swap(to, next);
   }
-  return c.n == 0 ? Cut{} : sort_few(c, target - over, memory.words);
+  return c.n == 0 ? Cut{} : sort_few(c, target - over);
 }
 
 int64_t place_of_equal(const MathTable& math, const float* x, int64_t n, float value, int64_t nth) {

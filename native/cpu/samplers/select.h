@@ -30,8 +30,8 @@ struct Cut {
 };
 
 // Candidates are taken by falling order, equal ones by rising place, until their weights, `total` all together, reach the
-// target (above 0, where they go by nearness); where rounding keeps them from it, all are taken. The memory's `gathered` (`order`, if all.order is `gathered`),
-// near_weights and words are overwritten.
+// target (above 0, where they go by nearness); where rounding keeps them from it, all are taken. The memory's `order`,
+// near_weights and spare are overwritten.
 Cut find_cut(const MathTable& math, const Passes& passes, const RowMemory& memory, const Candidates& all, double total,
              double target);
 

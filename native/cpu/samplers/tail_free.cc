@@ -56,9 +56,8 @@ Head take_head(Row& row, const float* x, int64_t n, float limit) {
     limit = -INFINITY;
     m = above();
   }
-  auto* keys = reinterpret_cast<uint32_t*>(memory.words);
-  sort_falling(scores, m, keys);
-  auto* weights = reinterpret_cast<float*>(keys);
+  sort_falling(scores, m, reinterpret_cast<uint32_t*>(memory.spare));
+  float* weights = memory.spare;
   row.math.weigh(weights, nullptr, scores, m, row.largest(), row.rate());
   if (m > 1) row.math.drops(weights + m, weights, scores, m - 1, row.rate());
   return {m, limit == -INFINITY, scores, weights, weights + m};
