@@ -1,7 +1,7 @@
 import type { Bench } from '../harness/case.js';
 import { defineCase } from '../harness/case.js';
 import { contest, converted } from '../harness/contest.js';
-import { workOfStep } from '../harness/cost.js';
+import { keysOfStep, workOfStep } from '../harness/cost.js';
 import { contestants, startModelPeers } from '../harness/model-peers.js';
 import { openBenchModel, promptOf } from '../harness/models.js';
 
@@ -11,13 +11,12 @@ const NEW_TOKENS = 65;
 
 export default defineCase({
   about:
-    'tokens per second of a model file, one sequence: share of the bandwidth at which its weights can be read',
+    'tokens per second of a model file, one sequence: share of the bandwidth at which weights, keys and values can be read',
   words: ['model', 'generate', 'speed', 'peers'],
   async run(bench: Bench) {
     const { options, limits, emit, note } = bench;
     const { model, name, path } = await openBenchModel(bench, { contextLength: 2048 });
     const peers = await startModelPeers(options, path, note);
-    const { bytes } = workOfStep(model.decoder, 1);
     const newTokens = options.smoke ? 4 : NEW_TOKENS;
     try {
       for (const depth of options.smoke ? [8] : DEPTHS) {
@@ -33,6 +32,8 @@ export default defineCase({
           contestants(peers, async (peer) => (await peer.decode(prompt, newTokens)) / (newTokens - 1)),
           ['read'],
         );
+        const { bytes } = workOfStep(model.decoder, 1);
+        const keys = keysOfStep(model.decoder, model.kvCache, depth + newTokens / 2);
         const rate = (ms: number): number => 1000 / ms;
         emit({
           metric: 'decode',
@@ -40,7 +41,7 @@ export default defineCase({
           format: model.dtype,
           unit: 'tokens/s',
           values: us.map(rate),
-          limit: (await limits.bandwidth()) / bytes,
+          limit: (await limits.bandwidth()) / (bytes + keys),
           peers: converted(theirs, rate),
         });
       }

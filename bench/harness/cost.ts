@@ -1,6 +1,8 @@
 /** What work costs at least: bytes that must be read, operations that must be done. */
-import type { ComputeMode } from '../../src/core/format.js';
+import type { ComputeMode, KvType } from '../../src/core/format.js';
 import { Weight } from '../../src/core/weight.js';
+import { cacheBytesPerToken } from '../../src/inspect/memory.js';
+import { cacheWidth, windowOf } from '../../src/models/decoder/config.js';
 import type { Decoder } from '../../src/models/decoder/decoder.js';
 import type { LimitBook } from './limits.js';
 
@@ -41,6 +43,14 @@ export function workOfStep(decoder: Decoder, tokens: number, metShare?: number):
     values += w.rows * w.columns * (sparse ? topK : 1);
   }
   return { bytes, operations: 2 * values * tokens };
+}
+
+/** Bytes of keys and values that a step of one sequence reads, `length` tokens of which are in the cache. */
+export function keysOfStep({ config }: Decoder, kvCache: KvType, length: number): number {
+  const layer = cacheBytesPerToken([cacheWidth(config)], kvCache);
+  let tokens = 0;
+  for (let i = 0; i < config.nLayers; i++) tokens += Math.min(length, windowOf(config, i) || length);
+  return tokens * layer;
 }
 
 /** Operations of reading a prompt of `tokens` tokens, of which only the last meets the head. */

@@ -4,8 +4,8 @@ import type { ComputeMode } from '../../src/core/format.js';
 import { summarize } from './statistics.js';
 
 const RUNS = 7;
-/** Within a turn of a contest. */
-const SAMPLE_RUNS = 3;
+/** In a turn of a contest: about as long as what it is compared with, so that a slow moment of the machine meets both. */
+const SAMPLE_MS = 700;
 
 /** The machine's own rates: the median of what a contest has sampled in its turns, else measured once a process. */
 export class LimitBook {
@@ -32,18 +32,17 @@ export class LimitBook {
     for (const what of rates) this.#sampled.delete(what);
   }
 
-  /** Measures these rates on all threads once more. */
-  async sample(rates: readonly LimitName[]): Promise<void> {
-    for (const what of rates) {
-      const runs = await measureLimit(
-        this.device,
-        what,
-        this.device.threads,
-        this.smoke,
-        this.device.isa,
-        SAMPLE_RUNS,
-      );
-      if (runs) this.#sampled.set(what, [...(this.#sampled.get(what) ?? []), Math.max(...runs)]);
+  /** Measures these rates on all threads once more: as much as the machine gave over the time that it took. */
+  async sample(names: readonly LimitName[]): Promise<void> {
+    for (const what of names) {
+      const rates: number[] = [];
+      const end = performance.now() + (this.smoke ? 0 : SAMPLE_MS);
+      do {
+        const runs = await measureLimit(this.device, what, this.device.threads, this.smoke);
+        if (!runs) break;
+        rates.push(...runs);
+      } while (performance.now() < end);
+      if (rates.length > 0) this.#sampled.set(what, [...(this.#sampled.get(what) ?? []), overAll(rates)]);
     }
   }
 
@@ -60,6 +59,10 @@ export class LimitBook {
   }
 }
 
+/** The rate of runs of one amount, taken together. */
+const overAll = (rates: readonly number[]): number =>
+  rates.length / rates.reduce((time, rate) => time + 1 / rate, 0);
+
 /** Rates of several runs, in bytes or operations per second; null where the tier has no instruction for it. */
 export async function measureLimit(
   { addon, native, isa }: Device,
@@ -67,9 +70,8 @@ export async function measureLimit(
   threads: number,
   smoke: boolean,
   tier: string = isa,
-  runs = RUNS,
 ): Promise<number[] | null> {
-  const size = smoke ? { bytes: 8 << 20, milliseconds: 2, runs: 1 } : { runs };
+  const size = smoke ? { bytes: 8 << 20, milliseconds: 2, runs: 1 } : { runs: RUNS };
   try {
     return await addon.measureLimit(native, what, { threads, tier, ...size });
   } catch (error) {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { expertsMet, leastTime, workOfPrompt, workOfStep } from '../../bench/harness/cost.js';
+import { expertsMet, keysOfStep, leastTime, workOfPrompt, workOfStep } from '../../bench/harness/cost.js';
 import type { LimitBook } from '../../bench/harness/limits.js';
 import type { NativeWeight } from '../../src/core/addon.js';
 import { Weight } from '../../src/core/weight.js';
@@ -60,6 +60,21 @@ describe('the work of a step', () => {
     expect(two.operations).toBe(4 * (rest + 2 * 48));
     expect(workOfStep(decoder, 2, 0.25)).toEqual({ bytes: rest + 2 * 48, operations: two.operations });
   });
+
+  it.each([
+    [0, null, 2 * 10 + 2 * 10],
+    [4, null, 2 * 4 + 2 * 4],
+    [4, [1], 2 * 10 + 2 * 4],
+    [64, null, 2 * 10 + 2 * 10],
+  ])(
+    'reads the keys and values that a window of %i over layers %j leaves',
+    (window, windowLayers, places) => {
+      const config = { nLayers: 2, nKvHeads: 3, headDim: 5, latent: null, window, windowLayers };
+      const decoder = { config } as unknown as Decoder;
+      expect(keysOfStep(decoder, 'f16', 10)).toBe((places / 2) * 3 * 2 * 5 * 2);
+      expect(keysOfStep(decoder, 'f32', 10)).toBe((places / 2) * 3 * 2 * 5 * 4);
+    },
+  );
 
   it('lets only the last token of a prompt meet the head', () => {
     const decoder = decoderOf(dense, null, true);
