@@ -123,12 +123,13 @@ inline void pack_int8(const float* x, int64_t stride, int64_t rows, int64_t k, s
     std::byte* chunk = out;
     for (int64_t c = 0; c < k / kChunk; c++, chunk += rows * kInt8RowBytes) {
       float rest[kChunk];
-      const float* from = outliers.take(x + r * stride + c * kChunk, c * kChunk, rest);
+      int32_t top;
+      const float* from = outliers.take(c, rest, &top);
       float* scales = reinterpret_cast<float*>(chunk + 32 * rows);
       int32_t* minus_sums = reinterpret_cast<int32_t*>(chunk + 36 * rows);
       float* scaled_sums = reinterpret_cast<float*>(chunk + 48 * rows);
       int8_t* codes = reinterpret_cast<int8_t*>(chunk) + 32 * r;
-      const float largest = largest_of(from);
+      const float largest = magnitude_of(top);
       float scale = 0;
       int32_t sum[2] = {0, 0};
       if (largest >= kTiny && largest < __builtin_inff()) {
@@ -147,7 +148,7 @@ inline void pack_int8(const float* x, int64_t stride, int64_t rows, int64_t k, s
       scaled_sums[rows + r] = scale * static_cast<float>(sum[1]);
       scaled_sums[2 * rows + r] = scale * static_cast<float>(all);
     }
-    reinterpret_cast<int32_t*>(out + kInt8Groups.counts_at(k, rows))[r] = outliers.count;
+    reinterpret_cast<int32_t*>(out + kInt8Groups.counts_at(k, rows))[r] = outliers.count();
   }
 }
 

@@ -8,45 +8,57 @@
 constexpr float kOutlierRatio = 2;
 constexpr int kChunkOutliers = 2;
 
-inline float largest_of(const float* chunk) {
-  const int32_t bits = largest_magnitude(chunk);
-  float largest;
-  __builtin_memcpy(&largest, &bits, 4);
-  return largest;
-}
-
-// NaN or infinite where a value is, or the sum: nothing lies above.
-inline float outlier_limit(const float* x, int64_t k) {
-  float sum = 0;
-  for (int64_t i = 0; i < k; i += kChunk) sum += largest_of(x + i);
-  return sum * (kOutlierRatio / static_cast<float>(k / kChunk));
+inline float magnitude_of(int32_t bits) {
+  float magnitude;
+  __builtin_memcpy(&magnitude, &bits, 4);
+  return magnitude;
 }
 
 // What becomes of the outliers of one row of a block while its chunks are rounded in order.
-struct RowOutliers {
-  float limit;
-  int64_t most;
-  Outlier* list;
-  int32_t count = 0;
-
+class RowOutliers {
+ public:
   RowOutliers(const Int8Layout& layout, const float* x, int64_t k, std::byte* block, int64_t rows, int64_t r)
-      : limit(outlier_limit(x, k)),
-        most(layout.outliers(k)),
-        list(reinterpret_cast<Outlier*>(block + layout.list_at(k, rows, r))) {}
-
-  // The chunk x[0…31] at column k without its outliers: x itself where it has none, else its copy in `rest`.
-  const float* take(const float* x, int64_t k, float* rest) {
-    if (!(largest_of(x) > limit)) return x;
-    int found = 0;
-    for (int i = 0; i < kChunk; i++) found += __builtin_fabsf(x[i]) > limit;
-    if (found > kChunkOutliers || count + found > most) return x;
-    for (int i = 0; i < kChunk; i++) {
-      const bool out = __builtin_fabsf(x[i]) > limit;
-      rest[i] = out ? 0.0f : x[i];
-      if (out) list[count++] = {static_cast<int32_t>(k + i), x[i]};
+      : x_(x),
+        most_(layout.outliers(k)),
+        list_(reinterpret_cast<Outlier*>(block + layout.list_at(k, rows, r))) {
+    // NaN or infinite where a value is, or the sum: nothing lies above.
+    float sum = 0;
+    for (int64_t c = 0; c < k / kChunk; c++) {
+      const int32_t top = largest_magnitude(x + c * kChunk);
+      if (c < kKept) tops_[c] = top;
+      sum += magnitude_of(top);
     }
+    limit_ = sum * (kOutlierRatio / static_cast<float>(k / kChunk));
+  }
+
+  // Chunk c without its outliers: as it lies where it has none, else its copy in `rest`. top: the bits of the largest
+  // magnitude of what is left.
+  const float* take(int64_t c, float* rest, int32_t* top) {
+    const float* x = x_ + c * kChunk;
+    *top = c < kKept ? tops_[c] : largest_magnitude(x);
+    if (!(magnitude_of(*top) > limit_)) return x;
+    int found = 0;
+    for (int i = 0; i < kChunk; i++) found += __builtin_fabsf(x[i]) > limit_;
+    if (found > kChunkOutliers || count_ + found > most_) return x;
+    for (int i = 0; i < kChunk; i++) {
+      const bool out = __builtin_fabsf(x[i]) > limit_;
+      rest[i] = out ? 0.0f : x[i];
+      if (out) list_[count_++] = {static_cast<int32_t>(c * kChunk + i), x[i]};
+    }
+    *top = largest_magnitude(rest);
     return rest;
   }
+
+  int32_t count() const { return count_; }
+
+ private:
+  static constexpr int64_t kKept = 1024;  // chunks whose largest magnitudes are not sought twice
+  const float* x_;
+  int64_t most_;
+  Outlier* list_;
+  float limit_;
+  int32_t count_ = 0;
+  int32_t tops_[kKept];
 };
 
 // w[k] of the 16 outputs of a panel.

@@ -20,3 +20,10 @@ inline void quantize_chunk(const float* x, float inverse, int8_t* codes, int32_t
     sum[i / 16] += code;
   }
 }
+
+// The same for chunks that share a scale, to codes that follow each other; the sum over all.
+inline int32_t quantize_chunks(const float* const* x, int64_t chunks, float inverse, int8_t* codes) {
+  int32_t sum[2] = {0, 0};
+  for (int64_t c = 0; c < chunks; c++) quantize_chunk(x[c], inverse, codes + c * kChunk, sum);
+  return sum[0] + sum[1];
+}

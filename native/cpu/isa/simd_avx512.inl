@@ -83,13 +83,28 @@ inline int32_t largest_magnitude(const float* x) {
   return _mm512_reduce_max_epi32(_mm512_max_epi32(a, b));
 }
 
-// codes = x · inverse to nearest even, |x · inverse| < 128; sums over the two halves.
+// codes = x · inverse to nearest even, |x · inverse| < 128, of a half of a chunk; the codes as they are before they become
+// bytes.
+inline __m512i quantize_half(const float* x, __m512 inverse, int8_t* codes) {
+  const __m512i code = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), inverse));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), _mm512_cvtepi32_epi8(code));
+  return code;
+}
+
+// The codes of a chunk; sums over the two halves.
 inline void quantize_chunk(const float* x, float inverse, int8_t* codes, int32_t* sum) {
   const __m512 scale = _mm512_set1_ps(inverse);
-  const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), scale));
-  const __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), scale));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), _mm512_cvtepi32_epi8(a));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + 16), _mm512_cvtepi32_epi8(b));
-  sum[0] = _mm512_reduce_add_epi32(a);
-  sum[1] = _mm512_reduce_add_epi32(b);
+  sum[0] = _mm512_reduce_add_epi32(quantize_half(x, scale, codes));
+  sum[1] = _mm512_reduce_add_epi32(quantize_half(x + 16, scale, codes + 16));
+}
+
+// The codes of chunks that share a scale, one after another; the sum over all.
+inline int32_t quantize_chunks(const float* const* x, int64_t chunks, float inverse, int8_t* codes) {
+  const __m512 scale = _mm512_set1_ps(inverse);
+  __m512i sum = _mm512_setzero_si512();
+  for (int64_t c = 0; c < chunks; c++, codes += kChunk) {
+    const __m512i a = quantize_half(x[c], scale, codes), b = quantize_half(x[c] + 16, scale, codes + 16);
+    sum = _mm512_add_epi32(sum, _mm512_add_epi32(a, b));
+  }
+  return _mm512_reduce_add_epi32(sum);
 }

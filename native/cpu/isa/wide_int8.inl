@@ -138,30 +138,26 @@ void pack_wide(const float* x, int64_t stride, int64_t rows, int64_t k, std::byt
       const float* from[kGroup / kChunk];
       int32_t top = 0;  // magnitudes as bits, for NaN
       for (int64_t i = 0; i < n; i += kChunk) {
-        from[i / kChunk] = outliers.take(x + r * stride + first + i, first + i, rest + i);
-        const int32_t largest = largest_magnitude(from[i / kChunk]);
+        int32_t largest;
+        from[i / kChunk] = outliers.take((first + i) / kChunk, rest + i, &largest);
         top = largest > top ? largest : top;
       }
-      float largest, scale = 0;
-      __builtin_memcpy(&largest, &top, 4);
-      int32_t sum[2] = {0, 0};
-      __builtin_memset(codes, 0, static_cast<size_t>(row));
+      const float largest = magnitude_of(top);
+      float scale = 0;
+      int32_t sum = 0;
       if (top < 0x7f800000 && largest >= kTiny) {
         scale = largest / 127.0f;
-        for (int64_t i = 0; i < n; i += kChunk) {
-          int32_t part[2] = {0, 0};
-          quantize_chunk(from[i / kChunk], 127.0f / largest, codes + i, part);
-          sum[0] += part[0];
-          sum[1] += part[1];
-        }
-      } else if (top >= 0x7f800000) {
-        scale = __builtin_nanf("");
+        sum = quantize_chunks(from, n / kChunk, 127.0f / largest, codes);
+        __builtin_memset(codes + n, 0, static_cast<size_t>(row - n));
+      } else {
+        if (top >= 0x7f800000) scale = __builtin_nanf("");
+        __builtin_memset(codes, 0, static_cast<size_t>(row));
       }
       scales[r] = scale;
-      minus_sums[r] = -(sum[0] + sum[1]);
+      minus_sums[r] = -sum;
       group += rows * (row + 4 * kLayout.words);
     }
-    reinterpret_cast<int32_t*>(out + kLayout.counts_at(k, rows))[r] = outliers.count;
+    reinterpret_cast<int32_t*>(out + kLayout.counts_at(k, rows))[r] = outliers.count();
   }
 }
 
