@@ -40,7 +40,11 @@ float first_limit(const Row& row, const float* x, int64_t n) {
   if (n <= kFew) return -INFINITY;
   const int64_t blocks = parts(n, kMaximumBlock);
   float* maxima = row.memory.order;
-  row.math.block_maxima(maxima, x, n);
+  if (row.dense()) {
+    std::copy_n(row.memory.maxima, blocks, maxima);
+  } else {
+    row.math.block_maxima(maxima, x, n);
+  }
   float* nth = maxima + (blocks - 1 - blocks / 8);
   std::nth_element(maxima, nth, maxima + blocks, std::greater<float>());
   return below(*nth);
