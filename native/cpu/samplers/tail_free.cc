@@ -56,9 +56,9 @@ Head take_head(Row& row, const float* x, int64_t n, float limit) {
   float* scores = memory.order;
   const auto above = [&] { return row.math.keep_above(scores, memory.counts, x, nullptr, 0, n, limit); };
   int64_t m = above();
-  if (m > n / 2 && limit > -INFINITY) {  // then all cost little more
+  if (m > n / 2) {  // then all cost little more
     limit = -INFINITY;
-    m = above();
+    if (m < n) m = above();
   }
   sort_falling(scores, m, reinterpret_cast<uint32_t*>(memory.spare));
   float* weights = memory.spare;
