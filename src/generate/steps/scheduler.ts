@@ -108,7 +108,7 @@ export class Scheduler implements LaneOwner {
         if (!step) break;
         const next: Step | null = this.engine.runsAhead ? await this.#ahead(step) : null;
         step = (await this.#finish(step, next)) ? next : null;
-        if (this.#due > 0) await this.#asked();
+        if (this.#due > 0) await this.#asked(step !== null);
       }
     } catch (error) {
       for (const lane of this.#lanes) this.#fail(lane, error);
@@ -116,11 +116,15 @@ export class Scheduler implements LaneOwner {
     this.#running = false;
   }
 
-  /** Resolves when all who were answered have asked again, so that the next step runs while they use what they got. */
-  async #asked(): Promise<void> {
+  /**
+   * Resolves when all who were answered have asked again, so that the next step runs while they use what they got.
+   * @param running whether a step runs meanwhile: it must be finished even if nobody asks, since who has left waits for its end
+   */
+  async #asked(running: boolean): Promise<void> {
     await new Promise<void>((resolve) => {
       this.#goOn = resolve;
       this.#hurried = false;
+      if (running) this.#hurry();
       for (const lane of this.#lanes) if (lane.waiting) this.#hurry();
     });
     this.#goOn = null;

@@ -1,6 +1,7 @@
 // A step may begin before the one before it has ended: texts are what they are one step after the other.
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { SwitchyardError } from '../../../src/core/errors.js';
 import type { GenerateOptions } from '../../../src/generate/generation.js';
 import type { LanguageModel } from '../../../src/generate/handles/language-model.js';
 import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
@@ -124,6 +125,20 @@ describe('texts of steps that do not wait', () => {
     expect(got).toEqual(await slow.generateAll(prompts, options));
     // nothing is found that was never written
     expect(await model.generateAll(prompts, options)).toEqual(got);
+  });
+
+  it('end where nothing can be chosen, and others go on', async () => {
+    const suppressTokens = Array.from({ length: TINY_VOCABULARY }, (_, i) => i);
+    const barren = (): Promise<unknown> =>
+      model
+        .generate(ids(4), { maxTokens: 5, suppressTokens })
+        .result()
+        .catch((error: unknown) => error);
+    expect(await barren()).toBeInstanceOf(SwitchyardError);
+    const prompt = ids(9);
+    const [error, text] = await Promise.all([barren(), model.generate(prompt, { maxTokens: 20 }).result()]);
+    expect(error).toBeInstanceOf(SwitchyardError);
+    expect(text.tokens).toEqual((await slow.generate(prompt, { maxTokens: 20 }).result()).tokens);
   });
 
   it('of one alone end with its error', async () => {
