@@ -117,7 +117,7 @@ void pools_come_and_go() {
 void bench() {
   for (int threads : {2, 4}) {
     ThreadPool pool(threads);
-    for (const auto [pause_us, watched] : {std::pair(0, false), {20, false}, {200, false}, {200, true}}) {
+    for (const auto& [pause_us, watched] : {std::pair(0, false), {20, false}, {200, false}, {200, true}}) {
       std::vector<double> cost;
       std::unique_ptr<ThreadPool::Watch> watch;
       if (watched) watch = std::make_unique<ThreadPool::Watch>(pool, threads);
