@@ -1,7 +1,7 @@
 /** Searches and guesses that keep to a grammar. */
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { compiledGrammar } from '../../../src/generate/constrain/grammar-engine.js';
 import type { GenerateOptions } from '../../../src/generate/generation.js';
 import type { LanguageModel } from '../../../src/generate/handles/language-model.js';
@@ -9,21 +9,20 @@ import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
 import { drafters } from '../../../src/generate/speculate/drafters.js';
 import { tokensBehind } from '../../../src/generate/speculate/grammar-drafter.js';
 import type { Drafter } from '../../../src/generate/speculate/speculative.js';
-import { temporaryFolder } from '../../helpers/checkpoint.js';
 import { fixturesFolder } from '../../helpers/fixtures.js';
 import { ROUTER_OR_EXPERT } from '../../helpers/schemas.js';
-import { writeTinyFolder } from '../../helpers/tiny-model.js';
+import { sharedTinyModel } from '../../helpers/shared-model.js';
 import { tokenizerOfFolder } from '../../helpers/tokenizers.js';
 
-const path = join(temporaryFolder(), 'dense');
 const END = 256;
 let model: LanguageModel;
-beforeAll(async () => {
-  await writeTinyFolder(path);
-  model = await loadLanguageModel(path, { contextLength: 512, cacheTokens: 4096 });
-});
-afterEach(() => expect(model.engine.cache.freeBlocks).toBe(model.engine.cache.blocks));
-afterAll(() => model.dispose());
+const path = sharedTinyModel(
+  (loaded) => {
+    model = loaded;
+  },
+  { contextLength: 512, cacheTokens: 4096 },
+  {},
+);
 
 const prompt = [...Buffer.from('The gate decides')];
 const parts = ['ab', 'acd', 'b', 'bdd'];

@@ -1,20 +1,14 @@
-import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { GenerateOptions } from '../../../src/generate/generation.js';
 import type { LanguageModel } from '../../../src/generate/handles/language-model.js';
 import { loadLanguageModel } from '../../../src/generate/handles/load-model.js';
 import type { ContrastiveOptions } from '../../../src/generate/search/contrastive.js';
-import { temporaryFolder } from '../../helpers/checkpoint.js';
-import { writeTinyFolder } from '../../helpers/tiny-model.js';
+import { sharedTinyModel } from '../../helpers/shared-model.js';
 
-const path = join(temporaryFolder(), 'dense');
 let model: LanguageModel;
-beforeAll(async () => {
-  await writeTinyFolder(path, { eosId: null });
-  model = await loadLanguageModel(path, { contextLength: 256, cacheTokens: 2048 });
+const path = sharedTinyModel((loaded) => {
+  model = loaded;
 });
-afterEach(() => expect(model.engine.cache.freeBlocks).toBe(model.engine.cache.blocks));
-afterAll(() => model.dispose());
 const VOWELS = [...Buffer.from('aeiou')];
 const prompt = [...Buffer.from('The gate decides what each token meets, again and')];
 

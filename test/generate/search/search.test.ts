@@ -1,6 +1,5 @@
 // Several answers to one prompt, and what is made of them: the best by a scorer, the one that most agree on.
-import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { tensor } from '../../../src/core/tensor.js';
 import type { BatchResult } from '../../../src/generate/batch.js';
 import type { LanguageModel } from '../../../src/generate/handles/language-model.js';
@@ -10,17 +9,12 @@ import { bestOf } from '../../../src/generate/search/best-of.js';
 import { type Scorer, scorers } from '../../../src/generate/search/scorers.js';
 import { countVotes, vote } from '../../../src/generate/search/vote.js';
 import { abortAtStep } from '../../helpers/abort-at-step.js';
-import { temporaryFolder } from '../../helpers/checkpoint.js';
-import { writeTinyFolder } from '../../helpers/tiny-model.js';
+import { sharedTinyModel } from '../../helpers/shared-model.js';
 
-const path = join(temporaryFolder(), 'dense');
 let model: LanguageModel;
-beforeAll(async () => {
-  await writeTinyFolder(path, { eosId: null });
-  model = await loadLanguageModel(path, { contextLength: 256, cacheTokens: 2048 });
+const path = sharedTinyModel((loaded) => {
+  model = loaded;
 });
-afterEach(() => expect(model.engine.cache.freeBlocks).toBe(model.engine.cache.blocks));
-afterAll(() => model.dispose());
 
 const prompt = [...Buffer.from('The gate decides what each token meets. Q: how many experts? A:')];
 const options = { maxTokens: 10, temperature: 1, seed: 5 };
