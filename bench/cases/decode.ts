@@ -17,6 +17,7 @@ export default defineCase({
     const { options, limits, emit, note } = bench;
     const { model, name, path } = await openBenchModel(bench, { contextLength: 2048 });
     const peers = await startModelPeers(options, path, note);
+    const { bytes } = workOfStep(model.decoder, 1);
     const newTokens = options.smoke ? 4 : NEW_TOKENS;
     try {
       for (const depth of options.smoke ? [8] : DEPTHS) {
@@ -32,7 +33,6 @@ export default defineCase({
           contestants(peers, async (peer) => (await peer.decode(prompt, newTokens)) / (newTokens - 1)),
           ['read'],
         );
-        const { bytes } = workOfStep(model.decoder, 1);
         const keys = keysOfStep(model.decoder, model.kvCache, depth + newTokens / 2);
         const rate = (ms: number): number => 1000 / ms;
         emit({

@@ -16,7 +16,7 @@ using Clock = std::chrono::steady_clock;
 // decode steps. A round trip costs 9 µs while it watches and 75 µs once it is parked (two cores).
 constexpr std::chrono::microseconds kSpin{600};
 // A program that takes less may have no region for more than one thread: nobody is woken for it ahead of time.
-constexpr double kBriefMicroseconds = 200;
+constexpr double kWakingMicroseconds = 200;
 constexpr size_t kMostEvents = 1'000'000;
 
 double microseconds(Clock::duration d) { return std::chrono::duration<double, std::micro>(d).count(); }
@@ -212,7 +212,7 @@ void Executor::run_on_device(Program& program, std::span<const std::shared_ptr<B
 }
 
 void Executor::run_steps(Program& program, const Context& context, const RunOptions& options) {
-  const ThreadPool::Watch watch(pool_, program.microseconds() < kBriefMicroseconds ? 1 : context.threads);
+  const ThreadPool::Watch watch(pool_, program.microseconds() < kWakingMicroseconds ? 1 : context.threads);
   const std::span<Program::Step> steps = program.steps();
   for (size_t i = 0; i < steps.size(); i++) {
     if (stopping() || (options.abort != nullptr && options.abort->load(std::memory_order_relaxed))) {
