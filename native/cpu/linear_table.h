@@ -55,13 +55,13 @@ struct LinearTable {
   PackFn pack_f32 = nullptr, pack_int8 = nullptr, pack_g64 = nullptr, pack_g128 = nullptr, pack_bf16 = nullptr;
 };
 
-// int8 blocks: per group of values along K, with R rows in the block,
-//   i8 codes[R][unit or more]; then `words` times [R] of four bytes.
-// Codes past the last value, up to a whole unit, are zero.
+// int8 blocks of R rows: per group of values along K, i8 codes[R][unit or more], so that tiles of 64 values start on
+// 64-byte boundaries whatever R is (a load across two lines costs double); behind those of all groups, per group, `words`
+// times [R] of four bytes. Codes past the last value, up to a whole unit, are zero.
 //   groups of 32       f32 scale[R]; i32 minus_sum[3][R]; f32 scaled_sum[3][R], over the first 16 codes, the last 16 and
 //                      all 32; minus_sum = -Σ codes, scaled_sum = scale · Σ codes
 //   64 and 128 (wide)  f32 scale[R]; i32 minus_sum[R]
-// Behind the groups, the outliers, whose codes are zero: i32 count[R]; Outlier list[R][K / 32], by rising k.
+// Behind them, the outliers, whose codes are zero: i32 count[R]; Outlier list[R][K / 32], by rising k.
 struct Outlier {
   int32_t k;
   float x;
@@ -72,23 +72,24 @@ struct Int8Layout {
   constexpr int64_t codes(int64_t left) const {
     return left >= group ? group : (left + unit - 1) / unit * unit;
   }
-  // Of a row in the groups.
-  constexpr int64_t group_bytes(int64_t k) const {
-    return k / group * (group + 4 * words) + (k % group > 0 ? codes(k % group) + 4 * words : 0);
-  }
+  constexpr int64_t groups(int64_t k) const { return k / group + (k % group > 0 ? 1 : 0); }
+  // Of a row's codes and words in all groups.
+  constexpr int64_t code_bytes(int64_t k) const { return k / group * group + (k % group > 0 ? codes(k % group) : 0); }
+  constexpr int64_t word_bytes(int64_t k) const { return groups(k) * 4 * words; }
   // The most outliers of a row.
   constexpr int64_t outliers(int64_t k) const { return k <= INT32_MAX ? k / kChunk : 0; }
-  // From the start of a block of `rows` to the counts and to the list of row r.
-  constexpr int64_t counts_at(int64_t k, int64_t rows) const { return rows * group_bytes(k); }
+  // From the start of a block of `rows` to the words of group 0, to the counts and to the list of row r.
+  constexpr int64_t words_at(int64_t k, int64_t rows) const { return rows * code_bytes(k); }
+  constexpr int64_t counts_at(int64_t k, int64_t rows) const { return rows * (code_bytes(k) + word_bytes(k)); }
   constexpr int64_t list_at(int64_t k, int64_t rows, int64_t r) const {
-    return rows * (group_bytes(k) + 4) + r * outliers(k) * static_cast<int64_t>(sizeof(Outlier));
+    return counts_at(k, rows) + rows * 4 + r * outliers(k) * static_cast<int64_t>(sizeof(Outlier));
   }
-  constexpr int64_t row_bytes(int64_t k) const { return list_at(k, 1, 1); }
+  // From row to row: whole lines.
+  constexpr int64_t row_bytes(int64_t k) const { return (list_at(k, 1, 1) + 63) / 64 * 64; }
 };
 constexpr Int8Layout kInt8Groups{32, 32, 7};
 constexpr Int8Layout kInt8G64{64, 64, 2}, kInt8G128{128, 64, 2};
-constexpr int kInt8RowBytes = 60;
-static_assert(kInt8Groups.group_bytes(kChunk) == kInt8RowBytes);
+constexpr int kInt8Words = 4 * kInt8Groups.words;  // bytes of a row in a group of 32
 
 // The groups of the activations are those of the weight; a weight with one scale a row takes groups of 128.
 constexpr Int8Layout int8_layout(const FormatInfo& info) {

@@ -27,24 +27,23 @@ void join_rows(Form form, const std::byte* const* rows, int64_t count, int64_t k
     return;
   }
   const Int8Layout layout = layout_of(form);
-  int64_t at = 0;
   for (int64_t first = 0; first < k; first += layout.group) {
-    const int64_t codes = layout.codes(k - first), row = codes + 4 * layout.words;
+    const int64_t codes = layout.codes(k - first);
     for (int64_t r = 0; r < count; r++) {
-      const std::byte* from = rows[r] + at;
-      for (int64_t i = 0; i < codes; i += 32) std::memcpy(out + codes * r + i, from + i, 32);  // every unit is a multiple
-      for (int64_t word = 0; word < layout.words; word++) {
-        std::memcpy(out + codes * count + 4 * (word * count + r), from + codes + 4 * word, 4);
-      }
+      const std::byte* from = rows[r] + first;
+      std::byte* to = out + first * count + codes * r;
+      for (int64_t i = 0; i < codes; i += 32) std::memcpy(to + i, from + i, 32);  // every unit is a multiple
     }
-    at += row;
-    out += row * count;
+  }
+  std::byte* words = out + layout.words_at(k, count);
+  for (int64_t at = layout.words_at(k, 1); at < layout.counts_at(k, 1); at += 4) {
+    for (int64_t r = 0; r < count; r++, words += 4) std::memcpy(words, rows[r] + at, 4);
   }
   for (int64_t r = 0; r < count; r++) {
     int32_t outliers;
-    std::memcpy(&outliers, rows[r] + at, 4);
-    std::memcpy(out + 4 * r, &outliers, 4);
-    std::memcpy(out + layout.list_at(k, count, r) - layout.counts_at(k, count), rows[r] + at + 4,
+    std::memcpy(&outliers, rows[r] + layout.counts_at(k, 1), 4);
+    std::memcpy(out + layout.counts_at(k, count) + 4 * r, &outliers, 4);
+    std::memcpy(out + layout.list_at(k, count, r), rows[r] + layout.list_at(k, 1, 0),
                 static_cast<size_t>(outliers) * sizeof(Outlier));
   }
 }

@@ -91,7 +91,7 @@ inline void tile_start(const Int8Tiles& t) {
 // The operands of group g into the set of tiles that is its own.
 template <int kGroups, int R, int kTile>
 inline void tile_load(int64_t g, const std::byte* x, const Int8Tiles& t) {
-  const std::byte* a = x + g / kGroups * (R * kInt8RowBytes) + g % kGroups * 16;
+  const std::byte* a = x + g / kGroups * (R * kChunk) + g % kGroups * 16;
   const std::byte* b = t.slab.codes + g * (512 / kGroups);
   if constexpr (kTile % 2 == 0) {
     _tile_loadd(4, a, 32);
@@ -131,12 +131,11 @@ inline void tile_step(int64_t g, int64_t groups, const std::byte* x, Int8Tiles* 
 }
 
 template <int kGroups, bool kHasMin, int R>
-inline void scale_sums(int64_t g, const std::byte* x, const TileSlab& slab, const std::byte* sums, F* acc) {
+inline void scale_sums(int64_t g, const std::byte* words, const TileSlab& slab, const std::byte* sums, F* acc) {
   const F start = _mm512_castsi512_ps(_mm512_set1_epi32(kSumStart));
-  const std::byte* chunk = x + g / kGroups * (R * kInt8RowBytes);
   const int which = kGroups == 2 ? static_cast<int>(g % 2) : 2;
-  const float* scale = reinterpret_cast<const float*>(chunk + 32 * R);
-  const float* scaled_sum = reinterpret_cast<const float*>(chunk + 48 * R) + which * R;
+  const float* scale = reinterpret_cast<const float*>(words + g / kGroups * (R * kInt8Words));
+  const float* scaled_sum = scale + (4 + which) * R;
   const float* scales = slab.scales + g * (kHasMin ? 32 : 16);
   const F s = f_load(scales), m = kHasMin ? f_load(scales + 16) : f_zero();
   SY_UNROLL(16)
@@ -146,9 +145,11 @@ inline void scale_sums(int64_t g, const std::byte* x, const TileSlab& slab, cons
   }
 }
 
-// Continues the chains of y (`first`: starts them) over the groups of a slab.
+// Continues the chains of y (`first`: starts them) over the groups of a slab. x: the row block.
 template <int kGroups, bool kHasMin, int R>
 void int8_tiles(const SlabWork& work, const std::byte* x, Int8Tiles* t, float* y, int64_t y_stride, int64_t outputs) {
+  const std::byte* words = x + kInt8Groups.words_at(work.layout.columns, R) + work.first * R * kInt8Words;
+  x += work.first * R * kChunk;
   const int64_t groups = work.chunks * kGroups;
   expand_burst(work, 0, &t->slab);
   F acc[R];
@@ -174,7 +175,7 @@ void int8_tiles(const SlabWork& work, const std::byte* x, Int8Tiles* t, float* y
   const auto step = [&]<int kTile>(int64_t g) __attribute__((always_inline)) {
     if (g % kGroups == 0) work.ahead->step();
     tile_step<kGroups, R, kTile>(g, groups, x, t);
-    scale_sums<kGroups, kHasMin, R>(g, x, t->slab, t->sums[kTile], acc);
+    scale_sums<kGroups, kHasMin, R>(g, words, t->slab, t->sums[kTile], acc);
   };
   for (int64_t g = 0;; g += 4) {
     if (g % (kBurst * kGroups) == 0) expand_burst(work, g / kGroups + kBurst, &t->slab);
@@ -226,7 +227,7 @@ void int8_tile_panels(const PanelJob& job) {
           configured = rows;
         }
         int8_tiles_from<S::kGroups, S::kHasMin, kTileRows>(
-            rows, work, job.x + row * job.x_row_bytes + c * rows * kInt8RowBytes, t,
+            rows, work, job.x + row * job.x_row_bytes, t,
             job.y + row * job.y_stride + 16 * p, job.y_stride, job.outputs - 16 * p);
         work.expand = nullptr;
       }

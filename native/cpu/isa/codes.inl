@@ -130,6 +130,16 @@ struct WideSlab {
   bool unpack = false;  // tiles only: whether these row blocks are the first
 };
 
+constexpr int kWideWords = 4 * kInt8G128.words;  // bytes of a row in a group
+static_assert(kInt8G64.words == kInt8G128.words);
+
+// The words of chunk c, the first of a group, in a row block at x.
+template <Format f>
+inline const std::byte* wide_words(const std::byte* x, int64_t columns, int64_t rows, int64_t c) {
+  constexpr Int8Layout kLayout = int8_layout(Spec<f>::kInfo);
+  return x + kLayout.words_at(columns, rows) + rows * (c / (kLayout.group / kChunk)) * kWideWords;
+}
+
 template <Format f, int P>
 inline void fetch_ahead(const WideSlab& slab, int64_t chunk) {
   if (slab.ahead == nullptr || (slab.turns > 1 && chunk % slab.turns != slab.turn)) return;

@@ -11,6 +11,7 @@
 template <Format f, int R, int P>
 void int8_block(const PanelJob& job, const std::byte* panel, int64_t next, const std::byte* x, float* y,
                 int64_t outputs) {
+  const std::byte* words = x + kInt8Groups.words_at(job.layout.columns, R);
   using S = Spec<f>;
   constexpr int N = 8 / S::kGroups;  // code vectors per group
   F acc[R][P];
@@ -20,14 +21,14 @@ void int8_block(const PanelJob& job, const std::byte* panel, int64_t next, const
     for (int p = 0; p < P; p++) acc[r][p] = f_zero();
   }
   const int64_t chunks = job.layout.columns / kChunk, stride = job.layout.bytes;
-  for (int64_t c = 0; c < chunks; c++, x += R * kInt8RowBytes) {
+  for (int64_t c = 0; c < chunks; c++, x += R * kChunk, words += R * kInt8Words) {
     const std::byte* codes = panel + c * S::kCodeBytes;
     const std::byte* scales = panel + job.layout.scales_at + c * S::kScaleBytes;
     const std::byte* supers = panel + job.layout.supers_at + c / kSuperChunks * S::kSuperBytes;
     const int8_t* values = reinterpret_cast<const int8_t*>(x);
-    const float* scale = reinterpret_cast<const float*>(x + 32 * R);
-    const int32_t* minus_sum = reinterpret_cast<const int32_t*>(x + 36 * R);
-    const float* scaled_sum = reinterpret_cast<const float*>(x + 48 * R);
+    const float* scale = reinterpret_cast<const float*>(words);
+    const int32_t* minus_sum = reinterpret_cast<const int32_t*>(words) + R;
+    const float* scaled_sum = scale + 4 * R;
     if constexpr (R <= kStreamRows) {
       // Chunk c + kAhead, of the next panels where these end.
       constexpr int64_t kAhead = kPrefetch / S::kCodeBytes;
@@ -120,15 +121,15 @@ inline void pack_int8(const float* x, int64_t stride, int64_t rows, int64_t k, s
   constexpr float kTiny = 0x1p-100f;  // a group below counts as zero: 127 / max would overflow
   for (int64_t r = 0; r < rows; r++) {
     RowOutliers outliers(kInt8Groups, x + r * stride, k, out, rows, r);
-    std::byte* chunk = out;
-    for (int64_t c = 0; c < k / kChunk; c++, chunk += rows * kInt8RowBytes) {
+    std::byte* words = out + kInt8Groups.words_at(k, rows);
+    for (int64_t c = 0; c < k / kChunk; c++, words += rows * kInt8Words) {
       float rest[kChunk];
       int32_t top;
       const float* from = outliers.take(c, rest, &top);
-      float* scales = reinterpret_cast<float*>(chunk + 32 * rows);
-      int32_t* minus_sums = reinterpret_cast<int32_t*>(chunk + 36 * rows);
-      float* scaled_sums = reinterpret_cast<float*>(chunk + 48 * rows);
-      int8_t* codes = reinterpret_cast<int8_t*>(chunk) + 32 * r;
+      float* scales = reinterpret_cast<float*>(words);
+      int32_t* minus_sums = reinterpret_cast<int32_t*>(words) + rows;
+      float* scaled_sums = scales + 4 * rows;
+      int8_t* codes = reinterpret_cast<int8_t*>(out) + (c * rows + r) * kChunk;
       const float largest = magnitude_of(top);
       float scale = 0;
       int32_t sum[2] = {0, 0};

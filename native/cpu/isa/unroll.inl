@@ -6,3 +6,5 @@
 #else
 #define SY_UNROLL(n)
 #endif
+
+#define SY_INLINE __attribute__((always_inline)) inline

@@ -2,29 +2,31 @@
 // wide_int8.inl, so the bits are those of every other tier. Codes stay unsigned: dot = Σ q·x - zero·Σ x. Few rows take the
 // kernel of the tier below.
 //
-// A step is one group of one tile of rows. Two sets of tiles take turns: while the f32 steps of one tile of rows run, the
-// tile unit makes the sums of the other and stores them. The processor takes a load for dependent on every store before
-// it whose address agrees in the low 12 bits, and a tile store waits long for its product. So the sums of the two sets
-// lie in the two halves of 4 KiB, and the f32 chains at the same place of other 4 KiB: what is loaded then never lies, in
-// the low 12 bits, where a store is under way. With a ring of 4 KiB a group it did; that cost a third of the time at
-// groups of 128 and half of it at groups of 64.
+// A step is one group: 2 × 2 tiles of sums. In its first products the sums of the group before are stored, each right
+// before its tile is begun again; between the others go the f32 steps of that group, so that they run while the tile unit
+// works. The loads are what bounds it, hence no start of the sums in memory, and scales read once for both panels.
 //
-// Tiles: 0 and 1 sums of the first set, 2 and 3 of the second, 4 and 5 activations, 6 and 7 weights.
+// The processor takes a load for dependent on every store before it whose address agrees in the low 12 bits, and a tile
+// store waits long for its product. So the sums of a group lie, in the low 12 bits, where the f32 chains do that wait for
+// them anyway.
+//
+// Tiles: 0…3 sums [tile of rows][panel], 4 and 5 activations, 6 and 7 weights. One tile of rows alone: 0 and 1, 2 and 3
+// the sums of every other group.
 
 constexpr int kWideTileRows = 32;
 constexpr int kWideFewRows = 6;  // the rows of a block of the tier below
 constexpr int64_t kWideTileChunks = 64;  // per slab: the bytes of two panels are 64 KiB
 
 
-// Scratch of a task: sums in flight, the f32 chains of a block, what is added to the sums of a step, codes as bytes, each
-// padded to a whole tile.
+// Scratch of a task: sums of two groups, the f32 chains of a block, what is added to the sums of a group, codes as bytes,
+// each padded to a whole tile.
 struct WideTiles {
-  alignas(64) std::byte sums[2][2][kSumBytes];        // [set][panel][row][lane]
+  alignas(64) std::byte sums[2][2][2][kSumBytes];     // [group % 2][tile of rows][panel][row][lane]
   alignas(64) float acc[2][2][kTileRows * kPanel];    // [tile of rows][panel][row][lane]
-  alignas(64) int32_t correction[kTileRows];
+  alignas(64) int32_t correction[kWideTileRows];
   alignas(64) std::byte codes[2][kWideTileChunks * 512];
 };
-static_assert(sizeof(WideTiles::sums) == 4096 && sizeof(WideTiles::acc) == 4096);
+static_assert(sizeof(WideTiles::sums[0]) == 4096 && sizeof(WideTiles::acc) == 4096);
 static_assert(sizeof(WideTiles) <= kSlabBytes);
 
 static PanelFn wide_few_rows[kFormatCount];  // of the tier below; set once, before the table is read
@@ -47,88 +49,74 @@ inline void unpack_wide(const std::byte* codes, int64_t from, int64_t end, int64
   }
 }
 
-// The sums of a group of `tiles` times 64 values, in set kSet. kKeep: the tiles of weights are those of the step before.
-template <int kSet, int kPanels, bool kKeep>
-inline void wide_multiply(int64_t tiles, const std::byte* a, const std::byte* const* b) {
-  const int64_t row = tiles * 64;
-  // The names of tiles must be literals.
-  if constexpr (kSet == 0) _tile_zero(0);
-  if constexpr (kSet == 1) _tile_zero(2);
-  if constexpr (kSet == 0 && kPanels == 2) _tile_zero(1);
-  if constexpr (kSet == 1 && kPanels == 2) _tile_zero(3);
-  for (int64_t t = 0; t < tiles; t++) {
-    if constexpr (kSet == 0) _tile_loadd(4, a + t * 64, row);
-    if constexpr (kSet == 1) _tile_loadd(5, a + t * 64, row);
-    if constexpr (!kKeep) _tile_loadd(6, b[0] + t * 1024, 64);
-    if constexpr (kSet == 0) _tile_dpbsud(0, 4, 6);
-    if constexpr (kSet == 1) _tile_dpbsud(2, 5, 6);
-    if constexpr (kPanels == 2) {
-      if constexpr (!kKeep) _tile_loadd(7, b[1] + t * 1024, 64);
-      if constexpr (kSet == 0) _tile_dpbsud(1, 4, 7);
-      if constexpr (kSet == 1) _tile_dpbsud(3, 5, 7);
-    }
-  }
+// The names of tiles must be literals.
+template <int kTile>
+inline void wide_zero() {
+  if constexpr (kTile == 0) _tile_zero(0);
+  if constexpr (kTile == 1) _tile_zero(1);
+  if constexpr (kTile == 2) _tile_zero(2);
+  if constexpr (kTile == 3) _tile_zero(3);
 }
 
-template <int kSet, int kPanels>
-inline void wide_store(std::byte (*sums)[kSumBytes]) {
-  if constexpr (kSet == 0) _tile_stored(0, sums[0], 64);
-  if constexpr (kSet == 1) _tile_stored(2, sums[0], 64);
-  if constexpr (kSet == 0 && kPanels == 2) _tile_stored(1, sums[1], 64);
-  if constexpr (kSet == 1 && kPanels == 2) _tile_stored(3, sums[1], 64);
+template <int kTile>
+inline void wide_store(std::byte* to) {
+  if constexpr (kTile == 0) _tile_stored(0, to, 64);
+  if constexpr (kTile == 1) _tile_stored(1, to, 64);
+  if constexpr (kTile == 2) _tile_stored(2, to, 64);
+  if constexpr (kTile == 3) _tile_stored(3, to, 64);
 }
 
-// One block of rows against kPanels panels, over the chunks of a slab. codes: of each panel, from its first chunk on.
+template <int kTile>
+inline void wide_load(const std::byte* from, int64_t stride) {
+  if constexpr (kTile == 4) _tile_loadd(4, from, stride);
+  if constexpr (kTile == 5) _tile_loadd(5, from, stride);
+  if constexpr (kTile == 6) _tile_loadd(6, from, stride);
+  if constexpr (kTile == 7) _tile_loadd(7, from, stride);
+}
+
+template <int kTile>
+inline void wide_multiply() {
+  if constexpr (kTile == 0) _tile_dpbsud(0, 4, 6);
+  if constexpr (kTile == 1) _tile_dpbsud(1, 4, 7);
+  if constexpr (kTile == 2) _tile_dpbsud(2, 5, 6);
+  if constexpr (kTile == 3) _tile_dpbsud(3, 5, 7);
+}
+
+// One block of rows against kPanels panels, over the chunks of a slab.
 template <Format f, int kRowTiles, int kPanels>
-void wide_tiles(const PanelJob& job, const WideSlab& slab, int64_t rows, const std::byte* x, const std::byte* const* codes,
-                PanelsAhead* ahead, WideTiles* tiles, float* y, int64_t outputs) {
+struct WideBlock {
   using S = Spec<f>;
-  constexpr bool kRow = S::kInfo.scales == ScaleKind::kRow;
+  static constexpr bool kRow = S::kInfo.scales == ScaleKind::kRow;
   static constexpr Int8Layout kLayout = int8_layout(S::kInfo);
   static_assert(128 * 127 * kLayout.group < 1 << 22);  // the largest sum, see kSumStart
-  const auto valid = [&](int p) { return outputs - 16 * p < 16 ? outputs - 16 * p : 16; };
-  const auto acc_at = [&](int64_t r, int p) { return tiles->acc[r / 16][p] + r % 16 * kPanel; };
-  for (int64_t r = 0; r < rows; r++) {
-    for (int p = 0; p < kPanels; p++) {
-      f_store(acc_at(r, p), slab.first ? f_zero() : f_load_n(y + r * job.y_stride + 16 * p, valid(p)));
-    }
-  }
-  const int64_t values = slab.chunks * kChunk, groups = (values + kLayout.group - 1) / kLayout.group;
-  const int64_t steps = groups * kRowTiles;
-  const auto codes_of = [&](int64_t g) { return kLayout.codes(values - g * kLayout.group); };
+
+  const WideSlab& slab;
+  int64_t rows;
+  const std::byte *x, *words;     // of the first group
+  const std::byte* const* codes;  // of each panel, from its first chunk on
+  PanelsAhead* ahead;
+  WideTiles* tiles;
+
+  SY_INLINE int64_t values() const { return slab.chunks * kChunk; }
+  SY_INLINE int64_t groups() const { return (values() + kLayout.group - 1) / kLayout.group; }
+  SY_INLINE int64_t codes_of(int64_t g) const { return kLayout.codes(values() - g * kLayout.group); }  // bytes of a row
+  SY_INLINE const float* scale_of(int64_t g) const { return reinterpret_cast<const float*>(words + g * rows * kWideWords); }
+
   // The first row block unpacks the codes, two groups before they are read: the stores then wait beside the products.
-  const auto unpack = [&](int64_t g) {
+  SY_INLINE void unpack(int64_t g) const {
     constexpr int64_t kChunks = kLayout.group / kChunk;
-    if (!slab.unpack || g >= groups) return;
+    if (!slab.unpack || g >= groups()) return;
     for (int p = 0; p < kPanels; p++) {
       if (codes[p] != tiles->codes[p]) continue;
       unpack_wide<f>(slab.codes + p * slab.stride, g * kChunks, (g + 1) * kChunks, slab.chunks, tiles->codes[p]);
     }
     memory_barrier();
-  };
-  // Step q is in set q % 2.
-  const auto multiply = [&]<int kSet>(int64_t q) __attribute__((always_inline)) {
-    if (q >= steps) return;
-    constexpr bool kSecond = kRowTiles == 2 && kSet == 1;  // tile of rows
-    const int64_t g = q / kRowTiles, row = codes_of(g);
-    if constexpr (!kSecond) {
-      unpack(g + 2);
-      for (int64_t t = 0; t < row; t += 64) ahead->step();
-    }
-    const std::byte* b[kPanels];
-    for (int p = 0; p < kPanels; p++) b[p] = codes[p] + g * kLayout.group * kPanel;
-    wide_multiply<kSet, kPanels, kSecond && kLayout.group == 64>(
-        row / 64, x + g * rows * (kLayout.group + 8) + (kSecond ? 16 * row : 0), b);
-  };
-  const auto add = [&]<int kSet>(int64_t q) __attribute__((always_inline)) {
-    constexpr int64_t kFirst = kRowTiles == 2 && kSet == 1 ? 16 : 0;
-    const int64_t g = q / kRowTiles, count = kRowTiles == 2 && kSet == 0 ? 16 : rows - kFirst;
-    const std::byte* words = x + g * rows * (kLayout.group + 8) + rows * codes_of(g);
-    const float* scale = reinterpret_cast<const float*>(words) + kFirst;
-    const int32_t* minus_sum = reinterpret_cast<const int32_t*>(words) + rows + kFirst;
-    const I minus = _mm512_maskz_loadu_epi32(static_cast<__mmask16>((1u << count) - 1), minus_sum);
-    i_store(tiles->correction, i_add(i_shl(minus, log2_of(S::kInfo.zero)), _mm512_set1_epi32(kSumStart)));
-    const F start = _mm512_castsi512_ps(_mm512_set1_epi32(kSumStart));
+  }
+
+  // acc = fma(s·scale, dot, acc) of a group, for kRows rows from kFirst on or as many as there are.
+  template <int kFirst, int kRows, int kSet>
+  SY_INLINE void add(int64_t g) const {
+    const float* scale = scale_of(g);
     F s[kPanels];
     for (int p = 0; p < kPanels; p++) {
       if constexpr (!kRow) {
@@ -136,45 +124,148 @@ void wide_tiles(const PanelJob& job, const WideSlab& slab, int64_t rows, const s
         s[p] = f_load_f16(slab.scales + p * slab.stride + chunk / S::kScaleChunks * S::kScaleBytes);
       }
     }
-    const std::byte(*sums)[kSumBytes] = tiles->sums[kSet];
-    float(*acc)[kTileRows * kPanel] = tiles->acc[kFirst / 16];
-    SY_UNROLL(4)
-    for (int64_t r = 0; r < count; r++) {
+    const F start = _mm512_castsi512_ps(_mm512_set1_epi32(kSumStart));
+    const auto row = [&](int64_t r) __attribute__((always_inline)) {
       const I correction = _mm512_set1_epi32(tiles->correction[r]);
       const F row_scale = f_set1(scale[r]);
       SY_UNROLL(2)
       for (int p = 0; p < kPanels; p++) {
-        const I sum = i_add(i_load(sums[p] + r * 64), correction);
-        const F dot = _mm512_sub_ps(_mm512_castsi512_ps(sum), start), before = f_load(acc[p] + r * kPanel);
-        if constexpr (kRow) f_store(acc[p] + r * kPanel, f_fma(row_scale, dot, before));
-        else f_store(acc[p] + r * kPanel, f_fma(f_mul(s[p], row_scale), dot, before));
+        float* acc = tiles->acc[kFirst / 16][p] + (r - kFirst / 16 * 16) * kPanel;
+        const I sum = i_add(i_load(tiles->sums[kSet][kFirst / 16][p] + (r - kFirst / 16 * 16) * 64), correction);
+        const F dot = _mm512_sub_ps(_mm512_castsi512_ps(sum), start);
+        if constexpr (kRow) f_store(acc, f_fma(row_scale, dot, f_load(acc)));
+        else f_store(acc, f_fma(f_mul(s[p], row_scale), dot, f_load(acc)));
+      }
+    };
+    memory_barrier();
+    if (rows >= kFirst + kRows) {
+      SY_UNROLL(16)
+      for (int r = kFirst; r < kFirst + kRows; r++) row(r);
+    } else {
+      for (int64_t r = kFirst; r < rows; r++) row(r);
+    }
+    memory_barrier();
+  }
+
+  template <int kSet>
+  SY_INLINE void add_all(int64_t g) const {
+    add<0, 16, kSet>(g);
+    if constexpr (kRowTiles == 2) add<16, 16, kSet>(g);
+  }
+
+  // What is added to the integer sums of group g, so that they are then, read as f32, dot + 1.5·2^23.
+  SY_INLINE void correct(int64_t g) const {
+    const int32_t* minus_sum = reinterpret_cast<const int32_t*>(scale_of(g) + rows);
+    for (int t = 0; t < kRowTiles; t++) {
+      const int64_t left = rows - 16 * t, count = left < 16 ? left : 16;
+      const I minus = _mm512_maskz_loadu_epi32(static_cast<__mmask16>((1u << count) - 1), minus_sum + 16 * t);
+      i_store(tiles->correction + 16 * t, i_add(i_shl(minus, log2_of(S::kInfo.zero)), _mm512_set1_epi32(kSumStart)));
+    }
+  }
+
+  static constexpr int sums_of(int tile_of_rows, int panel, int set) {
+    return kRowTiles == 2 ? 2 * tile_of_rows + panel : 2 * set + panel;
+  }
+
+  // Stores the sums of one tile of the group before one of kSet.
+  template <int kRowTile, int kPanel_, int kSet>
+  SY_INLINE void store() const {
+    wide_store<sums_of(kRowTile, kPanel_, 1 - kSet)>(tiles->sums[1 - kSet][kRowTile][kPanel_]);
+  }
+
+  // Tile t of 64 values of a group: one product for each tile of sums.
+  template <int kSet, int kTiles, int t, int kRowTile, int kPanel_>
+  SY_INLINE void product(int64_t g, const std::byte* a, int64_t row) const {
+    constexpr int kSums = sums_of(kRowTile, kPanel_, kSet);
+    constexpr int64_t kPanelBytes = int64_t{kPanel} * 64;
+    if constexpr (t == 0) {
+      if (g > 0) store<kRowTile, kPanel_, kSet>();
+      wide_zero<kSums>();
+    }
+    if constexpr (kPanel_ == 0) wide_load<4 + kSums / 2>(a + kRowTile * 16 * row + t * 64, row);
+    if constexpr (kRowTile == 0) {
+      wide_load<6 + kPanel_>(codes[kPanel_] + g * kLayout.group * kPanel + t * kPanelBytes, 64);
+    }
+    wide_multiply<kSums>();
+    if constexpr (kPanel_ == 0 && kRowTile == 0) ahead->step();
+    if (g == 0) return;
+    if constexpr (t + 1 == kTiles && kTiles == 1) {
+      if constexpr (kRowTile + 1 == kRowTiles && kPanel_ + 1 == kPanels) {
+        correct(g - 1);
+        add_all<1 - kSet>(g - 1);
+      }
+    } else if constexpr (t == 1) {
+      if constexpr (kRowTile == 0 && kPanel_ == 0) correct(g - 1);
+      constexpr int kRows = 16 / kPanels;
+      add<kRowTile * 16 + kPanel_ * kRows, kRows, 1 - kSet>(g - 1);
+    }
+  }
+
+  template <int kSet, int kTiles, int t>
+  SY_INLINE void products(int64_t g, const std::byte* a, int64_t row) const {
+    product<kSet, kTiles, t, 0, 0>(g, a, row);
+    if constexpr (kPanels == 2) product<kSet, kTiles, t, 0, 1>(g, a, row);
+    if constexpr (kRowTiles == 2) product<kSet, kTiles, t, 1, 0>(g, a, row);
+    if constexpr (kRowTiles == 2 && kPanels == 2) product<kSet, kTiles, t, 1, 1>(g, a, row);
+  }
+
+  // Group g, for which g % 2 == kSet.
+  template <int kSet>
+  SY_INLINE void step(int64_t g) const {
+    unpack(g + 2);
+    const std::byte* a = x + g * rows * kLayout.group;
+    if (kLayout.group == 128 && codes_of(g) == 128) {
+      products<kSet, 2, 0>(g, a, 128);
+      products<kSet, 2, 1>(g, a, 128);
+    } else {
+      products<kSet, 1, 0>(g, a, 64);
+    }
+  }
+
+  template <int kSet>
+  SY_INLINE void finish() const {
+    store<0, 0, 1 - kSet>();
+    if constexpr (kPanels == 2) store<0, 1, 1 - kSet>();
+    if constexpr (kRowTiles == 2) store<1, 0, 1 - kSet>();
+    if constexpr (kRowTiles == 2 && kPanels == 2) store<1, 1, 1 - kSet>();
+    const int64_t last = groups() - 1;
+    correct(last);
+    add_all<kSet>(last);
+  }
+
+  // y: the f32 chains before the slab and after it, or the outputs.
+  SY_INLINE void run(float* y, int64_t y_stride, int64_t outputs) const {
+    const auto valid = [&](int p) { return outputs - 16 * p < 16 ? outputs - 16 * p : 16; };
+    const auto acc_at = [&](int64_t r, int p) { return tiles->acc[r / 16][p] + r % 16 * kPanel; };
+    for (int64_t r = 0; r < rows; r++) {
+      for (int p = 0; p < kPanels; p++) {
+        f_store(acc_at(r, p), slab.first ? f_zero() : f_load_n(y + r * y_stride + 16 * p, valid(p)));
       }
     }
-  };
-  const auto step = [&]<int kSet>(int64_t q) __attribute__((always_inline)) {
-    multiply.template operator()<kSet>(q + 2);
-    if (q + 1 < steps) wide_store<1 - kSet, kPanels>(tiles->sums[1 - kSet]);
-    memory_barrier();
-    add.template operator()<kSet>(q);
-    memory_barrier();
-  };
-  unpack(0);
-  unpack(1);
-  multiply.template operator()<0>(0);
-  multiply.template operator()<1>(1);
-  wide_store<0, kPanels>(tiles->sums[0]);
-  for (int64_t q = 0; q < steps; q += 2) {
-    step.template operator()<0>(q);
-    if (q + 1 < steps) step.template operator()<1>(q + 1);
-  }
-  for (int p = 0; p < kPanels; p++) {
-    const bool scaled = kRow && slab.last;
-    const F s = scaled ? f_load(slab.scales + p * slab.stride) : f_zero();
-    for (int64_t r = 0; r < rows; r++) {
-      const F sum = f_load(acc_at(r, p));
-      f_store_n(y + r * job.y_stride + 16 * p, scaled ? f_mul(s, sum) : sum, valid(p));
+    unpack(0);
+    unpack(1);
+    const int64_t all = groups();
+    for (int64_t g = 0; g < all; g += 2) {
+      step<0>(g);
+      if (g + 1 < all) step<1>(g + 1);
+    }
+    if (all % 2 == 0) finish<1>();
+    else finish<0>();
+    for (int p = 0; p < kPanels; p++) {
+      const bool scaled = kRow && slab.last;
+      const F s = scaled ? f_load(slab.scales + p * slab.stride) : f_zero();
+      for (int64_t r = 0; r < rows; r++) {
+        const F sum = f_load(acc_at(r, p));
+        f_store_n(y + r * y_stride + 16 * p, scaled ? f_mul(s, sum) : sum, valid(p));
+      }
     }
   }
+};
+
+template <Format f, int kRowTiles, int kPanels>
+void wide_tiles(const PanelJob& job, const WideSlab& slab, int64_t rows, const std::byte* x, const std::byte* words,
+                const std::byte* const* codes, PanelsAhead* ahead, WideTiles* tiles, float* y, int64_t outputs) {
+  WideBlock<f, kRowTiles, kPanels>{slab, rows, x, words, codes, ahead, tiles}.run(y, job.y_stride, outputs);
 }
 
 template <Format f>
@@ -182,7 +273,6 @@ void wide_tile_panels(const PanelJob& job) {
   using S = Spec<f>;
   // Blocks are cut evenly: either all have few rows or none has.
   if (job.rows <= kWideFewRows) return wide_few_rows[static_cast<int>(f)](job);
-  constexpr int64_t kGroupChunks = int8_layout(S::kInfo).group / kChunk;
   WideTiles* tiles = reinterpret_cast<WideTiles*>(job.scratch);
   TileConfig config;
   config.set(6, 16, 64);
@@ -212,10 +302,11 @@ void wide_tile_panels(const PanelJob& job) {
           config.load();
           configured = rows;
         }
-        const std::byte* x = job.x + row * job.x_row_bytes + rows * (c * kChunk + c / kGroupChunks * 8);
+        const std::byte* x = job.x + row * job.x_row_bytes;
         const auto run = rows > 16 ? (panels == 2 ? wide_tiles<f, 2, 2> : wide_tiles<f, 2, 1>)
                                    : (panels == 2 ? wide_tiles<f, 1, 2> : wide_tiles<f, 1, 1>);
-        run(job, slab, rows, x, codes, &ahead, tiles, job.y + row * job.y_stride + 16 * p, job.outputs - 16 * p);
+        run(job, slab, rows, x + rows * c * kChunk, wide_words<f>(x, job.layout.columns, rows, c), codes, &ahead, tiles,
+            job.y + row * job.y_stride + 16 * p, job.outputs - 16 * p);
       }
     }
   }

@@ -19,12 +19,12 @@ struct WideSpec : Spec<f> {
   static constexpr int kGroupChunks = int8_layout(Spec<f>::kInfo).group / kChunk;
 };
 
-// The sums of one group of `chunks` chunks; a row's codes lie `row` bytes apart.
+// The sums of one group of `chunks` chunks; a row's codes lie `row` bytes apart. words: of the group.
 template <Format f, int R, int P>
 inline void wide_group(const WideSlab& slab, int64_t chunk, int64_t chunks, int64_t row, const std::byte* x,
-                       float* acc) {
+                       const std::byte* words, float* acc) {
   using S = WideSpec<f>;
-  const float* scale = reinterpret_cast<const float*>(x + R * row);
+  const float* scale = reinterpret_cast<const float*>(words);
   const int32_t* minus_sum = reinterpret_cast<const int32_t*>(scale + R);
   I dot[R][P] = {};
   wide_dots<f, R, P>(slab, chunk, chunks, row, reinterpret_cast<const int8_t*>(x), minus_sum, dot);
@@ -48,7 +48,8 @@ inline void wide_group(const WideSlab& slab, int64_t chunk, int64_t chunks, int6
 }
 
 template <Format f, int R, int P>
-void wide_block(const PanelJob& job, const WideSlab& slab, const std::byte* x, float* y, int64_t outputs) {
+void wide_block(const PanelJob& job, const WideSlab& slab, const std::byte* x, const std::byte* words, float* y,
+                int64_t outputs) {
   using S = WideSpec<f>;
   constexpr int64_t kGroup = S::kGroupChunks;
   alignas(64) float acc[R * P * kPanel];  // in the L1 cache: the registers hold integer sums
@@ -59,12 +60,12 @@ void wide_block(const PanelJob& job, const WideSlab& slab, const std::byte* x, f
     }
   }
   int64_t c = 0;
-  for (; c + kGroup <= slab.chunks; c += kGroup, x += R * (kGroup * kChunk + 8)) {
-    wide_group<f, R, P>(slab, c, kGroup, kGroup * kChunk, x, acc);
+  for (; c + kGroup <= slab.chunks; c += kGroup, x += R * kGroup * kChunk, words += R * kWideWords) {
+    wide_group<f, R, P>(slab, c, kGroup, kGroup * kChunk, x, words, acc);
   }
   if (c < slab.chunks) {
     const int64_t rest = slab.chunks - c;
-    wide_group<f, R, P>(slab, c, rest, int8_layout(S::kInfo).codes(rest * kChunk), x, acc);
+    wide_group<f, R, P>(slab, c, rest, int8_layout(S::kInfo).codes(rest * kChunk), x, words, acc);
   }
   for (int p = 0; p < P; p++) {
     const F s = S::kRow && slab.last ? f_load(slab.scales + p * slab.stride) : f_zero();
@@ -77,11 +78,12 @@ void wide_block(const PanelJob& job, const WideSlab& slab, const std::byte* x, f
 }
 
 template <Format f, int R, int P>
-void wide_from(int64_t rows, const PanelJob& job, const WideSlab& slab, const std::byte* x, float* y, int64_t outputs) {
+void wide_from(int64_t rows, const PanelJob& job, const WideSlab& slab, const std::byte* x, const std::byte* words, float* y,
+               int64_t outputs) {
   if constexpr (R > 1) {
-    if (rows < R) return wide_from<f, R - 1, P>(rows, job, slab, x, y, outputs);
+    if (rows < R) return wide_from<f, R - 1, P>(rows, job, slab, x, words, y, outputs);
   }
-  wide_block<f, R, P>(job, slab, x, y, outputs);
+  wide_block<f, R, P>(job, slab, x, words, y, outputs);
 }
 
 template <Format f, int P>
@@ -100,8 +102,8 @@ void wide_run(const PanelJob& job, int64_t panel) {
     for (int64_t i = job.first_block; i < job.last_block; i++) {
       slab.turn = i - job.first_block;
       const int64_t row = job.block_row(i), rows = job.block_row(i + 1) - row;
-      const std::byte* x = job.x + row * job.x_row_bytes + rows * (c * kChunk + c / S::kGroupChunks * 8);
-      wide_from<f, kWideRows, P>(rows, job, slab, x, job.y + row * job.y_stride + 16 * panel,
+      const std::byte* x = job.x + row * job.x_row_bytes;
+      wide_from<f, kWideRows, P>(rows, job, slab, x + rows * c * kChunk, wide_words<f>(x, job.layout.columns, rows, c), job.y + row * job.y_stride + 16 * panel,
                                             job.outputs - 16 * panel);
     }
   }
@@ -128,10 +130,10 @@ void pack_wide(const float* x, int64_t stride, int64_t rows, int64_t k, std::byt
   constexpr Int8Layout kLayout = kGroup == 64 ? kInt8G64 : kInt8G128;
   for (int64_t r = 0; r < rows; r++) {
     RowOutliers outliers(kLayout, x + r * stride, k, out, rows, r);
-    std::byte* group = out;
+    std::byte *group = out, *words = out + kLayout.words_at(k, rows);
     for (int64_t first = 0; first < k; first += kGroup) {
       const int64_t n = k - first < kGroup ? k - first : kGroup, row = kLayout.codes(k - first);
-      float* scales = reinterpret_cast<float*>(group + row * rows);
+      float* scales = reinterpret_cast<float*>(words);
       int32_t* minus_sums = reinterpret_cast<int32_t*>(scales + rows);
       int8_t* codes = reinterpret_cast<int8_t*>(group) + row * r;
       float rest[kGroup];
@@ -155,7 +157,8 @@ void pack_wide(const float* x, int64_t stride, int64_t rows, int64_t k, std::byt
       }
       scales[r] = scale;
       minus_sums[r] = -sum;
-      group += rows * (row + 4 * kLayout.words);
+      group += rows * row;
+      words += rows * kWideWords;
     }
     reinterpret_cast<int32_t*>(out + kLayout.counts_at(k, rows))[r] = outliers.count();
   }
