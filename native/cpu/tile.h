@@ -44,9 +44,9 @@ struct TileKernels {
   void (*gather_sum)(const float* x, const int32_t* ids, const float* weights, int64_t K, int64_t D, float* y);
   // y[k] = <x[ids[k]], dy>, 0 where ids[k] is -1; 16 partial sums, folded by halves.
   void (*gather_dot)(const float* x, const int32_t* ids, const float* dy, int64_t K, int64_t D, float* y);
-  // h = act(h)·up, or act(h) where up is nullptr, in the steps of the compositions in src/core/ops/hidden.ts, so that both
+  // h = act(gate)·up, or act(gate) where up is nullptr, in the steps of the compositions in src/core/ops/hidden.ts, so that both
   // give the same bits.
-  void (*activate)(const HiddenRule& rule, float* h, const float* up, int64_t n);
+  void (*activate)(const HiddenRule& rule, const float* gate, const float* up, int64_t n, float* h);
 };
 
 const TileKernels& tile_kernels(Tier tier);

@@ -111,7 +111,8 @@ struct Lift {
           add_bias(l.up_bias, l.F, e, panel * kPanel, outputs, tile, row_end - row, outputs);
         }
         for (int64_t r = row; r < row_end; r++) {
-          tiles.activate(l.hidden, out + r * l.F, l.gate == nullptr ? nullptr : tile + (r - row) * outputs, outputs);
+          float* at = out + r * l.F;
+          tiles.activate(l.hidden, at, l.gate == nullptr ? nullptr : tile + (r - row) * outputs, outputs, at);
         }
       }
     }

@@ -36,18 +36,14 @@ int64_t slab_panels(const ExpertLayer& l) {
   return std::max<int64_t>(kFewestSlabPanels, (is_int8(form) ? layout_of(form).group : kChunk) / kPanel);
 }
 
-// Columns of h that lie in f32 before they are brought into the form that down reads.
-int64_t h_columns(const ExpertLayer& l) {
-  return is_int8(form_by_rows(*l.down, l.compute)) ? l.F : slab_panels(l) * kPanel;
-}
-// Floats of a row where gate and then down are made.
-int64_t widest(const ExpertLayer& l) { return std::max(h_columns(l), slab_panels(l) * kPanel); }
+// Columns of h that lie in f32 until the row is whole.
+int64_t kept_columns(const ExpertLayer& l) { return is_int8(form_by_rows(*l.down, l.compute)) ? l.F : 0; }
 
 int64_t most_task_rows(const ExpertLayer& l) {
   const Form h_form = form_by_rows(*l.down, l.compute);
   const int64_t x = row_bytes(form_by_rows(*l.up, l.compute), l.D), h = row_bytes(h_form, l.F);
-  // With whole rows of h, one of the two forms at a time is at work.
-  const int64_t bytes = (is_int8(h_form) ? std::max(x, h) : x + h) + 4 * (widest(l) + slab_panels(l) * kPanel);
+  // With whole rows of h, one of the two forms at a time is at work, and what is kept of h is written and read only once.
+  const int64_t bytes = (is_int8(h_form) ? std::max(x, h) : x + h) + 2 * kept_columns(l) + 8 * slab_panels(l) * kPanel;
   return std::min(l.R, kTaskBytes / bytes);
 }
 
@@ -64,8 +60,8 @@ int64_t task_rows(const ExpertLayer& l, int threads) {
 struct Bench {
   std::byte* linear;
   Rows x, h;
-  float* gate;  // [task rows, h_columns()], which becomes h, or [task rows, slab] of down
-  float* up;    // [task rows, slab]
+  float *gate, *up;  // [task rows, slab]; gate also of down
+  float* kept;       // [task rows, kept_columns()] of h
 };
 
 struct Way {
@@ -79,41 +75,41 @@ struct Way {
 
   int64_t stride() const { return slab * kPanel; }
 
-  // A slab of one weight's outputs, with its bias, to `out`, whose rows lie `row` apart. next: the weight whose slab comes
-  // then, nullptr where none does.
+  // A slab of one weight's outputs, with its bias. next: the weight whose slab comes then, nullptr where none does.
   void multiply(const Bench& b, const Weight& w, const Rows& x, int64_t e, int64_t count, int64_t panel, const float* bias,
-                const Weight* next, int64_t next_panel, float* out, int64_t row) const {
+                const Weight* next, int64_t next_panel, float* out) const {
     PanelJob job = job_of(table, w, e, count, x, x.data, b.linear);
     if (next != nullptr) {
       job.next = next->panel(e, next_panel);
       job.next_bytes = std::min(kPanelsAhead, next->panels() - next_panel) * next->layout().bytes;
     }
     const int64_t column = panel * kPanel, width = w.rows();
-    run_part(table, w, x, job, panel, std::min(slab, w.panels() - panel), 0, job.blocks, out, row);
-    add_bias(bias, width, e, column, std::min(stride(), width - column), out, count, row);
+    run_part(table, w, x, job, panel, std::min(slab, w.panels() - panel), 0, job.blocks, out, stride());
+    add_bias(bias, width, e, column, std::min(stride(), width - column), out, count, stride());
   }
 
   void lift(const Bench& b, int64_t e, int64_t count) const {
     const PanelJob cut = cut_rows(count, b.h.blocks(table, count));
     const Weight& first = l.gate != nullptr ? *l.gate : *l.up;
-    const int64_t width = h_columns(l);
     const bool whole = is_int8(b.h.form);
+    float* h = whole ? b.kept : b.gate;
+    const int64_t width = whole ? l.F : stride();
     // Columns of the row blocks of h to their place in the form, `at` bytes of a row from its start.
     const auto bring = [&](int64_t columns, int64_t at) {
       for (int64_t i = 0; i < cut.blocks; i++) {
         const int64_t row = cut.block_row(i), rows = cut.block_row(i + 1) - row;
-        pack_block(table, b.h.form, false, b.gate + row * width, width, rows, columns, b.h.at(row) + rows * at);
+        pack_block(table, b.h.form, false, h + row * width, width, rows, columns, b.h.at(row) + rows * at);
       }
     };
     for (int64_t panel = 0; panel < first.panels(); panel += slab) {
       const bool last = panel + slab >= first.panels();
       const int64_t column = panel * kPanel, outputs = std::min(stride(), l.F - column);
-      float* h = whole ? b.gate + column : b.gate;
-      if (l.gate != nullptr) multiply(b, *l.gate, b.x, e, count, panel, l.gate_bias, l.up, panel, h, width);
-      multiply(b, *l.up, b.x, e, count, panel, l.up_bias, last ? l.down : &first, last ? 0 : panel + slab,
-               l.gate != nullptr ? b.up : h, l.gate != nullptr ? stride() : width);
+      float* up = l.gate != nullptr ? b.up : b.gate;
+      if (l.gate != nullptr) multiply(b, *l.gate, b.x, e, count, panel, l.gate_bias, l.up, panel, b.gate);
+      multiply(b, *l.up, b.x, e, count, panel, l.up_bias, last ? l.down : &first, last ? 0 : panel + slab, up);
       for (int64_t r = 0; r < count; r++) {
-        tiles.activate(l.hidden, h + r * width, l.gate != nullptr ? b.up + r * stride() : nullptr, outputs);
+        tiles.activate(l.hidden, b.gate + r * stride(), l.gate != nullptr ? up + r * stride() : nullptr, outputs,
+                       h + r * width + (whole ? column : 0));
       }
       if (!whole) bring(outputs, bf16_row_bytes(column));
     }
@@ -124,7 +120,7 @@ struct Way {
     for (int64_t panel = 0; panel < l.down->panels(); panel += slab) {
       const bool last = panel + slab >= l.down->panels();
       const int64_t column = panel * kPanel, outputs = std::min(stride(), l.D - column);
-      multiply(b, *l.down, b.h, e, count, panel, l.down_bias, last ? nullptr : l.down, panel + slab, b.gate, stride());
+      multiply(b, *l.down, b.h, e, count, panel, l.down_bias, last ? nullptr : l.down, panel + slab, b.gate);
       for (int64_t r = 0; r < count; r++) {
         copy_floats(b.gate + r * stride(), outputs, past_caches, rows + (first + r) * l.D + column);
       }
@@ -151,7 +147,7 @@ ExpertScratch by_rows_scratch(const ExpertLayer& l) {
   ExpertScratch s;
   s.shared = aligned(TaskList::bytes(l.E)) + Tokens::bytes(l);
   s.worker = expert_linear_scratch(l) + task_bytes(*l.up, l.compute, rows) + task_bytes(*l.down, l.compute, rows) +
-             aligned(rows * widest(l) * 4) + aligned(rows * slab_panels(l) * kPanel * 4);
+             aligned(rows * kept_columns(l) * 4) + 2 * aligned(rows * slab_panels(l) * kPanel * 4);
   return s;
 }
 
@@ -190,8 +186,9 @@ void run_by_rows(const ExpertLayer& l, const LinearTable& t, const TileKernels& 
     b.linear = own.take(expert_linear_scratch(l));
     b.x = {x_form, l.D, own.take(task_bytes(*l.up, l.compute, most))};
     b.h = {h_form, l.F, own.take(task_bytes(*l.down, l.compute, most))};
-    b.gate = floats(most * widest(l));
+    b.gate = floats(most * way.stride());
     b.up = floats(most * way.stride());
+    b.kept = floats(most * kept_columns(l));
     const int64_t e = tasks.expert_of(task);
     const Segment s = l.segment(e);
     const int64_t count = ceil_div(s.rows, at_once), begin = task * s.rows / count;

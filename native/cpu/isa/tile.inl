@@ -365,36 +365,36 @@ SY_INLINE F activation_of(int which, F x) {
 }
 
 template <int kWhich>
-static void activate_rows(float* h, const float* up, int64_t n) {
+static void activate_rows(const float* gate, const float* up, int64_t n, float* h) {
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
-    const F y = activation_of(kWhich, load(h + i));
+    const F y = activation_of(kWhich, load(gate + i));
     store(h + i, up == nullptr ? y : y * load(up + i));
   }
   if (i < n) {
     const int have = static_cast<int>(n - i);
-    const F y = activation_of(kWhich, load_n(h + i, have));
+    const F y = activation_of(kWhich, load_n(gate + i, have));
     store_n(h + i, up == nullptr ? y : y * load_n(up + i, have), have);
   }
 }
 
-static void activate_clamped(const HiddenRule& rule, float* h, const float* up, int64_t n) {
+static void activate_clamped(const HiddenRule& rule, const float* gate, const float* up, int64_t n, float* h) {
   const F limit = set1(rule.limit), lowest = set1(-rule.limit), slope = set1(rule.slope), one = set1(1.0f);
   for (int64_t i = 0; i < n; i += 16) {
     const int have = n - i < 16 ? static_cast<int>(n - i) : 16;
-    const F g = min_nan(load_n(h + i, have), limit);
+    const F g = min_nan(load_n(gate + i, have), limit);
     const F u = min_nan(max_nan(load_n(up + i, have), lowest), limit);
     store_n(h + i, (u + one) * (g * sigmoid(g * slope)), have);
   }
 }
 
-static void activate(const HiddenRule& rule, float* h, const float* up, int64_t n) {
-  if (rule.limit > 0) return activate_clamped(rule, h, up, n);
+static void activate(const HiddenRule& rule, const float* gate, const float* up, int64_t n, float* h) {
+  if (rule.limit > 0) return activate_clamped(rule, gate, up, n, h);
   switch (rule.activation) {
-    case 0: return activate_rows<0>(h, up, n);
-    case 1: return activate_rows<1>(h, up, n);
-    case 2: return activate_rows<2>(h, up, n);
-    default: return activate_rows<3>(h, up, n);
+    case 0: return activate_rows<0>(gate, up, n, h);
+    case 1: return activate_rows<1>(gate, up, n, h);
+    case 2: return activate_rows<2>(gate, up, n, h);
+    default: return activate_rows<3>(gate, up, n, h);
   }
 }
 
