@@ -82,30 +82,55 @@ inline void wide_multiply() {
   if constexpr (kTile == 3) _tile_dpbsud(3, 5, 7);
 }
 
-// One block of rows against kPanels panels, over the chunks of a slab.
+// The row blocks of a job against kPanels panels, over the chunks of a slab: one run of steps, so that the f32 steps of a
+// block's last group go beside the first products of the next block.
 template <Format f, int kRowTiles, int kPanels>
-struct WideBlock {
+struct WideRun {
   using S = Spec<f>;
   static constexpr bool kRow = S::kInfo.scales == ScaleKind::kRow;
   static constexpr Int8Layout kLayout = int8_layout(S::kInfo);
   static_assert(128 * 127 * kLayout.group < 1 << 22);  // the largest sum, see kSumStart
 
+  const PanelJob& job;
   const WideSlab& slab;
-  int64_t rows;
-  const std::byte *x, *words;     // of the first group
+  int64_t chunk;                  // the first of the slab
   const std::byte* const* codes;  // of each panel, from its first chunk on
   PanelsAhead* ahead;
   WideTiles* tiles;
+  float* y;                       // row 0 of the expert, at the first output
+  int64_t outputs;
+
+  struct Block {
+    int64_t rows;
+    const std::byte *x, *words;  // of the slab's first group
+    float* y;
+  };
+  // A group of a block.
+  struct Step {
+    const float* scale = nullptr;  // nullptr: there is none
+    int64_t rows = 0, group = 0;
+    float* y = nullptr;            // where the block's sums belong, if this is its last group
+  };
 
   SY_INLINE int64_t values() const { return slab.chunks * kChunk; }
   SY_INLINE int64_t groups() const { return (values() + kLayout.group - 1) / kLayout.group; }
   SY_INLINE int64_t codes_of(int64_t g) const { return kLayout.codes(values() - g * kLayout.group); }  // bytes of a row
-  SY_INLINE const float* scale_of(int64_t g) const { return reinterpret_cast<const float*>(words + g * rows * kWideWords); }
+
+  SY_INLINE Block block(int64_t i) const {
+    const int64_t row = job.block_row(i), rows = job.block_row(i + 1) - row;
+    const std::byte* x = job.x + row * job.x_row_bytes;
+    return {rows, x + rows * chunk * kChunk, wide_words<f>(x, job.layout.columns, rows, chunk), y + row * job.y_stride};
+  }
+
+  SY_INLINE Step step_of(const Block& b, int64_t g) const {
+    const std::byte* words = b.words + g * b.rows * kWideWords;
+    return {reinterpret_cast<const float*>(words), b.rows, g, g + 1 == groups() ? b.y : nullptr};
+  }
 
   // The first row block unpacks the codes, two groups before they are read: the stores then wait beside the products.
   SY_INLINE void unpack(int64_t g) const {
     constexpr int64_t kChunks = kLayout.group / kChunk;
-    if (!slab.unpack || g >= groups()) return;
+    if (g >= groups()) return;
     for (int p = 0; p < kPanels; p++) {
       if (codes[p] != tiles->codes[p]) continue;
       unpack_wide<f>(slab.codes + p * slab.stride, g * kChunks, (g + 1) * kChunks, slab.chunks, tiles->codes[p]);
@@ -115,19 +140,18 @@ struct WideBlock {
 
   // acc = fma(s·scale, dot, acc) of a group, for kRows rows from kFirst on or as many as there are.
   template <int kFirst, int kRows, int kSet>
-  SY_INLINE void add(int64_t g) const {
-    const float* scale = scale_of(g);
+  SY_INLINE void add(const Step& of) const {
     F s[kPanels];
     for (int p = 0; p < kPanels; p++) {
       if constexpr (!kRow) {
-        const int64_t chunk = g * kLayout.group / kChunk;
-        s[p] = f_load_f16(slab.scales + p * slab.stride + chunk / S::kScaleChunks * S::kScaleBytes);
+        const int64_t at = of.group * kLayout.group / kChunk;
+        s[p] = f_load_f16(slab.scales + p * slab.stride + at / S::kScaleChunks * S::kScaleBytes);
       }
     }
     const F start = _mm512_castsi512_ps(_mm512_set1_epi32(kSumStart));
     const auto row = [&](int64_t r) __attribute__((always_inline)) {
       const I correction = _mm512_set1_epi32(tiles->correction[r]);
-      const F row_scale = f_set1(scale[r]);
+      const F row_scale = f_set1(of.scale[r]);
       SY_UNROLL(2)
       for (int p = 0; p < kPanels; p++) {
         float* acc = tiles->acc[kFirst / 16][p] + (r - kFirst / 16 * 16) * kPanel;
@@ -138,28 +162,52 @@ struct WideBlock {
       }
     };
     memory_barrier();
-    if (rows >= kFirst + kRows) {
+    if (of.rows >= kFirst + kRows) {
       SY_UNROLL(16)
       for (int r = kFirst; r < kFirst + kRows; r++) row(r);
     } else {
-      for (int64_t r = kFirst; r < rows; r++) row(r);
+      for (int64_t r = kFirst; r < of.rows; r++) row(r);
     }
     memory_barrier();
   }
 
   template <int kSet>
-  SY_INLINE void add_all(int64_t g) const {
-    add<0, 16, kSet>(g);
-    if constexpr (kRowTiles == 2) add<16, 16, kSet>(g);
+  SY_INLINE void add_all(const Step& of) const {
+    add<0, 16, kSet>(of);
+    if constexpr (kRowTiles == 2) add<16, 16, kSet>(of);
   }
 
-  // What is added to the integer sums of group g, so that they are then, read as f32, dot + 1.5·2^23.
-  SY_INLINE void correct(int64_t g) const {
-    const int32_t* minus_sum = reinterpret_cast<const int32_t*>(scale_of(g) + rows);
+  // What is added to the integer sums of a group, so that they are then, read as f32, dot + 1.5·2^23.
+  SY_INLINE void correct(const Step& of) const {
+    const int32_t* minus_sum = reinterpret_cast<const int32_t*>(of.scale + of.rows);
     for (int t = 0; t < kRowTiles; t++) {
-      const int64_t left = rows - 16 * t, count = left < 16 ? left : 16;
+      const int64_t left = of.rows - 16 * t, count = left < 16 ? left : 16;
       const I minus = _mm512_maskz_loadu_epi32(static_cast<__mmask16>((1u << count) - 1), minus_sum + 16 * t);
       i_store(tiles->correction + 16 * t, i_add(i_shl(minus, log2_of(S::kInfo.zero)), _mm512_set1_epi32(kSumStart)));
+    }
+  }
+
+  SY_INLINE int64_t valid(int p) const { return outputs - 16 * p < 16 ? outputs - 16 * p : 16; }
+  SY_INLINE float* acc_at(int64_t r, int p) const { return tiles->acc[r / 16][p] + r % 16 * kPanel; }
+
+  // The f32 chains of a block before the slab.
+  SY_INLINE void open(const Block& b) const {
+    for (int p = 0; p < kPanels; p++) {
+      for (int64_t r = 0; r < b.rows; r++) {
+        f_store(acc_at(r, p), slab.first ? f_zero() : f_load_n(b.y + r * job.y_stride + 16 * p, valid(p)));
+      }
+    }
+  }
+
+  // And those after it, or the outputs.
+  SY_INLINE void close(const Step& last) const {
+    for (int p = 0; p < kPanels; p++) {
+      const bool scaled = kRow && slab.last;
+      const F s = scaled ? f_load(slab.scales + p * slab.stride) : f_zero();
+      for (int64_t r = 0; r < last.rows; r++) {
+        const F sum = f_load(acc_at(r, p));
+        f_store_n(last.y + r * job.y_stride + 16 * p, scaled ? f_mul(s, sum) : sum, valid(p));
+      }
     }
   }
 
@@ -173,13 +221,14 @@ struct WideBlock {
     wide_store<sums_of(kRowTile, kPanel_, 1 - kSet)>(tiles->sums[1 - kSet][kRowTile][kPanel_]);
   }
 
-  // Tile t of 64 values of a group: one product for each tile of sums.
+  // Tile t of 64 values of group g, whose activations are at a, `row` bytes a row: one product for each tile of sums.
+  // before: the step before.
   template <int kSet, int kTiles, int t, int kRowTile, int kPanel_>
-  SY_INLINE void product(int64_t g, const std::byte* a, int64_t row) const {
+  SY_INLINE void product(int64_t g, const std::byte* a, int64_t row, const Step& before) const {
     constexpr int kSums = sums_of(kRowTile, kPanel_, kSet);
     constexpr int64_t kPanelBytes = int64_t{kPanel} * 64;
     if constexpr (t == 0) {
-      if (g > 0) store<kRowTile, kPanel_, kSet>();
+      if (before.scale != nullptr) store<kRowTile, kPanel_, kSet>();
       wide_zero<kSums>();
     }
     if constexpr (kPanel_ == 0) wide_load<4 + kSums / 2>(a + kRowTile * 16 * row + t * 64, row);
@@ -188,84 +237,85 @@ struct WideBlock {
     }
     wide_multiply<kSums>();
     if constexpr (kPanel_ == 0 && kRowTile == 0) ahead->step();
-    if (g == 0) return;
+    if (before.scale == nullptr) return;
     if constexpr (t + 1 == kTiles && kTiles == 1) {
       if constexpr (kRowTile + 1 == kRowTiles && kPanel_ + 1 == kPanels) {
-        correct(g - 1);
-        add_all<1 - kSet>(g - 1);
+        correct(before);
+        add_all<1 - kSet>(before);
       }
     } else if constexpr (t == 1) {
-      if constexpr (kRowTile == 0 && kPanel_ == 0) correct(g - 1);
+      if constexpr (kRowTile == 0 && kPanel_ == 0) correct(before);
       constexpr int kRows = 16 / kPanels;
-      add<kRowTile * 16 + kPanel_ * kRows, kRows, 1 - kSet>(g - 1);
+      add<kRowTile * 16 + kPanel_ * kRows, kRows, 1 - kSet>(before);
     }
   }
 
   template <int kSet, int kTiles, int t>
-  SY_INLINE void products(int64_t g, const std::byte* a, int64_t row) const {
-    product<kSet, kTiles, t, 0, 0>(g, a, row);
-    if constexpr (kPanels == 2) product<kSet, kTiles, t, 0, 1>(g, a, row);
-    if constexpr (kRowTiles == 2) product<kSet, kTiles, t, 1, 0>(g, a, row);
-    if constexpr (kRowTiles == 2 && kPanels == 2) product<kSet, kTiles, t, 1, 1>(g, a, row);
+  SY_INLINE void products(int64_t g, const std::byte* a, int64_t row, const Step& before) const {
+    product<kSet, kTiles, t, 0, 0>(g, a, row, before);
+    if constexpr (kPanels == 2) product<kSet, kTiles, t, 0, 1>(g, a, row, before);
+    if constexpr (kRowTiles == 2) product<kSet, kTiles, t, 1, 0>(g, a, row, before);
+    if constexpr (kRowTiles == 2 && kPanels == 2) product<kSet, kTiles, t, 1, 1>(g, a, row, before);
   }
 
-  // Group g, for which g % 2 == kSet.
+  // Group g of a block, in set kSet: that of the step before is the other.
   template <int kSet>
-  SY_INLINE void step(int64_t g) const {
-    unpack(g + 2);
-    const std::byte* a = x + g * rows * kLayout.group;
+  SY_INLINE Step step(const Block& b, int64_t g, const Step& before) const {
+    const std::byte* a = b.x + g * b.rows * kLayout.group;
     if (kLayout.group == 128 && codes_of(g) == 128) {
-      products<kSet, 2, 0>(g, a, 128);
-      products<kSet, 2, 1>(g, a, 128);
+      products<kSet, 2, 0>(g, a, 128, before);
+      products<kSet, 2, 1>(g, a, 128, before);
     } else {
-      products<kSet, 1, 0>(g, a, 64);
+      products<kSet, 1, 0>(g, a, 64, before);
     }
+    if (before.y != nullptr) {
+      close(before);
+      open(b);
+    }
+    return step_of(b, g);
   }
 
   template <int kSet>
-  SY_INLINE void finish() const {
+  SY_INLINE void finish(const Step& last) const {
     store<0, 0, 1 - kSet>();
     if constexpr (kPanels == 2) store<0, 1, 1 - kSet>();
     if constexpr (kRowTiles == 2) store<1, 0, 1 - kSet>();
     if constexpr (kRowTiles == 2 && kPanels == 2) store<1, 1, 1 - kSet>();
-    const int64_t last = groups() - 1;
     correct(last);
     add_all<kSet>(last);
+    close(last);
   }
 
-  // y: the f32 chains before the slab and after it, or the outputs.
-  SY_INLINE void run(float* y, int64_t y_stride, int64_t outputs) const {
-    const auto valid = [&](int p) { return outputs - 16 * p < 16 ? outputs - 16 * p : 16; };
-    const auto acc_at = [&](int64_t r, int p) { return tiles->acc[r / 16][p] + r % 16 * kPanel; };
-    for (int64_t r = 0; r < rows; r++) {
-      for (int p = 0; p < kPanels; p++) {
-        f_store(acc_at(r, p), slab.first ? f_zero() : f_load_n(y + r * y_stride + 16 * p, valid(p)));
-      }
+  SY_INLINE void run() const {
+    const int64_t all = groups(), steps = all * (job.last_block - job.first_block);
+    int64_t i = job.first_block, g = 0;
+    Block b = block(i);
+    Step before;
+    const auto next = [&]<int kSet>() __attribute__((always_inline)) {
+      if (slab.unpack && i == job.first_block) unpack(g + 2);
+      before = step<kSet>(b, g, before);
+      if (++g < all) return;
+      g = 0;
+      if (++i < job.last_block) b = block(i);
+    };
+    open(b);
+    if (slab.unpack) {
+      unpack(0);
+      unpack(1);
     }
-    unpack(0);
-    unpack(1);
-    const int64_t all = groups();
-    for (int64_t g = 0; g < all; g += 2) {
-      step<0>(g);
-      if (g + 1 < all) step<1>(g + 1);
+    for (int64_t q = 0; q < steps; q += 2) {
+      next.template operator()<0>();
+      if (q + 1 < steps) next.template operator()<1>();
     }
-    if (all % 2 == 0) finish<1>();
-    else finish<0>();
-    for (int p = 0; p < kPanels; p++) {
-      const bool scaled = kRow && slab.last;
-      const F s = scaled ? f_load(slab.scales + p * slab.stride) : f_zero();
-      for (int64_t r = 0; r < rows; r++) {
-        const F sum = f_load(acc_at(r, p));
-        f_store_n(y + r * y_stride + 16 * p, scaled ? f_mul(s, sum) : sum, valid(p));
-      }
-    }
+    if (steps % 2 == 0) finish<1>(before);
+    else finish<0>(before);
   }
 };
 
 template <Format f, int kRowTiles, int kPanels>
-void wide_tiles(const PanelJob& job, const WideSlab& slab, int64_t rows, const std::byte* x, const std::byte* words,
-                const std::byte* const* codes, PanelsAhead* ahead, WideTiles* tiles, float* y, int64_t outputs) {
-  WideBlock<f, kRowTiles, kPanels>{slab, rows, x, words, codes, ahead, tiles}.run(y, job.y_stride, outputs);
+void wide_tiles(const PanelJob& job, const WideSlab& slab, int64_t chunk, const std::byte* const* codes, PanelsAhead* ahead,
+                WideTiles* tiles, float* y, int64_t outputs) {
+  WideRun<f, kRowTiles, kPanels>{job, slab, chunk, codes, ahead, tiles, y, outputs}.run();
 }
 
 template <Format f>
@@ -274,10 +324,13 @@ void wide_tile_panels(const PanelJob& job) {
   // Blocks are cut evenly: either all have few rows or none has.
   if (job.rows <= kWideFewRows) return wide_few_rows[static_cast<int>(f)](job);
   WideTiles* tiles = reinterpret_cast<WideTiles*>(job.scratch);
+  // Blocks differ by a row at most. One row too many reads what lies behind the codes, and its sums are left alone.
+  const int64_t rows = (job.rows + job.blocks - 1) / job.blocks;
   TileConfig config;
-  config.set(6, 16, 64);
-  config.set(7, 16, 64);
-  int64_t configured = 0;
+  for (const int tile : {0, 1, 4}) config.set(tile, rows < 16 ? rows : 16, 64);
+  for (const int tile : {2, 3, 5}) config.set(tile, rows > 16 ? rows - 16 : rows, 64);
+  for (const int tile : {6, 7}) config.set(tile, 16, 64);
+  config.load();
   const int64_t all = job.layout.columns / kChunk;
   for (int64_t p = 0; p < job.panel_count; p += 2) {
     const int panels = job.panel_count - p < 2 ? 1 : 2;
@@ -287,27 +340,15 @@ void wide_tile_panels(const PanelJob& job) {
       const int64_t left = all - c;
       const std::byte* scales = panel + job.layout.scales_at + c / S::kScaleChunks * S::kScaleBytes;
       WideSlab slab{panel + c * S::kCodeBytes, scales, job.layout.bytes,
-                          left < kWideTileChunks ? left : kWideTileChunks, c == 0, left <= kWideTileChunks};
+                    left < kWideTileChunks ? left : kWideTileChunks, c == 0, left <= kWideTileChunks};
       const std::byte* codes[2] = {};
       for (int i = 0; i < panels; i++) {
         codes[i] = wide_tile_codes<f>(slab.codes + i * slab.stride, slab.chunks, tiles->codes[i]);
+        slab.unpack |= codes[i] == tiles->codes[i];
       }
-      for (int64_t i = job.first_block; i < job.last_block; i++) {
-        slab.unpack = i == job.first_block;
-        const int64_t row = job.block_row(i), rows = job.block_row(i + 1) - row;
-        if (rows != configured) {
-          const int64_t first = rows < 16 ? rows : 16, second = rows > 16 ? rows - 16 : rows;  // rows of either set
-          for (const int tile : {0, 1, 4}) config.set(tile, first, 64);
-          for (const int tile : {2, 3, 5}) config.set(tile, second, 64);
-          config.load();
-          configured = rows;
-        }
-        const std::byte* x = job.x + row * job.x_row_bytes;
-        const auto run = rows > 16 ? (panels == 2 ? wide_tiles<f, 2, 2> : wide_tiles<f, 2, 1>)
-                                   : (panels == 2 ? wide_tiles<f, 1, 2> : wide_tiles<f, 1, 1>);
-        run(job, slab, rows, x + rows * c * kChunk, wide_words<f>(x, job.layout.columns, rows, c), codes, &ahead, tiles,
-            job.y + row * job.y_stride + 16 * p, job.outputs - 16 * p);
-      }
+      const auto run = rows > 16 ? (panels == 2 ? wide_tiles<f, 2, 2> : wide_tiles<f, 2, 1>)
+                                 : (panels == 2 ? wide_tiles<f, 1, 2> : wide_tiles<f, 1, 1>);
+      run(job, slab, c, codes, &ahead, tiles, job.y + 16 * p, job.outputs - 16 * p);
     }
   }
   release_tiles();
