@@ -12,6 +12,7 @@
 #pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,amx-tile,amx-int8,amx-bf16"))), apply_to = function)
 #elif defined(__GNUC__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // false for _mm512_undefined_ps: GCC bug 105593
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,amx-tile,amx-int8,amx-bf16,prefer-vector-width=512")
 #endif
 
@@ -33,6 +34,7 @@ constexpr int kPrefetch = 4096, kNearPanels = 24 << 10, kStreamRows = 4;
 #include "cpu/isa/bf16_pairs.inl"
 #include "cpu/isa/amx_bf16.inl"
 #include "cpu/isa/amx_int8.inl"
+#include "cpu/isa/wide_tiles.inl"
 #include "cpu/isa/wide_amx.inl"
 
 inline void fill_tiles(LinearTable* table) {
