@@ -1,7 +1,8 @@
 // linear and grouped_linear are one task list over (expert, weight, run of panels, run of row blocks):
 //   1. bring the rows into the forms that the weights want (f32 blocks, int8, bf16), in parallel over rows;
 //   2. claim tasks of about equal cost until none is left.
-// Few rows read the activations as they are (f32_direct) and need no first step in f32.
+// Few rows read the activations as they are (f32_direct) and need no first step in f32; and before a weight of few outputs,
+// a router, a task brings its own rows into their form: all of them would go to memory and back for little work.
 #include "cpu/linear.h"
 
 #include <algorithm>
@@ -67,6 +68,11 @@ void pack_rows(const Packing& p, const Context& context) {
   });
 }
 
+// Whether each task packs its row blocks itself: one weight whose panels one task takes all.
+bool packs_in_tasks(std::span<const Weight* const> weights, int compute) {
+  return weights.size() == 1 && compute != 1 && weights[0]->format() == Format::kF32 && weights[0]->panels() <= kSlabPanels;
+}
+
 void zero_rows(float* y, int64_t width, int64_t from, int64_t rows) {
   if (from < rows) std::memset(y + from * width, 0, static_cast<size_t>((rows - from) * width) * sizeof(float));
 }
@@ -85,13 +91,14 @@ void check_offsets(const char* where, const int32_t* offsets, int64_t experts, i
 int64_t linear_shared_scratch(int64_t rows, int64_t columns, int64_t experts, std::span<const Weight* const> weights,
                               int compute) {
   // Each form once.
+  const int64_t count = checked_mul(experts, static_cast<int64_t>(weights.size()), "linear") + 1;
   bool f32 = false, bf16 = false, int8[kForms] = {};
+  if (packs_in_tasks(weights, compute)) weights = {};
   for (const Weight* w : weights) {
     const bool floats = !is_integer_format(w->format());
     (compute == 2 && !floats ? int8[int8_form(w->format())] : compute == 1 && floats ? bf16 : f32) = true;
   }
   const auto bytes = [&](int64_t per_row) { return aligned(checked_mul(rows, per_row, "linear")); };
-  const int64_t count = checked_mul(experts, static_cast<int64_t>(weights.size()), "linear") + 1;
   int64_t total = aligned(checked_mul(count, 8, "linear"));
   if (f32) total += bytes(f32_row_bytes(columns));
   for (int form = 0; form < kForms; form++) {
@@ -100,6 +107,10 @@ int64_t linear_shared_scratch(int64_t rows, int64_t columns, int64_t experts, st
   // A tier with bf16 arithmetic packs bf16 rows; the others keep rounded rows, and blocks of them.
   if (bf16) total += std::max(bytes(bf16_row_bytes(columns)), 2 * bytes(f32_row_bytes(columns)));
   return total;
+}
+
+int64_t linear_call_scratch(int64_t columns) {
+  return std::max(linear_worker_scratch(columns), checked_mul(kMostF32Rows, f32_row_bytes(columns), "linear"));
 }
 
 void run_linear(const LinearCall& call, const Context& context) {
@@ -116,8 +127,9 @@ void run_linear(const LinearCall& call, const Context& context) {
   const std::byte* as_is[kForms] = {};  // rows as they are, for f32_direct
   std::byte* blocks[kForms] = {};
   as_is[kFormF32] = reinterpret_cast<const std::byte*>(call.x);
+  const bool in_tasks = packs_in_tasks(call.weights, call.compute);
   for (const Form form : {kFormF32, kFormInt8, kFormG64, kFormG128, kFormRounded, kFormBf16}) {
-    if (!needed[form]) continue;
+    if (!needed[form] || in_tasks) continue;
     const int64_t per_row = row_bytes(form, k);
     if (form == kFormRounded) {
       float* rounded = reinterpret_cast<float*>(scratch.take(used * per_row));
@@ -177,7 +189,6 @@ void run_linear(const LinearCall& call, const Context& context) {
     job.panel_count = std::min(cut.panels_per_task, w.panels() - panel);
     job.layout = w.layout();
     job.x_row_bytes = row_bytes(cut.form, k);
-    job.x = (cut.direct ? as_is[cut.form] : blocks[cut.form]) + s.first * job.x_row_bytes;
     job.rows = s.rows;
     job.blocks = cut.blocks;
     job.first_block = split * cut.blocks / cut.splits;
@@ -186,6 +197,21 @@ void run_linear(const LinearCall& call, const Context& context) {
     job.y_stride = w.rows();
     job.outputs = w.rows() - panel * kPanel;
     job.scratch = context.scratch_of(worker);
+    if (in_tasks && !cut.direct) {
+      PanelJob one = job;
+      one.first_block = 0;
+      one.blocks = one.last_block = 1;
+      one.x = one.scratch;
+      for (int64_t b = job.first_block; b < job.last_block; b++) {
+        const int64_t row = job.block_row(b);
+        one.rows = job.block_row(b + 1) - row;
+        one.y = job.y + row * job.y_stride;
+        table.pack_f32(call.x + (s.first + row) * k, k, one.rows, k, one.scratch);
+        run_job(table, cut, w.format(), one);
+      }
+      return;
+    }
+    job.x = (cut.direct ? as_is[cut.form] : blocks[cut.form]) + s.first * job.x_row_bytes;
     run_job(table, cut, w.format(), job);
   });
 }

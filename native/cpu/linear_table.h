@@ -108,6 +108,9 @@ constexpr bool is_narrow_int8(Format f) { return is_integer_format(f) && !is_wid
 constexpr int64_t f32_row_bytes(int64_t k) { return 4 * k; }
 constexpr int64_t bf16_row_bytes(int64_t k) { return (k + kChunk - 1) / kChunk * 2 * kChunk; }
 
+// The most rows of a block of f32, on any tier.
+constexpr int64_t kMostF32Rows = 16;
+
 // Panels that kernels take at once, be it to stream them or as slabs of f32: kSlabPanels × kSlabColumns × 16 floats
 // stay in a 256 KiB L2 beside a row block.
 constexpr int kSlabPanels = 4;

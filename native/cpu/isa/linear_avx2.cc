@@ -27,6 +27,7 @@ constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 
 #include "cpu/isa/simd_avx2.inl"
 #include "cpu/isa/codes.inl"
+#include "cpu/isa/transpose.inl"
 #include "cpu/isa/linear_f32.inl"
 #include "cpu/isa/quantize.inl"
 #include "cpu/isa/outliers.inl"

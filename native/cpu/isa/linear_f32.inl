@@ -270,12 +270,12 @@ void f32_transposed(const PanelJob& job) {
 // One block of rows to f32 [k][rows]. A cache line of each row at a time: rows that lie a power of two apart share the
 // same few places of the cache, and would drive each other out before the rest of the line is read.
 inline void pack_f32(const float* x, int64_t stride, int64_t rows, int64_t k, std::byte* out) {
+  static_assert(kMicroRows <= kMostF32Rows);
   float* to = reinterpret_cast<float*>(out);
-  for (int64_t line = 0; line < k; line += 16) {
-    const int64_t end = k - line < 16 ? k : line + 16;
-    for (int64_t r = 0; r < rows; r++)
-      for (int64_t i = line; i < end; i++) to[i * rows + r] = x[r * stride + i];
-  }
+  int64_t line = 0;
+  for (; line + 16 <= k; line += 16) transpose_line(x + line, stride, rows, to + line * rows);
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t i = line; i < k; i++) to[i * rows + r] = x[r * stride + i];
 }
 
 inline void fill_f32(LinearTable* table) {

@@ -20,6 +20,7 @@ constexpr int kPrefetch = 0, kNearPanels = 24 << 10, kStreamRows = 0;
 
 #include "cpu/isa/simd_scalar.inl"
 #include "cpu/isa/codes.inl"
+#include "cpu/isa/transpose.inl"
 #include "cpu/isa/linear_f32.inl"
 #include "cpu/isa/quantize.inl"
 #include "cpu/isa/outliers.inl"

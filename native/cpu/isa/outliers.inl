@@ -22,12 +22,10 @@ class RowOutliers {
         most_(layout.outliers(k)),
         list_(reinterpret_cast<Outlier*>(block + layout.list_at(k, rows, r))) {
     // NaN or infinite where a value is, or the sum: nothing lies above.
+    const int64_t chunks = k / kChunk;
+    largest_magnitudes(x, chunks < kKept ? chunks : kKept, tops_);
     float sum = 0;
-    for (int64_t c = 0; c < k / kChunk; c++) {
-      const int32_t top = largest_magnitude(x + c * kChunk);
-      if (c < kKept) tops_[c] = top;
-      sum += magnitude_of(top);
-    }
+    for (int64_t c = 0; c < chunks; c++) sum += magnitude_of(c < kKept ? tops_[c] : largest_magnitude(x + c * kChunk));
     limit_ = sum * (kOutlierRatio / static_cast<float>(k / kChunk));
   }
 

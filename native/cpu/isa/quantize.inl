@@ -11,6 +11,11 @@ inline int32_t largest_magnitude(const float* x) {
   return top;
 }
 
+// The same of `chunks` chunks, which follow each other.
+inline void largest_magnitudes(const float* x, int64_t chunks, int32_t* out) {
+  for (int64_t c = 0; c < chunks; c++) out[c] = largest_magnitude(x + c * kChunk);
+}
+
 // codes = x · inverse to nearest even, |x · inverse| < 128; sums over the two halves.
 inline void quantize_chunk(const float* x, float inverse, int8_t* codes, int32_t* sum) {
   constexpr float kRound = 12582912.0f;  // 1.5·2^23: adding it rounds to an integer
