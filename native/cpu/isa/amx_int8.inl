@@ -195,7 +195,7 @@ void int8_tiles(const SlabWork& work, const std::byte* x, Int8Tiles* t, float* y
 template <int kGroups, bool kHasMin, int R>
 void int8_tiles_from(int64_t rows, const SlabWork& work, const std::byte* x, Int8Tiles* t, float* y, int64_t y_stride,
                      int64_t outputs) {
-  if constexpr (R > kInt8Rows + 1) {
+  if constexpr (R > kInt8MostRows + 1) {
     if (rows < R) return int8_tiles_from<kGroups, kHasMin, R - 1>(rows, work, x, t, y, y_stride, outputs);
   }
   int8_tiles<kGroups, kHasMin, R>(work, x, t, y, y_stride, outputs);
@@ -205,7 +205,7 @@ template <Format f>
 void int8_tile_panels(const PanelJob& job) {
   using S = Spec<f>;
   // Blocks are cut evenly: either all have few rows or none has.
-  if (job.rows <= kInt8Rows) return int8_panels<f>(job);
+  if (job.rows <= kInt8MostRows) return int8_panels<f>(job);
   TileConfig config;
   int64_t configured = 0;
   Int8Tiles* t = reinterpret_cast<Int8Tiles*>(job.scratch);

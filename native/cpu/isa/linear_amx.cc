@@ -22,7 +22,8 @@ namespace linear_amx {
 #include "cpu/isa/unroll.inl"
 
 constexpr int kTileRows = 16;
-constexpr int kInt8Rows = 6, kInt8Panels = 2, kInt8StreamPanels = 4;  // of the VNNI kernel for few rows
+// Of the VNNI kernel for few rows.
+constexpr int kInt8Rows = 6, kInt8Panels = 2, kInt8MostRows = 8, kInt8StreamPanels = 4;
 constexpr int kPrefetch = 4096, kNearPanels = 24 << 10, kStreamRows = 4;
 
 #include "cpu/isa/simd_avx512.inl"

@@ -23,7 +23,7 @@ namespace linear_avx512 {
 constexpr int kMicroRows = 14, kMicroPanels = 2;
 constexpr int kDirectRows = 7, kDirectChains = 8;
 constexpr int kMicroAhead = 16;
-constexpr int kInt8Rows = 12, kInt8Panels = 1, kInt8StreamPanels = 1;
+constexpr int kInt8Rows = 12, kInt8Panels = 1, kInt8MostRows = kInt8Rows, kInt8StreamPanels = 1;
 constexpr int kWideRows = 12, kWidePanels = 1;
 constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 

@@ -19,7 +19,7 @@ namespace linear_avx512_vnni {
 
 #include "cpu/isa/unroll.inl"
 
-constexpr int kInt8Rows = 6, kInt8Panels = 2, kInt8StreamPanels = 4;
+constexpr int kInt8Rows = 6, kInt8Panels = 2, kInt8MostRows = kInt8Rows, kInt8StreamPanels = 4;
 constexpr int kWideRows = 6, kWidePanels = 4;  // 24 sums, 4 code vectors and a broadcast
 constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 

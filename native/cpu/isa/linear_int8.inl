@@ -1,6 +1,6 @@
 // The int8 kernels of one instruction set, after codes.inl; the includer has defined i_dots, the two functions of
-// quantize.inl, kInt8Rows,
-// kInt8Panels (register blocking), kInt8StreamPanels, kStreamRows and kPrefetch.
+// quantize.inl, kInt8Rows, kInt8Panels (register blocking), kInt8MostRows (of one panel at a time), kInt8StreamPanels,
+// kStreamRows and kPrefetch.
 //
 // For every group of 16 or 32 values, in rising order:
 //   dot = Σ (q - zero)·x, exact in i32;   acc = fma(s·scale, f32(dot), acc)
@@ -29,7 +29,7 @@ void int8_block(const PanelJob& job, const std::byte* panel, int64_t next, const
     const float* scale = reinterpret_cast<const float*>(words);
     const int32_t* minus_sum = reinterpret_cast<const int32_t*>(words) + R;
     const float* scaled_sum = scale + 4 * R;
-    if constexpr (R <= kStreamRows) {
+    if constexpr (R <= kStreamRows || R > kInt8Rows) {
       // Chunk c + kAhead, of the next panels where these end.
       constexpr int64_t kAhead = kPrefetch / S::kCodeBytes;
       const bool here = c + kAhead < chunks;
@@ -102,6 +102,12 @@ constexpr int kInt8StreamRows = 2;
 template <Format f>
 void int8_panels(const PanelJob& job) {
   int64_t p = 0;
+  if constexpr (kInt8MostRows > kInt8Rows) {
+    if (job.rows > kInt8Rows) {  // in one block: AMX takes more in tiles
+      for (; p < job.panel_count; p++) int8_run<f, kInt8MostRows, 1>(job, p);
+      return;
+    }
+  }
   if constexpr (kInt8StreamPanels > kInt8Panels) {
     if (job.rows <= kInt8StreamRows) {
       for (; p + kInt8StreamPanels <= job.panel_count; p += kInt8StreamPanels) {

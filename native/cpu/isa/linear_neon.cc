@@ -13,7 +13,7 @@ namespace linear_neon {
 constexpr int kMicroRows = 6, kMicroPanels = 1;
 constexpr int kDirectRows = 4, kDirectChains = 2;
 constexpr int kMicroAhead = 16;
-constexpr int kInt8Rows = 4, kInt8Panels = 1, kInt8StreamPanels = 1;
+constexpr int kInt8Rows = 4, kInt8Panels = 1, kInt8MostRows = kInt8Rows, kInt8StreamPanels = 1;
 constexpr int kWideRows = 4, kWidePanels = 1;
 constexpr int kPrefetch = 2048, kNearPanels = 24 << 10, kStreamRows = 4;
 

@@ -14,7 +14,7 @@ namespace linear_scalar {
 constexpr int kMicroRows = 4, kMicroPanels = 1;
 constexpr int kDirectRows = 1, kDirectChains = 1;
 constexpr int kMicroAhead = 16;
-constexpr int kInt8Rows = 4, kInt8Panels = 1, kInt8StreamPanels = 1;
+constexpr int kInt8Rows = 4, kInt8Panels = 1, kInt8MostRows = kInt8Rows, kInt8StreamPanels = 1;
 constexpr int kWideRows = 4, kWidePanels = 1;
 constexpr int kPrefetch = 0, kNearPanels = 24 << 10, kStreamRows = 0;
 
