@@ -152,7 +152,7 @@ int mode_of(Format f, int compute) {
 
 void test_products() {
   const int64_t sizes_n[] = {1, 15, 17, 100};
-  const int64_t row_counts[] = {1, 2, 3, 7, 8, 16, 33};
+  const int64_t row_counts[] = {1, 2, 3, 7, 8, 9, 16, 17, 18, 31, 33};  // 17: blocks of 8 and 9
   for (int fi = 0; fi < kFormatCount; fi++) {
     const Format f = static_cast<Format>(fi);
     const int block = format_info(f).values_per_block;

@@ -192,10 +192,14 @@ void int8_tiles(const SlabWork& work, const std::byte* x, Int8Tiles* t, float* y
   for (int r = 0; r < R; r++) f_store_n(y + r * y_stride, acc[r], outputs);
 }
 
+// The fewest rows of a block in tiles: 17 are cut in 8 and 9.
+constexpr int kFewestTileRows = kTileRows / 2;
+static_assert(kInt8MostRows + 1 >= kFewestTileRows);
+
 template <int kGroups, bool kHasMin, int R>
 void int8_tiles_from(int64_t rows, const SlabWork& work, const std::byte* x, Int8Tiles* t, float* y, int64_t y_stride,
                      int64_t outputs) {
-  if constexpr (R > kInt8MostRows + 1) {
+  if constexpr (R > kFewestTileRows) {
     if (rows < R) return int8_tiles_from<kGroups, kHasMin, R - 1>(rows, work, x, t, y, y_stride, outputs);
   }
   int8_tiles<kGroups, kHasMin, R>(work, x, t, y, y_stride, outputs);
@@ -204,7 +208,6 @@ void int8_tiles_from(int64_t rows, const SlabWork& work, const std::byte* x, Int
 template <Format f>
 void int8_tile_panels(const PanelJob& job) {
   using S = Spec<f>;
-  // Blocks are cut evenly: either all have few rows or none has.
   if (job.rows <= kInt8MostRows) return int8_panels<f>(job);
   TileConfig config;
   int64_t configured = 0;
