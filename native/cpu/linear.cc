@@ -73,6 +73,22 @@ bool packs_in_tasks(std::span<const Weight* const> weights, int compute) {
   return weights.size() == 1 && compute != 1 && weights[0]->format() == Format::kF32 && weights[0]->panels() <= kSlabPanels;
 }
 
+// The row blocks of a job one after another, each packed in the job's scratch. x: row 0 of the expert.
+void pack_and_run(const LinearTable& table, const Cut& cut, Format format, const PanelJob& job, const float* x) {
+  const int64_t k = job.layout.columns;
+  PanelJob one = job;
+  one.first_block = 0;
+  one.blocks = one.last_block = 1;
+  one.x = job.scratch;
+  for (int64_t b = job.first_block; b < job.last_block; b++) {
+    const int64_t row = job.block_row(b);
+    one.rows = job.block_row(b + 1) - row;
+    one.y = job.y + row * job.y_stride;
+    table.pack_f32(x + row * k, k, one.rows, k, job.scratch);
+    run_job(table, cut, format, one);
+  }
+}
+
 void zero_rows(float* y, int64_t width, int64_t from, int64_t rows) {
   if (from < rows) std::memset(y + from * width, 0, static_cast<size_t>((rows - from) * width) * sizeof(float));
 }
@@ -90,8 +106,8 @@ void check_offsets(const char* where, const int32_t* offsets, int64_t experts, i
 
 int64_t linear_shared_scratch(int64_t rows, int64_t columns, int64_t experts, std::span<const Weight* const> weights,
                               int compute) {
-  // Each form once.
   const int64_t count = checked_mul(experts, static_cast<int64_t>(weights.size()), "linear") + 1;
+  // Each form once.
   bool f32 = false, bf16 = false, int8[kForms] = {};
   if (packs_in_tasks(weights, compute)) weights = {};
   for (const Weight* w : weights) {
@@ -107,10 +123,6 @@ int64_t linear_shared_scratch(int64_t rows, int64_t columns, int64_t experts, st
   // A tier with bf16 arithmetic packs bf16 rows; the others keep rounded rows, and blocks of them.
   if (bf16) total += std::max(bytes(bf16_row_bytes(columns)), 2 * bytes(f32_row_bytes(columns)));
   return total;
-}
-
-int64_t linear_call_scratch(int64_t columns) {
-  return std::max(linear_worker_scratch(columns), checked_mul(kMostF32Rows, f32_row_bytes(columns), "linear"));
 }
 
 void run_linear(const LinearCall& call, const Context& context) {
@@ -197,20 +209,7 @@ void run_linear(const LinearCall& call, const Context& context) {
     job.y_stride = w.rows();
     job.outputs = w.rows() - panel * kPanel;
     job.scratch = context.scratch_of(worker);
-    if (in_tasks && !cut.direct) {
-      PanelJob one = job;
-      one.first_block = 0;
-      one.blocks = one.last_block = 1;
-      one.x = one.scratch;
-      for (int64_t b = job.first_block; b < job.last_block; b++) {
-        const int64_t row = job.block_row(b);
-        one.rows = job.block_row(b + 1) - row;
-        one.y = job.y + row * job.y_stride;
-        table.pack_f32(call.x + (s.first + row) * k, k, one.rows, k, one.scratch);
-        run_job(table, cut, w.format(), one);
-      }
-      return;
-    }
+    if (in_tasks && !cut.direct) return pack_and_run(table, cut, w.format(), job, call.x + s.first * k);
     job.x = (cut.direct ? as_is[cut.form] : blocks[cut.form]) + s.first * job.x_row_bytes;
     run_job(table, cut, w.format(), job);
   });

@@ -23,10 +23,9 @@ struct LinearCall {
   int compute = 0;                         // docs/kernels.md
 };
 
-// Shared scratch of run_linear(), and that of a worker.
+// Shared scratch of run_linear(); worker scratch is linear_worker_scratch(columns).
 int64_t linear_shared_scratch(int64_t rows, int64_t columns, int64_t experts, std::span<const Weight* const> weights,
                               int compute);
-int64_t linear_call_scratch(int64_t columns);
 void run_linear(const LinearCall& call, const Context& context);
 
 // dx [R, K] = dy [R, N] · W[expert of the row], in f32.

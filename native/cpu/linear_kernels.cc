@@ -31,7 +31,7 @@ void prepare_products(Instruction& in, size_t first, int64_t experts) {
   require_that(in, compute >= 0 && compute <= 2, "got another 'compute', expected 0 (f32), 1 (bf16) or 2 (int8)");
   in.shared_scratch =
       linear_shared_scratch(rows, columns, experts, weights_of(in, first), static_cast<int>(compute));
-  in.worker_scratch = linear_call_scratch(columns);
+  in.worker_scratch = linear_worker_scratch(columns);
 }
 
 // Offsets [E + 1] give the number of experts.

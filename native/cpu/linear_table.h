@@ -116,9 +116,11 @@ constexpr int64_t kMostF32Rows = 16;
 constexpr int kSlabPanels = 4;
 constexpr int kSlabColumns = 512;
 constexpr int64_t kSlabBytes = int64_t{4} * kSlabPanels * kSlabColumns * kPanel;
-// Two whole panels as pairs of bf16; the slabs and sums of int8 tiles are smaller than kSlabBytes.
+// Two whole panels as pairs of bf16, or a block of f32, which is no larger; the slabs and sums of int8 tiles are smaller than
+// kSlabBytes.
 constexpr int64_t linear_worker_scratch(int64_t k) {
   const int64_t panels = (k + kChunk - 1) / kChunk * 2048;
+  static_assert(kMostF32Rows * f32_row_bytes(kChunk) <= 2048);
   return panels > kSlabBytes ? panels : kSlabBytes;
 }
 
