@@ -115,33 +115,14 @@ inline void largest_magnitudes(const float* x, int64_t chunks, int32_t* out) {
   for (; c < chunks; c++, x += kChunk) out[c] = largest_magnitude(x);
 }
 
+#include "cpu/isa/transpose_avx512.inl"
+
 // to[i·rows + r] = x[r·stride + i] for 16 values of up to 16 rows.
 inline void transpose_line(const float* x, int64_t stride, int64_t rows, float* to) {
-  __m512 v[16];
-  SY_UNROLL(16)
-  for (int r = 0; r < 16; r++) v[r] = r < rows ? _mm512_loadu_ps(x + r * stride) : _mm512_setzero_ps();
-  __m512 u[4][4];  // u[g][c]: columns c, c + 4, c + 8 and c + 12 of rows 4g to 4g + 3
-  SY_UNROLL(4)
-  for (int g = 0; g < 4; g++) {
-    const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(v[4 * g], v[4 * g + 1]));
-    const __m512d b = _mm512_castps_pd(_mm512_unpackhi_ps(v[4 * g], v[4 * g + 1]));
-    const __m512d c = _mm512_castps_pd(_mm512_unpacklo_ps(v[4 * g + 2], v[4 * g + 3]));
-    const __m512d d = _mm512_castps_pd(_mm512_unpackhi_ps(v[4 * g + 2], v[4 * g + 3]));
-    u[g][0] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
-    u[g][1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
-    u[g][2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
-    u[g][3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
-  }
+  const float* row[16];
+  for (int r = 0; r < 16; r++) row[r] = x + (r < rows ? r : 0) * stride;
   const __mmask16 lanes = static_cast<__mmask16>((1u << rows) - 1);
-  SY_UNROLL(4)
-  for (int c = 0; c < 4; c++) {
-    const __m512 low = _mm512_shuffle_f32x4(u[0][c], u[1][c], 0x44), low2 = _mm512_shuffle_f32x4(u[2][c], u[3][c], 0x44);
-    const __m512 high = _mm512_shuffle_f32x4(u[0][c], u[1][c], 0xee), high2 = _mm512_shuffle_f32x4(u[2][c], u[3][c], 0xee);
-    _mm512_mask_storeu_ps(to + c * rows, lanes, _mm512_shuffle_f32x4(low, low2, 0x88));
-    _mm512_mask_storeu_ps(to + (c + 4) * rows, lanes, _mm512_shuffle_f32x4(low, low2, 0xdd));
-    _mm512_mask_storeu_ps(to + (c + 8) * rows, lanes, _mm512_shuffle_f32x4(high, high2, 0x88));
-    _mm512_mask_storeu_ps(to + (c + 12) * rows, lanes, _mm512_shuffle_f32x4(high, high2, 0xdd));
-  }
+  transposed_columns(row, [&](int c, __m512 column) __attribute__((always_inline)) { _mm512_mask_storeu_ps(to + c * rows, lanes, column); });
 }
 
 // codes = x · inverse to nearest even, |x · inverse| < 128, of a half of a chunk; the codes as they are before they become
