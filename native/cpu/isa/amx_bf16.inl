@@ -24,11 +24,7 @@ inline void store_sums(int64_t rows, float* y, int64_t y_stride, int64_t outputs
   const bool whole = outputs >= 16;
   float* to = whole ? y : sums;
   const int64_t step = whole ? y_stride * 4 : 64;
-  // The names of tiles must be literals.
-  if constexpr (kTile == 0) _tile_stored(0, to, step);
-  if constexpr (kTile == 1) _tile_stored(1, to, step);
-  if constexpr (kTile == 2) _tile_stored(2, to, step);
-  if constexpr (kTile == 3) _tile_stored(3, to, step);
+  store_tile<kTile>(to, step);
   memory_barrier();
   if (whole) return;
   for (int64_t r = 0; r < rows; r++) f_store_n(y + r * y_stride, f_load(sums + 16 * r), outputs);

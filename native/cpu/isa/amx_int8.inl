@@ -82,10 +82,7 @@ inline void expand_burst(const SlabWork& work, int64_t from, TileSlab* slab) {
 
 template <int kTile>
 inline void tile_start(const Int8Tiles& t) {
-  if constexpr (kTile == 0) _tile_loadd(0, t.start, 64);
-  if constexpr (kTile == 1) _tile_loadd(1, t.start, 64);
-  if constexpr (kTile == 2) _tile_loadd(2, t.start, 64);
-  if constexpr (kTile == 3) _tile_loadd(3, t.start, 64);
+  load_tile<kTile>(t.start, 64);
 }
 
 // The operands of group g into the set of tiles that is its own.
@@ -93,13 +90,8 @@ template <int kGroups, int R, int kTile>
 inline void tile_load(int64_t g, const std::byte* x, const Int8Tiles& t) {
   const std::byte* a = x + g / kGroups * (R * kChunk) + g % kGroups * 16;
   const std::byte* b = t.slab.codes + g * (512 / kGroups);
-  if constexpr (kTile % 2 == 0) {
-    _tile_loadd(4, a, 32);
-    _tile_loadd(6, b, 64);
-  } else {
-    _tile_loadd(5, a, 32);
-    _tile_loadd(7, b, 64);
-  }
+  load_tile<4 + kTile % 2>(a, 32);
+  load_tile<6 + kTile % 2>(b, 64);
 }
 
 template <int kTile>
@@ -112,10 +104,7 @@ inline void tile_multiply() {
 
 template <int kTile>
 inline void tile_store(Int8Tiles* t) {
-  if constexpr (kTile == 0) _tile_stored(0, t->sums[0], 64);
-  if constexpr (kTile == 1) _tile_stored(1, t->sums[1], 64);
-  if constexpr (kTile == 2) _tile_stored(2, t->sums[2], 64);
-  if constexpr (kTile == 3) _tile_stored(3, t->sums[3], 64);
+  store_tile<kTile>(t->sums[kTile], 64);
 }
 
 // The tile instructions beside the f32 steps of group g, for which g % 4 == kTile.

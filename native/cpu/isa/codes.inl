@@ -127,7 +127,6 @@ struct WideSlab {
   // c % turns == turn. Row blocks that pass over a slab take turns, so that memory is read all the time.
   const std::byte* ahead = nullptr;
   int64_t turn = 0, turns = 1;
-  bool unpack = false;  // tiles only: whether the codes are to be unpacked
 };
 
 constexpr int kWideWords = 4 * kInt8G128.words;  // bytes of a row in a group

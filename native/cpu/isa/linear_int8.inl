@@ -11,8 +11,8 @@
 template <Format f, int R, int P>
 void int8_block(const PanelJob& job, const std::byte* panel, int64_t next, const std::byte* x, float* y,
                 int64_t outputs) {
-  const std::byte* words = x + kInt8Groups.words_at(job.layout.columns, R);
   using S = Spec<f>;
+  const std::byte* words = x + kInt8Groups.words_at(job.layout.columns, R);
   constexpr int N = 8 / S::kGroups;  // code vectors per group
   F acc[R][P];
   SY_UNROLL(16)

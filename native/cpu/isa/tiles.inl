@@ -28,6 +28,35 @@ struct alignas(64) TileConfig {
 };
 static_assert(sizeof(TileConfig) == 64);
 
+// Tiles by number: in the instructions these must be literals.
+template <int kTile>
+inline void zero_tile() {
+  if constexpr (kTile == 0) _tile_zero(0);
+  if constexpr (kTile == 1) _tile_zero(1);
+  if constexpr (kTile == 2) _tile_zero(2);
+  if constexpr (kTile == 3) _tile_zero(3);
+}
+
+template <int kTile>
+inline void load_tile(const void* from, int64_t stride) {
+  if constexpr (kTile == 0) _tile_loadd(0, from, stride);
+  if constexpr (kTile == 1) _tile_loadd(1, from, stride);
+  if constexpr (kTile == 2) _tile_loadd(2, from, stride);
+  if constexpr (kTile == 3) _tile_loadd(3, from, stride);
+  if constexpr (kTile == 4) _tile_loadd(4, from, stride);
+  if constexpr (kTile == 5) _tile_loadd(5, from, stride);
+  if constexpr (kTile == 6) _tile_loadd(6, from, stride);
+  if constexpr (kTile == 7) _tile_loadd(7, from, stride);
+}
+
+template <int kTile>
+inline void store_tile(void* to, int64_t stride) {
+  if constexpr (kTile == 0) _tile_stored(0, to, stride);
+  if constexpr (kTile == 1) _tile_stored(1, to, stride);
+  if constexpr (kTile == 2) _tile_stored(2, to, stride);
+  if constexpr (kTile == 3) _tile_stored(3, to, stride);
+}
+
 // The tile registers are part of what the system saves when a thread is switched: give them back after a job.
 inline void release_tiles() {
   memory_barrier();

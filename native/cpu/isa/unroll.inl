@@ -6,5 +6,3 @@
 #else
 #define SY_UNROLL(n)
 #endif
-
-#define SY_INLINE __attribute__((always_inline)) inline

@@ -24,12 +24,11 @@ void wide_tile_panels(const PanelJob& job) {
     for (int64_t c = 0; c < all; c += kWideTileChunks) {
       const int64_t left = all - c;
       const std::byte* scales = panel + job.layout.scales_at + c / S::kScaleChunks * S::kScaleBytes;
-      WideSlab slab{panel + c * S::kCodeBytes, scales, job.layout.bytes,
+      const WideSlab slab{panel + c * S::kCodeBytes, scales, job.layout.bytes,
                     left < kWideTileChunks ? left : kWideTileChunks, c == 0, left <= kWideTileChunks};
       const std::byte* codes[2] = {};
       for (int i = 0; i < panels; i++) {
         codes[i] = wide_tile_codes<f>(slab.codes + i * slab.stride, slab.chunks, tiles->codes[i]);
-        slab.unpack |= codes[i] == tiles->codes[i];
       }
       const auto run = rows > 16 ? (panels == 2 ? wide_tiles<f, 2, 2> : wide_tiles<f, 2, 1>)
                                  : (panels == 2 ? wide_tiles<f, 1, 2> : wide_tiles<f, 1, 1>);

@@ -45,31 +45,6 @@ inline void unpack_wide(const std::byte* codes, int64_t from, int64_t end, int64
   }
 }
 
-// The names of tiles must be literals.
-template <int kTile>
-inline void wide_zero() {
-  if constexpr (kTile == 0) _tile_zero(0);
-  if constexpr (kTile == 1) _tile_zero(1);
-  if constexpr (kTile == 2) _tile_zero(2);
-  if constexpr (kTile == 3) _tile_zero(3);
-}
-
-template <int kTile>
-inline void wide_store(std::byte* to) {
-  if constexpr (kTile == 0) _tile_stored(0, to, 64);
-  if constexpr (kTile == 1) _tile_stored(1, to, 64);
-  if constexpr (kTile == 2) _tile_stored(2, to, 64);
-  if constexpr (kTile == 3) _tile_stored(3, to, 64);
-}
-
-template <int kTile>
-inline void wide_load(const std::byte* from, int64_t stride) {
-  if constexpr (kTile == 4) _tile_loadd(4, from, stride);
-  if constexpr (kTile == 5) _tile_loadd(5, from, stride);
-  if constexpr (kTile == 6) _tile_loadd(6, from, stride);
-  if constexpr (kTile == 7) _tile_loadd(7, from, stride);
-}
-
 template <int kTile>
 inline void wide_multiply() {
   if constexpr (kTile == 0) _tile_dpbsud(0, 4, 6);
@@ -77,6 +52,8 @@ inline void wide_multiply() {
   if constexpr (kTile == 2) _tile_dpbsud(2, 5, 6);
   if constexpr (kTile == 3) _tile_dpbsud(3, 5, 7);
 }
+
+#define SY_MEMBER __attribute__((always_inline)) inline  // members stay in registers, past the memory barriers too
 
 // The row blocks of a job against kPanels panels, over the chunks of a slab: one run of steps, so that the f32 steps of a
 // block's last group go beside the first products of the next block.
@@ -108,27 +85,26 @@ struct WideRun {
     float* y = nullptr;            // where the block's sums belong, if this is its last group
   };
 
-  SY_INLINE int64_t values() const { return slab.chunks * kChunk; }
-  SY_INLINE int64_t groups() const { return (values() + kLayout.group - 1) / kLayout.group; }
-  SY_INLINE int64_t codes_of(int64_t g) const { return kLayout.codes(values() - g * kLayout.group); }  // bytes of a row
+  SY_MEMBER int64_t values() const { return slab.chunks * kChunk; }
+  SY_MEMBER int64_t groups() const { return (values() + kLayout.group - 1) / kLayout.group; }
+  SY_MEMBER int64_t codes_of(int64_t g) const { return kLayout.codes(values() - g * kLayout.group); }  // bytes of a row
 
-  SY_INLINE Block block(int64_t i) const {
+  SY_MEMBER Block block(int64_t i) const {
     const int64_t row = job.block_row(i), rows = job.block_row(i + 1) - row;
     const std::byte* x = job.x + row * job.x_row_bytes;
     return {rows, x + rows * chunk * kChunk, wide_words<f>(x, job.layout.columns, rows, chunk), y + row * job.y_stride};
   }
 
-  SY_INLINE Step step_of(const Block& b, int64_t g) const {
+  SY_MEMBER Step step_of(const Block& b, int64_t g) const {
     const std::byte* words = b.words + g * b.rows * kWideWords;
     return {reinterpret_cast<const float*>(words), b.rows, g, g + 1 == groups() ? b.y : nullptr};
   }
 
   // The first row block unpacks the codes, two groups before they are read: the stores then wait beside the products.
-  SY_INLINE void unpack(int64_t g) const {
+  SY_MEMBER void unpack(int64_t g) const {
     constexpr int64_t kChunks = kLayout.group / kChunk;
     if (g >= groups()) return;
     for (int p = 0; p < kPanels; p++) {
-      if (codes[p] != tiles->codes[p]) continue;
       unpack_wide<f>(slab.codes + p * slab.stride, g * kChunks, (g + 1) * kChunks, slab.chunks, tiles->codes[p]);
     }
     memory_barrier();
@@ -136,7 +112,7 @@ struct WideRun {
 
   // acc = fma(s·scale, dot, acc) of a group, for kRows rows from kFirst on or as many as there are.
   template <int kFirst, int kRows, int kSet>
-  SY_INLINE void add(const Step& of) const {
+  SY_MEMBER void add(const Step& of) const {
     F s[kPanels];
     for (int p = 0; p < kPanels; p++) {
       if constexpr (!kRow) {
@@ -168,13 +144,13 @@ struct WideRun {
   }
 
   template <int kSet>
-  SY_INLINE void add_all(const Step& of) const {
+  SY_MEMBER void add_all(const Step& of) const {
     add<0, 16, kSet>(of);
     if constexpr (kRowTiles == 2) add<16, 16, kSet>(of);
   }
 
   // What is added to the integer sums of a group, so that they are then, read as f32, dot + 1.5·2^23.
-  SY_INLINE void correct(const Step& of) const {
+  SY_MEMBER void correct(const Step& of) const {
     const int32_t* minus_sum = reinterpret_cast<const int32_t*>(of.scale + of.rows);
     for (int t = 0; t < kRowTiles; t++) {
       const int64_t left = of.rows - 16 * t, count = left < 16 ? left : 16;
@@ -183,11 +159,11 @@ struct WideRun {
     }
   }
 
-  SY_INLINE int64_t valid(int p) const { return outputs - 16 * p < 16 ? outputs - 16 * p : 16; }
-  SY_INLINE float* acc_at(int64_t r, int p) const { return tiles->acc[r / 16][p] + r % 16 * kPanel; }
+  SY_MEMBER int64_t valid(int p) const { return outputs - 16 * p < 16 ? outputs - 16 * p : 16; }
+  SY_MEMBER float* acc_at(int64_t r, int p) const { return tiles->acc[r / 16][p] + r % 16 * kPanel; }
 
   // The f32 chains of a block before the slab.
-  SY_INLINE void open(const Block& b) const {
+  SY_MEMBER void open(const Block& b) const {
     for (int p = 0; p < kPanels; p++) {
       for (int64_t r = 0; r < b.rows; r++) {
         f_store(acc_at(r, p), slab.first ? f_zero() : f_load_n(b.y + r * job.y_stride + 16 * p, valid(p)));
@@ -196,7 +172,7 @@ struct WideRun {
   }
 
   // And those after it, or the outputs.
-  SY_INLINE void close(const Step& last) const {
+  SY_MEMBER void close(const Step& last) const {
     for (int p = 0; p < kPanels; p++) {
       const bool scaled = kRow && slab.last;
       const F s = scaled ? f_load(slab.scales + p * slab.stride) : f_zero();
@@ -213,23 +189,23 @@ struct WideRun {
 
   // Stores the sums of one tile of the group before one of kSet.
   template <int kRowTile, int kPanel_, int kSet>
-  SY_INLINE void store() const {
-    wide_store<sums_of(kRowTile, kPanel_, 1 - kSet)>(tiles->sums[1 - kSet][kRowTile][kPanel_]);
+  SY_MEMBER void store() const {
+    store_tile<sums_of(kRowTile, kPanel_, 1 - kSet)>(tiles->sums[1 - kSet][kRowTile][kPanel_], 64);
   }
 
   // Tile t of 64 values of group g, whose activations are at a, `row` bytes a row: one product for each tile of sums.
   // before: the step before.
   template <int kSet, int kTiles, int t, int kRowTile, int kPanel_>
-  SY_INLINE void product(int64_t g, const std::byte* a, int64_t row, const Step& before) const {
+  SY_MEMBER void product(int64_t g, const std::byte* a, int64_t row, const Step& before) const {
     constexpr int kSums = sums_of(kRowTile, kPanel_, kSet);
     constexpr int64_t kPanelBytes = int64_t{kPanel} * 64;
     if constexpr (t == 0) {
       if (before.scale != nullptr) store<kRowTile, kPanel_, kSet>();
-      wide_zero<kSums>();
+      zero_tile<kSums>();
     }
-    if constexpr (kPanel_ == 0) wide_load<4 + kSums / 2>(a + kRowTile * 16 * row + t * 64, row);
+    if constexpr (kPanel_ == 0) load_tile<4 + kSums / 2>(a + kRowTile * 16 * row + t * 64, row);
     if constexpr (kRowTile == 0) {
-      wide_load<6 + kPanel_>(codes[kPanel_] + g * kLayout.group * kPanel + t * kPanelBytes, 64);
+      load_tile<6 + kPanel_>(codes[kPanel_] + g * kLayout.group * kPanel + t * kPanelBytes, 64);
     }
     wide_multiply<kSums>();
     if constexpr (kPanel_ == 0 && kRowTile == 0) ahead->step();
@@ -247,7 +223,7 @@ struct WideRun {
   }
 
   template <int kSet, int kTiles, int t>
-  SY_INLINE void products(int64_t g, const std::byte* a, int64_t row, const Step& before) const {
+  SY_MEMBER void products(int64_t g, const std::byte* a, int64_t row, const Step& before) const {
     product<kSet, kTiles, t, 0, 0>(g, a, row, before);
     if constexpr (kPanels == 2) product<kSet, kTiles, t, 0, 1>(g, a, row, before);
     if constexpr (kRowTiles == 2) product<kSet, kTiles, t, 1, 0>(g, a, row, before);
@@ -256,7 +232,7 @@ struct WideRun {
 
   // Group g of a block, in set kSet: that of the step before is the other.
   template <int kSet>
-  SY_INLINE Step step(const Block& b, int64_t g, const Step& before) const {
+  SY_MEMBER Step step(const Block& b, int64_t g, const Step& before) const {
     const std::byte* a = b.x + g * b.rows * kLayout.group;
     if (kLayout.group == 128 && codes_of(g) == 128) {
       products<kSet, 2, 0>(g, a, 128, before);
@@ -272,7 +248,7 @@ struct WideRun {
   }
 
   template <int kSet>
-  SY_INLINE void finish(const Step& last) const {
+  SY_MEMBER void finish(const Step& last) const {
     store<0, 0, 1 - kSet>();
     if constexpr (kPanels == 2) store<0, 1, 1 - kSet>();
     if constexpr (kRowTiles == 2) store<1, 0, 1 - kSet>();
@@ -282,20 +258,21 @@ struct WideRun {
     close(last);
   }
 
-  SY_INLINE void run() const {
+  SY_MEMBER void run() const {
     const int64_t all = groups(), steps = all * (job.last_block - job.first_block);
+    const bool unpacks = codes[0] == tiles->codes[0];  // all panels alike
     int64_t i = job.first_block, g = 0;
     Block b = block(i);
     Step before;
     const auto next = [&]<int kSet>() __attribute__((always_inline)) {
-      if (slab.unpack && i == job.first_block) unpack(g + 2);
+      if (unpacks && i == job.first_block) unpack(g + 2);
       before = step<kSet>(b, g, before);
       if (++g < all) return;
       g = 0;
       if (++i < job.last_block) b = block(i);
     };
     open(b);
-    if (slab.unpack) {
+    if (unpacks) {
       unpack(0);
       unpack(1);
     }
